@@ -1,0 +1,29 @@
+"""lx: experiments with Transformer text classifiers.
+
+>>> import lx
+>>> result = lx.train(lx.compose(["model=tiny"]))
+>>> lx.load(result.run_dir).predict(["Return a tensor filled with zeros."])
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lx.config import compose as compose
+    from lx.errors import LxError as LxError
+    from lx.launch import train as train
+    from lx.predict import load as load
+
+__version__ = "0.1.0"
+
+_HOMES = {"LxError": "lx.errors", "compose": "lx.config", "load": "lx.predict", "train": "lx.launch"}
+__all__ = ["LxError", "compose", "load", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use, so that ``import lx`` and ``lx --help`` stay free of torch."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'lx' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

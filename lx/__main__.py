@@ -1,0 +1,7 @@
+"""``python -m lx`` is ``lx``."""
+
+import sys
+
+from lx.cli import main
+
+sys.exit(main())

@@ -1,0 +1,69 @@
+"""An exponential moving average of the weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
+
+
+class WeightAverage(Callback):
+    """Validates, and keeps the best checkpoint of, an exponential moving average of the weights.
+
+    After each optimizer step ``average = decay * average + (1 - decay) * weights`` (Polyak and Juditsky 1992; the
+    exponential form as in Tarvainen and Valpola 2017), with the decay growing as ``(1 + step) / (10 + step)`` at first,
+    so that the random initial weights are soon forgotten. While validation runs the network holds the average;
+    training always goes on from its own weights.
+
+    Args:
+        decay: of the average, below 1.
+    """
+
+    def __init__(self, decay: float) -> None:
+        self.decay = decay
+        self.averages: list[Tensor] = []
+        self.num_updates = 0
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start from the initial weights, unless a checkpoint brought an average."""
+        if not self.averages:
+            self.averages = [weight.detach().clone() for weight in self._weights(pl_module)]
+        self.averages = [average.to(pl_module.device) for average in self.averages]
+
+    @torch.no_grad()
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Move the average towards the new weights."""
+        self.num_updates += 1
+        decay = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
+        torch._foreach_lerp_(self.averages, self._weights(pl_module), 1 - decay)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put the average in place."""
+        self._swap(pl_module)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put the training weights back; comes after the best checkpoint was kept."""
+        self._swap(pl_module)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The average, for a checkpoint."""
+        return {"averages": self.averages, "num_updates": self.num_updates}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from a checkpoint's average."""
+        self.averages, self.num_updates = state_dict["averages"], state_dict["num_updates"]
+
+    @torch.no_grad()
+    def _swap(self, pl_module: LightningModule) -> None:
+        for average, weight in zip(self.averages, self._weights(pl_module), strict=True):
+            kept = weight.detach().clone()
+            weight.copy_(average)
+            average.copy_(kept)
+
+    @staticmethod
+    def _weights(pl_module: LightningModule) -> list[Tensor]:
+        return [weight.detach() for weight in pl_module.parameters() if weight.requires_grad]

@@ -1,0 +1,39 @@
+"""Ends training after the step during which a signal came."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from lx.callbacks.checkpoint import Checkpoint
+from lx.stop import Stopped, StopRequest
+
+
+class StopOnSignal(Callback):
+    """Saves the training state and raises :class:`lx.stop.Stopped` when a stop was requested.
+
+    Args:
+        request: what the signal handler notes.
+        checkpoint: saves the training state.
+    """
+
+    def __init__(self, request: StopRequest, checkpoint: Checkpoint) -> None:
+        self.request = request
+        self.checkpoint = checkpoint
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """From now on a signal waits for the step to end."""
+        self.request.patient = True
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Stop here if asked to."""
+        if self.request.received is not None:
+            self.checkpoint.save_training_state(trainer)
+            raise Stopped(self.request.received)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A signal acts at once again."""
+        self.request.patient = False

@@ -1,0 +1,210 @@
+"""Which examples make which batch, and how a batch is assembled.
+
+Axis legend: N examples, B examples of a batch, T tokens.
+
+The sequence of global batches is a function of (data, seed, epoch) alone: no rank, device or micro-batch size enters
+it, so hardware cannot change results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from lx.data.tokens import TokenTable
+
+WINDOW = (
+    50  # batches in a shuffled window; larger: less padding, smaller: more mixing of lengths over an epoch
+)
+EVAL_TOKENS = 16_384  # tokens of an evaluation batch, padding included
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Padded examples.
+
+    Attributes:
+        token_ids: [B, T] padded with the tokenizer's padding id.
+        mask: [B, T] True for a real token.
+        labels: [B] label ids.
+        rows: [B] which examples of the split these are.
+        token_types: [B, T] 1 for the tokens of the text pair; None without pairs.
+        num_tokens: real tokens, counted on the CPU so that nobody waits for a device.
+    """
+
+    token_ids: Tensor
+    mask: Tensor
+    labels: Tensor
+    rows: Tensor
+    token_types: Tensor | None
+    num_tokens: int
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on another device."""
+        return replace(
+            self,
+            token_ids=self.token_ids.to(device, non_blocking=True),
+            mask=self.mask.to(device, non_blocking=True),
+            labels=self.labels.to(device, non_blocking=True),
+            rows=self.rows.to(device, non_blocking=True),
+            token_types=None if self.token_types is None else self.token_types.to(device, non_blocking=True),
+        )
+
+    def pin_memory(self) -> Batch:
+        """The same batch in page-locked memory, for asynchronous copies to a GPU."""
+        return replace(
+            self,
+            token_ids=self.token_ids.pin_memory(),
+            mask=self.mask.pin_memory(),
+            labels=self.labels.pin_memory(),
+            rows=self.rows.pin_memory(),
+            token_types=None if self.token_types is None else self.token_types.pin_memory(),
+        )
+
+
+@dataclass(frozen=True)
+class GlobalBatch:
+    """One optimizer step's examples (this rank's share of them), cut into micro-batches.
+
+    Attributes:
+        micro_batches: what one forward pass takes at a time.
+        size: examples of the whole global batch, over all ranks: the loss is normalised by it.
+    """
+
+    micro_batches: list[Batch]
+    size: int
+
+    @property
+    def num_tokens(self) -> int:
+        """Real tokens of this rank's share."""
+        return sum(batch.num_tokens for batch in self.micro_batches)
+
+    @property
+    def num_examples(self) -> int:
+        """Examples of this rank's share."""
+        return sum(len(batch.rows) for batch in self.micro_batches)
+
+    def to(self, device: torch.device) -> GlobalBatch:
+        """The same global batch on another device."""
+        return replace(self, micro_batches=[batch.to(device) for batch in self.micro_batches])
+
+    def pin_memory(self) -> GlobalBatch:
+        """The same global batch in page-locked memory."""
+        return replace(self, micro_batches=[batch.pin_memory() for batch in self.micro_batches])
+
+
+def epoch_plan(lengths: NDArray[np.int32], batch_size: int, seed: int, epoch: int) -> list[NDArray[np.int64]]:
+    """The global batches of an epoch: every example once, grouped by length inside shuffled windows.
+
+    The examples are shuffled, cut into windows of ``WINDOW`` batches, and sorted by length within each window, so that
+    neighbours need little padding; the batches are then shuffled. The last batch may be smaller.
+
+    Args:
+        lengths: [N] tokens of each example.
+        batch_size: examples of a global batch.
+        seed: of the run.
+        epoch: counted from 0.
+
+    Returns:
+        The examples of each batch, longest last.
+    """
+    random = np.random.Generator(np.random.Philox(key=[seed, epoch]))
+    shuffled = random.permutation(len(lengths))
+    window = np.arange(len(lengths)) // (WINDOW * batch_size)
+    grouped = shuffled[np.lexsort((lengths[shuffled], window))]
+    batches = np.split(grouped, np.arange(batch_size, len(grouped), batch_size))
+    return [batches[i] for i in random.permutation(len(batches))]
+
+
+def eval_plan(lengths: NDArray[np.int32], limit: int | None = None) -> list[NDArray[np.int64]]:
+    """Evaluation batches: every example once, sorted by length, of at most ``EVAL_TOKENS`` tokens each.
+
+    Args:
+        lengths: [N] tokens of each example.
+        limit: keep this many batches, spread over all lengths.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    batches, start = [], 0
+    while start < len(order):
+        size = max(1, EVAL_TOKENS // int(lengths[order[start]]))
+        batches.append(order[start : start + size])
+        start += size
+    return batches if limit is None else batches[:: max(1, len(batches) // limit)][:limit]
+
+
+def padding_share(lengths: NDArray[np.int32], batches: list[NDArray[np.int64]]) -> float:
+    """Share of the padded tokens that are padding, from 0 to 1."""
+    padded = sum(len(rows) * int(lengths[rows].max()) for rows in batches)
+    return 1 - sum(int(lengths[rows].sum()) for rows in batches) / padded
+
+
+class TrainSampler(Sampler[list[NDArray[np.int64]]]):
+    """Yields, for each global batch of the epoch, the examples of its micro-batches on this rank."""
+
+    def __init__(
+        self,
+        lengths: NDArray[np.int32],
+        batch_size: int,
+        seed: int,
+        micro_batch: int | None,
+        limit: int | None,
+    ) -> None:
+        self.lengths = lengths
+        self.batch_size = batch_size
+        self.seed = seed
+        self.micro_batch = micro_batch or batch_size
+        self.limit = limit
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Lightning before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        num_batches = -(-len(self.lengths) // self.batch_size)
+        return num_batches if self.limit is None else min(num_batches, self.limit)
+
+    def __iter__(self) -> Iterator[list[NDArray[np.int64]]]:
+        for rows in epoch_plan(self.lengths, self.batch_size, self.seed, self.epoch)[: len(self)]:
+            yield np.split(rows, np.arange(self.micro_batch, len(rows), self.micro_batch))
+
+
+class TokenDataset(Dataset[Batch]):
+    """Assembles batches of a split: an index is the array of a batch's examples."""
+
+    def __init__(self, table: TokenTable, pad_id: int, with_types: bool) -> None:
+        self.table = table
+        self.pad_id = pad_id
+        self.with_types = with_types
+
+    def __getitem__(self, rows: NDArray[np.int64]) -> Batch:
+        lengths = self.table.lengths[rows]
+        token_ids = np.full((len(rows), int(lengths.max())), self.pad_id, np.int64)
+        self.table.gather(rows, token_ids)
+        places = np.arange(token_ids.shape[1])
+        mask = places < lengths[:, None]
+        types = mask & (places >= (lengths - self.table.second[rows])[:, None]) if self.with_types else None
+        return Batch(
+            token_ids=torch.from_numpy(token_ids),
+            mask=torch.from_numpy(mask),
+            labels=torch.from_numpy(self.table.labels[rows].astype(np.int64)),
+            rows=torch.from_numpy(rows),
+            token_types=None if types is None else torch.from_numpy(types.astype(np.int64)),
+            num_tokens=int(lengths.sum()),
+        )
+
+
+class TrainDataset(Dataset[GlobalBatch]):
+    """Assembles global batches: an index is the examples of each micro-batch."""
+
+    def __init__(self, tokens: TokenDataset) -> None:
+        self.tokens = tokens
+
+    def __getitem__(self, micro_batches: list[NDArray[np.int64]]) -> GlobalBatch:
+        return GlobalBatch([self.tokens[rows] for rows in micro_batches], sum(map(len, micro_batches)))

@@ -1,0 +1,58 @@
+"""The cache folder: what is built once, and appears there whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from hashlib import blake2b
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from lx.errors import LxError
+
+
+def cache_home(given: str | Path | None) -> Path:
+    """``given``, or the folder named by ``LX_CACHE``, or ``~/.cache/lx``."""
+    return Path(given or os.environ.get("LX_CACHE") or "~/.cache/lx").expanduser()
+
+
+def digest(*parts: object) -> str:
+    """A fingerprint of the parts' representations: equal parts, equal fingerprint, on every machine."""
+    return blake2b(repr(parts).encode(), digest_size=16).hexdigest()
+
+
+def build_once(final: Path, build: Callable[[Path], None]) -> Path:
+    """Fill the folder ``final`` with ``build`` unless it is there already.
+
+    The work is done in a temporary folder beside it and renamed at the end, so a killed or failed build
+    leaves nothing half-made, and of several builders at once the first to finish wins.
+
+    Args:
+        final: The folder that is wanted.
+        build: Writes the files into the folder it is given.
+
+    Returns:
+        ``final``.
+
+    Raises:
+        LxError: If the cache cannot be written.
+    """
+    if final.is_dir():
+        return final
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(dir=final.parent, prefix=".building-", ignore_cleanup_errors=True) as temporary:
+            made = Path(temporary) / "made"
+            made.mkdir()
+            build(made)
+            try:
+                made.rename(final)
+            except OSError:
+                if not final.is_dir():  # otherwise another builder was faster, with the same content
+                    raise
+    except OSError as error:
+        raise LxError(
+            f"the cache folder {final.parent} cannot be written: {error.strerror or error}. "
+            "Set data.cache_dir=... or the environment variable LX_CACHE to a folder that can be"
+        ) from error
+    return final

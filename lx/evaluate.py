@@ -1,0 +1,115 @@
+"""``lx eval RUN``: a run's metrics again, on its own test split or on other data."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from omegaconf import DictConfig
+from torch.utils.data import DataLoader
+
+from lx import display, hardware
+from lx.config import compose
+from lx.data.batches import TokenDataset, eval_plan
+from lx.data.labels import LabelTable
+from lx.data.source import Source
+from lx.data.tokenizer import Encoded
+from lx.data.tokens import TokenTable, write_tokens
+from lx.errors import LxError
+from lx.logs import log_to
+from lx.run import Result
+from lx.targets import build
+from lx.tracking.evaluation import class_rows
+from lx.trained import Trained, load_trained
+
+
+def evaluate(run_dir: str | Path, overrides: Sequence[str] = (), trust: Sequence[str] = ()) -> Result:
+    """Evaluate a run's best weights.
+
+    Args:
+        run_dir: the run directory.
+        overrides: ``data.*`` names other data, read as ``data=files`` unless ``data=`` says otherwise; ``hardware`` and
+            ``hardware.*`` say where to compute. Without data the run's own test split is used, from its directory.
+        trust: packages whose classes may be built from the run's configuration.
+
+    Returns:
+        Test metrics, scores of each class and the confusion matrix.
+
+    Raises:
+        LxError: not a complete run, one that was refused, or data that does not fit it.
+    """
+    # Lightning's Trainer is the slowest import of all: a refused directory should not have to wait for it.
+    trained = load_trained(run_dir, trust)
+    about_data = [override for override in overrides if override.startswith("data")]
+    cfg = _settings(trained, overrides, about_data)
+    here = hardware.resolve(cfg.hardware.accelerator, cfg.hardware.precision, cfg.hardware.threads)
+    with tempfile.TemporaryDirectory(prefix="lx-eval-") as scratch, log_to(Path(scratch) / "log.txt"):
+        if about_data:
+            path = Path(scratch) / "test.arrow"
+            write_tokens(path, _encoded(trained, build(cfg.data.source, "data.source", _convert_="all")))
+        else:
+            path = trained.run.trusted(trained.run.test)
+        return _evaluate(trained, TokenTable(path), here)
+
+
+def _evaluate(trained: Trained, table: TokenTable, here: hardware.Hardware) -> Result:
+    from lx.assembly import evaluation_trainer
+    from lx.module import TextClassifier
+
+    started = time.perf_counter()
+    table.check(trained.tokenizer.vocab_size, len(trained.class_names))
+    dataset = TokenDataset(table, trained.tokenizer.pad_id, with_types=trained.has_pairs)
+    loader: DataLoader[Any] = DataLoader(dataset, batch_size=None, sampler=eval_plan(table.lengths))
+    trainer = evaluation_trainer(here)
+    module = TextClassifier(trained.net, trained.task)
+    trainer.test(module, dataloaders=loader, verbose=False)
+    summary = module.summaries["test"]
+    return Result(
+        "finished",
+        str(trained.run.path),
+        metrics=module.scalars("test"),
+        seconds=time.perf_counter() - started,
+        per_class=[vars(score) for score in summary.per_class],
+        confusion_matrix=summary.confusion,
+    )
+
+
+def _settings(trained: Trained, overrides: Sequence[str], about_data: Sequence[str]) -> DictConfig:
+    """The command line's settings; columns and precision are those of the run where it says nothing."""
+    chosen = any(override.startswith("data=") for override in about_data)
+    cfg = compose([*([] if chosen else ["data=files"]), *overrides])
+    given = {override.partition("=")[0] for override in overrides}
+    if "hardware.precision" not in given:
+        cfg.hardware.precision = trained.config["hardware"]["precision"]
+    for name in ("text", "text_pair", "label"):
+        if not chosen and f"data.{name}" not in given and trained.config["data"].get(name) is not None:
+            cfg.data[name] = trained.config["data"][name]
+    return cfg
+
+
+def _encoded(trained: Trained, source: Source) -> Iterator[tuple[Encoded, NDArray[np.int32]]]:
+    """The rows of the source's test split, in pieces; rows with an empty text are left out."""
+    if "test" not in source.splits:
+        raise LxError("there is no test split to evaluate on: name one with data.test=FILE")
+    labels = LabelTable(trained.class_names)
+    for rows in source.read("test"):
+        ids = labels.encode(rows, learn=False)
+        if (ids < 0).any():
+            row = int(np.flatnonzero(ids < 0)[0])
+            raise labels.refuse(source.locate("test", rows.place(row)), rows.labels[row])
+        pairs = rows.pairs if trained.has_pairs else None
+        keep = [i for i, text in enumerate(rows.texts) if text and text.strip() and (pairs is None or pairs[i])]
+        texts = [(rows.texts[i] or "").strip() for i in keep]
+        seconds = None if pairs is None else [(pairs[i] or "").strip() for i in keep]
+        yield trained.tokenizer.encode(texts, seconds, trained.max_length), ids[keep]
+
+
+def show(result: Result, class_names: Sequence[str]) -> None:
+    """Print the metrics and the worst classes."""
+    rows = class_rows(class_names, result.confusion_matrix)
+    display.console().print(display.result_table(result.metrics, rows, result.seconds))

@@ -1,0 +1,89 @@
+"""What this machine offers: device, precision, and the names that a person knows them by."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import dataclass
+
+import torch
+
+from lx.errors import LxError
+
+PRECISIONS = {"32-true": None, "bf16-mixed": torch.bfloat16, "bf16-true": torch.bfloat16, "64-true": None}
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """Where a run computes, resolved on this machine.
+
+    Attributes:
+        accelerator: ``cpu``, ``cuda`` or ``mps``.
+        precision: Lightning's name, never ``auto``.
+        name: of the device, for people.
+        threads: CPU threads of arithmetic.
+    """
+
+    accelerator: str
+    precision: str
+    name: str
+    threads: int
+
+    @property
+    def device(self) -> torch.device:
+        """The torch device of a single-device run."""
+        return torch.device(self.accelerator)
+
+    @property
+    def autocast_dtype(self) -> torch.dtype | None:
+        """The lower precision of matrix products in mixed precision; None: none."""
+        return PRECISIONS[self.precision] if self.precision.endswith("mixed") else None
+
+
+def resolve(accelerator: str = "auto", precision: str = "auto", threads: int | None = None) -> Hardware:
+    """Find out what ``auto`` means here, and set the number of CPU threads.
+
+    Raises:
+        LxError: the machine lacks what is asked for, or the name is not known.
+    """
+    kind = _accelerator(accelerator)
+    if precision != "auto" and precision not in PRECISIONS:
+        raise LxError(f"hardware.precision={precision} is not known: choose auto or one of {', '.join(PRECISIONS)}")
+    if threads is not None:
+        torch.set_num_threads(threads)
+    chosen = precision if precision != "auto" else ("bf16-mixed" if has_native_bf16(kind) else "32-true")
+    return Hardware(kind, chosen, _device_name(kind), torch.get_num_threads())
+
+
+def has_native_bf16(accelerator: str) -> bool:
+    """Whether the chip computes in bf16 itself: detected, never assumed, since emulation is slower than float32."""
+    if accelerator == "cuda":
+        return torch.cuda.get_device_capability() >= (8, 0)
+    if accelerator == "cpu" and hasattr(torch.cpu, "get_capabilities"):
+        capabilities = torch.cpu.get_capabilities()
+        return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return False
+
+
+def _accelerator(wanted: str) -> str:
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if wanted == "auto":
+        return next(kind for kind, there in available.items() if there)
+    kind = {"gpu": "cuda"}.get(wanted, wanted)
+    if kind not in available:
+        raise LxError(f"hardware.accelerator={wanted} is not known: choose auto, cpu, gpu or mps")
+    if not available[kind]:
+        raise LxError(f"hardware.accelerator={wanted}: this machine has none that torch can use; try hardware=cpu")
+    return kind
+
+
+def _device_name(kind: str) -> str:
+    if kind == "cuda":
+        return torch.cuda.get_device_name()
+    if kind == "mps":
+        return "Apple GPU"
+    model = platform.processor()
+    if os.path.exists("/proc/cpuinfo"):  # noqa: PTH110 - a probe, no path to build on
+        with open("/proc/cpuinfo", encoding="utf-8") as info:  # noqa: PTH123
+            model = next((line.partition(":")[2].strip() for line in info if line.startswith("model name")), model)
+    return f"{model or platform.machine()}, {os.cpu_count()} cores"

@@ -1,0 +1,99 @@
+"""Scaled dot-product and multi-head attention (Vaswani et al. 2017, section 3.2).
+
+Axis legend: B batch, T tokens, D model width, H heads, K = D / H head width.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from lx.errors import LxError
+from lx.nn.dropout import dropout as drop
+from lx.nn.position import Position
+
+MASKED = -1e4
+"""Added to the score of padding. Beside a real token its exponential is exactly zero in every dtype; it fits
+float16; and being finite, it turns a row of nothing but padding into an average instead of into NaN."""
+
+
+def scaled_dot_product_attention(
+    query: Float[Tensor, "B H T K"],
+    key: Float[Tensor, "B H T K"],
+    value: Float[Tensor, "B H T K"],
+    bias: Float[Tensor, "B #H #T T"],
+    dropout: int | float = 0.0,
+) -> Float[Tensor, "B H T K"]:
+    """softmax(Q Kᵀ / sqrt(K) + bias) V, equation 1, with dropout on the attention weights.
+
+    Args:
+        query: Queries.
+        key: Keys.
+        value: Values.
+        bias: Added to the scores, for padding and relative positions; see `attention_bias`.
+        dropout: Probability of dropping an attention weight.
+    """
+    if query.is_cuda:
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout)
+    # Elsewhere two batched products are faster than the fused kernel, whose backward pass is slow.
+    scores = (query / math.sqrt(query.shape[-1])) @ key.transpose(-2, -1) + bias
+    weights = scores.softmax(dim=-1)
+    return drop(weights, dropout) @ value
+
+
+def attention_bias(
+    mask: Bool[Tensor, "B T"], position_bias: Float[Tensor, "H T T"] | None, dtype: torch.dtype
+) -> Float[Tensor, "B #H #T T"]:
+    """One additive bias for all layers: no padding as a key, and the scheme's relative positions.
+
+    Args:
+        mask: True for a real token.
+        position_bias: What `Position.bias` returned.
+        dtype: Of the attention scores.
+    """
+    padding = torch.where(mask, 0.0, MASKED)[:, None, None, :]
+    return (padding if position_bias is None else padding + position_bias).to(dtype)
+
+
+class MultiHeadAttention(nn.Module):
+    """H attentions side by side, each on its own K features (section 3.2.2)."""
+
+    def __init__(self, dim: int, num_heads: int, dropout: int | float = 0.0) -> None:
+        """Build the projections.
+
+        Raises:
+            LxError: The heads do not share the width evenly.
+        """
+        super().__init__()
+        if dim % num_heads:
+            raise LxError(
+                f"model.dim={dim} cannot be shared evenly by model.num_heads={num_heads}: "
+                "choose a model.dim that is a multiple of model.num_heads"
+            )
+        self.num_heads = num_heads
+        self.dropout = dropout
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.output = nn.Linear(dim, dim)
+
+    def forward(
+        self, x: Float[Tensor, "B T D"], bias: Float[Tensor, "B #H #T T"], position: Position
+    ) -> Float[Tensor, "B T D"]:
+        """Attend from each token to all of them.
+
+        Args:
+            x: The block's input.
+            bias: Added to the scores.
+            position: Rotates queries and keys, if it is that kind of scheme.
+        """
+        # [B, T, 3 D] -> [3, B, H, T, K]: one copy, after which every product runs on contiguous memory.
+        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))
+        query, key, value = qkv.permute(2, 0, 3, 1, 4).contiguous()
+        query, key = position.rotate(query, key)
+        dropout = self.dropout if self.training else 0.0
+        heads = scaled_dot_product_attention(query, key, value, bias, dropout)
+        mixed: Tensor = self.output(heads.transpose(1, 2).flatten(2))
+        return mixed

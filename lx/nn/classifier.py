@@ -1,0 +1,125 @@
+"""The Transformer text classifier: encoder, pooling, linear head.
+
+Axis legend: B batch, T tokens, D model width, V vocabulary, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from lx.errors import LxError
+from lx.nn.block import Block
+from lx.nn.dropout import Dropout
+from lx.nn.embedding import TokenEmbedding
+from lx.nn.encoder import TransformerEncoder
+from lx.nn.init import initialize
+from lx.nn.position import Position
+from lx.nn.vectors import check_freezing
+
+
+class TransformerClassifier(nn.Module):
+    """A Transformer encoder (Vaswani et al. 2017) with a class per text as its output."""
+
+    vectors_width_key = "model.embedding_dim"
+
+    def __init__(
+        self,
+        *,
+        vocab_size: int,
+        num_outputs: int,
+        num_token_types: int = 1,
+        dim: int,
+        num_layers: int,
+        num_heads: int,
+        hidden_multiple: int | float,
+        dropout: int | float,
+        embedding_dim: int | None,
+        token_dropout: int | float,
+        vectors: str | None,
+        freeze_vectors: bool,
+        position: Callable[..., Position],
+        norm: Callable[..., nn.Module],
+        feedforward: Callable[..., nn.Module],
+        block: Callable[..., Block],
+        pooling: Callable[..., nn.Module],
+    ) -> None:
+        """Build and initialise the model.
+
+        Args:
+            vocab_size: V.
+            num_outputs: C.
+            num_token_types: 2 if texts come in pairs.
+            dim: D.
+            num_layers: Number of blocks.
+            num_heads: Attention heads in each block.
+            hidden_multiple: Width of the feed-forward networks in multiples of D.
+            dropout: Probability, the same wherever the papers drop something.
+            embedding_dim: Width of the word table; None means D.
+            token_dropout: Probability that a training word becomes [UNK].
+            vectors: File of word vectors that training starts from. It is not read here, so that a trained
+                model can be built without it: see `lx.nn.vectors.load_word_vectors`.
+            freeze_vectors: Whether the word table stays as it is in that file.
+            position: Called as `position(dim=D, num_heads=num_heads)`.
+            norm: Called as `norm(D)`.
+            feedforward: Called as `feedforward(D, hidden_dim, dropout)`.
+            block: Called as `block(D, num_heads, hidden_dim, dropout, norm=norm, feedforward=feedforward)`.
+            pooling: Called as `pooling(D)`.
+
+        Raises:
+            LxError: Sizes that do not fit together.
+        """
+        super().__init__()
+        if num_layers < 1:
+            raise LxError(f"model.num_layers={num_layers}: an encoder has at least one layer")
+        hidden_dim = round(dim * hidden_multiple)
+        blocks = [
+            block(dim, num_heads, hidden_dim, dropout, norm=norm, feedforward=feedforward)
+            for _ in range(num_layers)
+        ]
+        self.encoder = TransformerEncoder(
+            TokenEmbedding(
+                vocab_size,
+                dim,
+                embedding_dim=embedding_dim,
+                num_token_types=num_token_types,
+                token_dropout=token_dropout,
+            ),
+            position(dim=dim, num_heads=num_heads),
+            blocks,
+            norm(dim) if blocks[-1].needs_final_norm else nn.Identity(),
+            dropout,
+        )
+        self.pooling = pooling(dim)
+        self.dropout = Dropout(dropout)
+        self.head = nn.Linear(dim, num_outputs)
+        initialize(self)
+        check_freezing(vectors, freeze_vectors)
+        self.word_embedding.weight.requires_grad_(not freeze_vectors)
+
+    @property
+    def word_embedding(self) -> nn.Embedding:
+        """The table that word vectors can fill."""
+        return self.encoder.embedding.word
+
+    def forward(
+        self,
+        token_ids: Int[Tensor, "B T"],
+        mask: Bool[Tensor, "B T"],
+        token_types: Int[Tensor, "B T"] | None = None,
+    ) -> Float[Tensor, "B C"]:
+        """Classify texts.
+
+        Args:
+            token_ids: `[CLS] text [SEP]`, padded with zeros.
+            mask: True for a real token.
+            token_types: Segment of each token; None means that there is one.
+
+        Returns:
+            Float[Tensor, "B C"]: Logits.
+        """
+        x = self.encoder(token_ids, mask, token_types)
+        logits: Tensor = self.head(self.dropout(self.pooling(x, mask)))
+        return logits

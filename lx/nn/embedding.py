@@ -1,0 +1,81 @@
+"""Token embeddings: words, segments and word dropout.
+
+Axis legend: B batch, T tokens, D model width, E embedding width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from lx.errors import LxError
+
+PAD, UNK = 0, 1
+FIRST_WORD = 4
+"""Ids below this one are the special tokens [PAD], [UNK], [CLS] and [SEP]."""
+
+
+class TokenEmbedding(nn.Module):
+    """Sum of a word and, for pairs of texts, a segment embedding.
+
+    Words are scaled by the square root of their width (Vaswani et al. 2017, section 3.4), which brings rows
+    initialised with a variance of 1 / E to the size of the position signals that are added to them.
+    """
+
+    def __init__(
+        self,
+        vocab_size: int,
+        dim: int,
+        *,
+        embedding_dim: int | None = None,
+        num_token_types: int = 1,
+        token_dropout: int | float = 0.0,
+    ) -> None:
+        """Build the tables.
+
+        Args:
+            vocab_size: V, number of token ids. Row 0 belongs to padding and stays zero.
+            dim: D, width of the vectors that come out.
+            embedding_dim: E, width of the word table; a linear map leads from E to D when they differ
+                (Lan et al. 2020, section 3.1). None means D.
+            num_token_types: Number of segments; with one there is no segment table.
+            token_dropout: Probability that, in training, a word is replaced by [UNK]: word dropout
+                (Iyyer et al. 2015, section 4), with [UNK] in the word's place as in Bowman et al. 2016.
+
+        Raises:
+            LxError: `token_dropout` is no probability.
+        """
+        super().__init__()
+        if not 0 <= token_dropout < 1:
+            raise LxError(f"model.token_dropout={token_dropout}: a probability is at least 0 and below 1")
+        width = embedding_dim or dim
+        self.scale = math.sqrt(width)
+        self.token_dropout = token_dropout
+        self.word = nn.Embedding(vocab_size, width, padding_idx=PAD)
+        self.projection = nn.Linear(width, dim, bias=False) if width != dim else nn.Identity()
+        self.segment = nn.Embedding(num_token_types, dim) if num_token_types > 1 else None
+
+    def forward(
+        self, token_ids: Int[Tensor, "B T"], token_types: Int[Tensor, "B T"] | None = None
+    ) -> Float[Tensor, "B T D"]:
+        """Embed tokens.
+
+        Args:
+            token_ids: Ids in [0, V).
+            token_types: Segment of each token; None means that all of them are of the first one.
+        """
+        if self.training and self.token_dropout > 0:
+            token_ids = drop_words(token_ids, self.token_dropout)
+        x: Tensor = self.projection(self.word(token_ids) * self.scale)
+        if self.segment is not None:
+            x = x + self.segment(torch.zeros_like(token_ids) if token_types is None else token_types)
+        return x
+
+
+def drop_words(token_ids: Int[Tensor, "B T"], probability: int | float) -> Int[Tensor, "B T"]:
+    """Replace words, but no special tokens, by [UNK], each with the given probability."""
+    dropped = torch.rand(token_ids.shape, device=token_ids.device) < probability
+    return token_ids.masked_fill(dropped & (token_ids >= FIRST_WORD), UNK)

@@ -1,0 +1,75 @@
+"""The encoder: embedding and position, blocks, and the final norm that pre-norm blocks need.
+
+Axis legend: B batch, T tokens, D model width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from lx.nn.attention import attention_bias
+from lx.nn.block import Block
+from lx.nn.dropout import Dropout
+from lx.nn.embedding import TokenEmbedding
+from lx.nn.position import Position
+
+
+class TransformerEncoder(nn.Module):
+    """A stack of blocks over embedded tokens."""
+
+    def __init__(
+        self,
+        embedding: TokenEmbedding,
+        position: Position,
+        blocks: Sequence[Block],
+        norm: nn.Module,
+        dropout: int | float,
+    ) -> None:
+        """Assemble the parts.
+
+        Args:
+            embedding: Words and segments.
+            position: Shared by all blocks.
+            blocks: From the input to the output.
+            norm: Applied to the last block's output; `nn.Identity` where blocks end with a norm themselves.
+            dropout: Of the sum of embeddings and positions (Vaswani et al. 2017, section 5.4).
+        """
+        super().__init__()
+        self.embedding = embedding
+        self.position = position
+        self.dropout = Dropout(dropout)
+        self.blocks = nn.ModuleList(blocks)
+        self.norm = norm
+
+    def forward(
+        self,
+        token_ids: Int[Tensor, "B T"],
+        mask: Bool[Tensor, "B T"],
+        token_types: Int[Tensor, "B T"] | None = None,
+    ) -> Float[Tensor, "B T D"]:
+        """Encode each token in its context.
+
+        Args:
+            token_ids: Padded with zeros.
+            mask: True for a real token.
+            token_types: Segment of each token.
+
+        Returns:
+            Float[Tensor, "B T D"]: Vectors at padded places are meaningless.
+        """
+        x = self.dropout(self.position.add(self.embedding(token_ids, token_types)))
+        bias = attention_bias(mask, self.position.bias(mask.shape[1]), compute_dtype(x))
+        for block in self.blocks:
+            x = block(x, bias, self.position)
+        y: Tensor = self.norm(x)
+        return y
+
+
+def compute_dtype(x: Tensor) -> torch.dtype:
+    """The dtype in which matrix products of `x` come out: autocast's, where that is on."""
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype

@@ -1,0 +1,45 @@
+"""The one place where weights get their first values."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from lx.nn.block import Block
+
+
+@torch.no_grad()
+def initialize(net: nn.Module) -> None:
+    """Initialise every layer of a model, in place, from torch's global generator.
+
+    Weights are drawn from a normal distribution truncated at two standard deviations:
+
+    - linear maps with variance 1 / fan-in (LeCun et al. 1998, section 4.6), biases zero;
+    - embeddings with variance 1 / width, the padding row zero; where they are multiplied by sqrt(width)
+      (Vaswani et al. 2017, section 3.4), they come to unit variance;
+    - the maps that end in a residual sum are divided by sqrt(2 L), so that the sum over L blocks of two
+      sub-layers each keeps its size at any depth (Radford et al. 2019, section 2.3).
+
+    Norms keep a gain of one and a bias of zero.
+    """
+    for module in net.modules():
+        if isinstance(module, nn.Linear):
+            fill_normal(module.weight, module.in_features**-0.5)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Embedding):
+            fill_normal(module.weight, module.embedding_dim**-0.5)
+            if module.padding_idx is not None:
+                module.weight[module.padding_idx] = 0.0
+    blocks = [module for module in net.modules() if isinstance(module, Block)]
+    for block in blocks:
+        for name, weight in block.named_parameters():
+            if name.endswith("output.weight"):
+                weight.div_(math.sqrt(2 * len(blocks)))
+
+
+def fill_normal(weight: Tensor, std: float) -> None:
+    """Normal values, none beyond two standard deviations; `std` is that of the untruncated distribution."""
+    nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)

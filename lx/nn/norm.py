@@ -1,0 +1,25 @@
+"""Normalisation layers as factories: `norm(dim)`."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class LayerNorm(nn.LayerNorm):
+    """Zero mean and unit variance over the features, with gain and bias (Ba et al. 2016)."""
+
+    def __init__(self, dim: int, *, eps: float = 1e-5) -> None:
+        super().__init__(dim, eps=eps)
+
+
+class RMSNorm(nn.RMSNorm):
+    """x / sqrt(mean(x²) + eps), with gain (Zhang & Sennrich 2019, equation 4)."""
+
+    def __init__(self, dim: int, *, eps: float = 1e-5) -> None:
+        super().__init__(dim, eps=eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise the last axis."""
+        # Under autocast the input may be shorter than the gain, and torch's kernel wants them alike.
+        return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)

@@ -1,0 +1,263 @@
+"""``lx predict RUN``: labels for texts, in the order of the input, in constant memory."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lx import hardware
+from lx.data.batches import eval_plan
+from lx.data.formats import Columns, known_extensions, reader_of
+from lx.errors import LxError
+from lx.hardware import Hardware
+from lx.run import atomic_write
+from lx.trained import Trained, load_trained
+
+_CHUNK = 4096  # texts tokenized, sorted by length and labelled at a time
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a classifier says of a text.
+
+    Attributes:
+        text: the text; of a pair, the first.
+        label: the most probable class.
+        probability: of that class.
+        probabilities: of every class, by name.
+    """
+
+    text: str
+    label: str
+    probability: float
+    probabilities: dict[str, float]
+
+
+class Classifier:
+    """A trained classifier, ready to label texts.
+
+    Args:
+        trained: from a run directory.
+        here: where to compute.
+    """
+
+    def __init__(self, trained: Trained, here: Hardware) -> None:
+        self.trained = trained
+        self.device = here.device
+        self.autocast_dtype = here.autocast_dtype
+        dtype = {"64-true": torch.float64, "bf16-true": torch.bfloat16}.get(here.precision, torch.float32)
+        self.net = trained.net.to(self.device, dtype)
+
+    @property
+    def class_names(self) -> list[str]:
+        """In label-id order."""
+        return self.trained.class_names
+
+    def predict(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Prediction]:
+        """Label texts.
+
+        Args:
+            texts: what to label.
+            pairs: the second text of each, for a classifier of pairs.
+
+        Raises:
+            LxError: pairs are missing, or given to a classifier of single texts.
+        """
+        return list(self.stream(zip(texts, pairs, strict=True) if pairs is not None else ((t, None) for t in texts)))
+
+    def stream(self, rows: Iterable[tuple[str, str | None]]) -> Iterator[Prediction]:
+        """Label texts as they come, in their order; only a few thousand are held at a time.
+
+        Args:
+            rows: each text and the text paired with it, or None.
+        """
+        iterator = iter(rows)
+        while chunk := list(islice(iterator, _CHUNK)):
+            texts = [text for text, _ in chunk]
+            for text, row in zip(texts, self.probabilities(texts, [pair for _, pair in chunk]).tolist(), strict=True):
+                best = max(range(len(row)), key=row.__getitem__)
+                yield Prediction(text, self.class_names[best], row[best], dict(zip(self.class_names, row, strict=True)))
+
+    @torch.inference_mode()
+    def probabilities(self, texts: Sequence[str], pairs: Sequence[str | None]) -> Tensor:
+        """Probabilities [texts, classes] in float32, on the CPU."""
+        paired = self.trained.has_pairs
+        if any((pair is not None) != paired for pair in pairs):
+            raise LxError(
+                "this classifier labels pairs of texts: give the second text too"
+                if paired
+                else "this classifier labels single texts, but a second text was given"
+            )
+        seconds = [pair or "" for pair in pairs] if paired else None
+        encoded = self.trained.tokenizer.encode(texts, seconds, self.trained.max_length)
+        starts = np.concatenate([[0], np.cumsum(encoded.lengths)])
+        out = torch.empty(len(texts), len(self.class_names))
+        for rows in eval_plan(encoded.lengths):
+            lengths = encoded.lengths[rows]
+            token_ids = np.full((len(rows), int(lengths.max())), self.trained.tokenizer.pad_id, np.int64)
+            for target, row in zip(token_ids, rows.tolist(), strict=True):
+                target[: starts[row + 1] - starts[row]] = encoded.token_ids[starts[row] : starts[row + 1]]
+            places = np.arange(token_ids.shape[1])
+            mask = places < lengths[:, None]
+            types = mask & (places >= (lengths - encoded.second[rows])[:, None]) if paired else None
+            with self._autocast():
+                logits = self.net(
+                    torch.from_numpy(token_ids).to(self.device),
+                    torch.from_numpy(mask).to(self.device),
+                    None if types is None else torch.from_numpy(types.astype(np.int64)).to(self.device),
+                )
+            out[torch.from_numpy(rows)] = logits.float().softmax(-1).cpu()
+        return out
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self.autocast_dtype is None:
+            return nullcontext()
+        return torch.autocast(self.device.type, self.autocast_dtype)
+
+
+def load(
+    run_dir: str | Path,
+    accelerator: str = "auto",
+    precision: str | None = None,
+    threads: int | None = None,
+    trust: Sequence[str] = (),
+) -> Classifier:
+    """Load a run's classifier, on whatever hardware is here.
+
+    Args:
+        run_dir: the run directory.
+        accelerator: ``auto``, ``cpu``, ``gpu`` or ``mps``.
+        precision: Lightning's name, or ``auto``; None: as the run was configured.
+        threads: CPU threads; None: as torch finds best.
+        trust: packages whose classes may be built from the run's configuration.
+
+    Raises:
+        LxError: not a complete run, one that was refused, or hardware that is not here.
+    """
+    trained = load_trained(run_dir, trust)
+    chosen = precision or str(trained.config["hardware"]["precision"])
+    return Classifier(trained, hardware.resolve(accelerator, chosen, threads))
+
+
+def read_texts(path: Path, text: str, text_pair: str | None) -> Iterator[tuple[str, str | None]]:
+    """The texts of a CSV, TSV, JSON Lines or Parquet file, or of a ``.txt`` file, one a line.
+
+    Raises:
+        LxError: missing, of an unknown kind, malformed, or without the column.
+    """
+    if not path.is_file():
+        raise LxError(f"no file {path} to read texts from")
+    if path.suffix == ".txt":
+        with path.open(encoding="utf-8") as file:
+            yield from read_lines(file)
+        return
+    reader = reader_of(path)
+    if reader is None:
+        raise LxError(f"{path}: unknown kind of file; lx reads .txt, {', '.join(known_extensions())}")
+    for rows in reader(path, Columns(text, text_pair, None)):
+        pairs = rows.pairs or [None] * len(rows.texts)
+        for first, second in zip(rows.texts, pairs, strict=True):
+            yield first or "", (second or "") if text_pair is not None else None
+
+
+def read_lines(file: IO[str]) -> Iterator[tuple[str, None]]:
+    """One text a line."""
+    for line in file:
+        yield line.rstrip("\r\n"), None
+
+
+def write_predictions(
+    predictions: Iterable[Prediction],
+    out: IO[str],
+    kind: str,
+    with_probabilities: bool,
+    class_names: Sequence[str],
+) -> int:
+    """Write predictions as they come: ``id`` (from 0), ``text``, ``label``, ``probability``.
+
+    Args:
+        predictions: in the order of the input.
+        out: an open text file.
+        kind: ``jsonl`` or ``csv``.
+        with_probabilities: add the probability of every class.
+        class_names: the columns of those in CSV.
+
+    Returns:
+        How many were written.
+    """
+    write = (
+        _csv_writer(out, with_probabilities, class_names) if kind == "csv" else _json_writer(out, with_probabilities)
+    )
+    number = -1
+    for number, prediction in enumerate(predictions):
+        write(number, prediction)
+    return number + 1
+
+
+def _json_writer(out: IO[str], with_probabilities: bool) -> Callable[[int, Prediction], None]:
+    def write(number: int, prediction: Prediction) -> None:
+        row: dict[str, Any] = {
+            "id": number,
+            "text": prediction.text,
+            "label": prediction.label,
+            "probability": prediction.probability,
+        }
+        if with_probabilities:
+            row["probabilities"] = prediction.probabilities
+        out.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+    return write
+
+
+def _csv_writer(
+    out: IO[str], with_probabilities: bool, class_names: Sequence[str]
+) -> Callable[[int, Prediction], None]:
+    writer = csv.writer(out)
+    extra = list(class_names) if with_probabilities else []
+    writer.writerow(["id", "text", "label", "probability", *(f"probability[{name}]" for name in extra)])
+
+    def write(number: int, prediction: Prediction) -> None:
+        of = prediction.probabilities
+        writer.writerow(
+            [number, prediction.text, prediction.label, prediction.probability, *(of[name] for name in extra)]
+        )
+
+    return write
+
+
+def run_predict(args: Any) -> None:
+    """What ``lx predict`` does with its parsed arguments."""
+    if args.file not in (None, "-") and not Path(args.file).is_file():
+        raise LxError(f"no file {args.file} to read texts from")
+    classifier = load(args.run, args.accelerator, args.precision, trust=args.trust)
+    columns = classifier.trained.config["data"]
+    text = args.column or columns.get("text") or "text"
+    rows: Iterable[tuple[str, str | None]]
+    if args.text:
+        if args.pair and len(args.pair) != len(args.text):
+            raise LxError(f"--text has {len(args.text)} texts, --pair {len(args.pair)}: each text needs its pair")
+        rows = zip(args.text, args.pair or [None] * len(args.text), strict=True)
+    elif args.file in (None, "-"):
+        rows = read_lines(sys.stdin)
+    else:
+        pair = args.pair_column or (columns.get("text_pair") if classifier.trained.has_pairs else None)
+        rows = read_texts(Path(args.file), text, pair)
+    kind = args.format or ("csv" if args.out is not None and args.out.suffix == ".csv" else "jsonl")
+    predictions = classifier.stream(rows)
+    if args.out is None:
+        write_predictions(predictions, sys.stdout, kind, args.probabilities, classifier.class_names)
+        return
+    with atomic_write(args.out) as temporary, temporary.open("w", encoding="utf-8", newline="") as out:
+        count = write_predictions(predictions, out, kind, args.probabilities, classifier.class_names)
+    print(f"{count:,} predictions in {args.out}", file=sys.stderr)

@@ -1,0 +1,35 @@
+"""Progress of long work: a bar on a terminal, one line in a pipe or a log file."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def track(description: str, total: int | None, unit: str = "") -> Iterator[Callable[[int], None]]:
+    """Show progress on standard error while the block runs.
+
+    Args:
+        description: what is being done, for example ``tokenizing train``.
+        total: how many units there are; None if nobody knows.
+        unit: their name.
+
+    Yields:
+        A function to call with the number of units done since its last call.
+    """
+    if not sys.stderr.isatty():
+        log.info("%s%s", description, "" if total is None else f" ({total:,} {unit})".replace(" )", ")"))
+        yield lambda done: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(description, total=total)
+        yield lambda done: progress.advance(task, done)

@@ -1,0 +1,74 @@
+"""The types of the settings that no constructor's signature declares.
+
+Only :mod:`lx.config` reads these classes: a value in the composed config must have the type written here, or else
+the type of the default that it overrides.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What the best checkpoint, early stopping and sweeps look at."""
+
+    metric: str
+    mode: str
+
+
+@dataclass(frozen=True)
+class DataSettings:
+    """The keys that every option of ``data`` has."""
+
+    batch_size: int
+    max_length: int
+    validation_fraction: float
+    split_seed: int
+    on_empty: str
+    cache_dir: str | None
+
+
+@dataclass(frozen=True)
+class TrainerSettings:
+    """The keys of ``trainer``."""
+
+    max_epochs: int
+    max_steps: int | None
+    gradient_clip_val: float | None
+    ema_decay: float | None
+    early_stopping_patience: int | None
+    check_val_every_n_epoch: int
+    val_check_interval: int | None
+    log_every_n_steps: int
+    limit_train_batches: int | None
+    limit_eval_batches: int | None
+    deterministic: bool
+
+
+@dataclass(frozen=True)
+class HardwareSettings:
+    """The keys of ``hardware``."""
+
+    accelerator: str
+    devices: int
+    num_nodes: int
+    strategy: str
+    precision: str
+    micro_batch: int | None
+    num_workers: int
+    threads: int | None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The keys at the top level."""
+
+    name: str | None
+    run_dir: str | None
+    seed: int
+    launch: str
+    objective: Objective
+    data: DataSettings
+    trainer: TrainerSettings
+    hardware: HardwareSettings

@@ -1,0 +1,53 @@
+"""Stopping a run by signal: in training after the step, with a checkpoint; elsewhere, or the second time, at once."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+
+
+class Stopped(BaseException):
+    """The run was asked to stop, and has saved what it could."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.exit_code = EXIT_CODES[signal.Signals(number)]
+
+
+class StopRequest:
+    """Whether somebody asked the run to stop.
+
+    Attributes:
+        received: the signal's number; None: nobody asked.
+        patient: True while training, which looks at ``received`` after each step.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self.patient = False
+
+    def receive(self, number: int, frame: FrameType | None) -> None:
+        """Signal handler: the first signal waits for the step to end, any later one does not."""
+        again, self.received = self.received is not None, number
+        if again or not self.patient:
+            raise Stopped(number)
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[StopRequest]:
+    """Note SIGINT and SIGTERM while the block runs; outside the main thread, where Python forbids it, do nothing."""
+    request = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
+    previous = {number: signal.signal(number, request.receive) for number in EXIT_CODES}
+    try:
+        yield request
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,86 @@
+"""Building objects from config nodes: freely from a user's own command, by an allowlist from a run directory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from lx.config import conf_dir
+from lx.errors import LxError
+
+_BUILT_FROM_A_RUN = (
+    "model",
+    "task",
+)  # the only nodes of a run directory's config that anything is built from
+
+
+def build(node: Any, where: str, **arguments: Any) -> Any:
+    """Instantiate a config node and explain what goes wrong.
+
+    Args:
+        node: a mapping with ``_target_``.
+        where: the node's key in the configuration, for messages.
+        arguments: added to the node's own.
+
+    Raises:
+        LxError: the target cannot be imported or does not accept its settings.
+    """
+    from hydra.errors import InstantiationException
+    from hydra.utils import instantiate
+
+    try:
+        return instantiate(node, **arguments)
+    except InstantiationException as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None and not isinstance(cause, LxError):
+            cause = cause.__cause__
+        if isinstance(cause, LxError):
+            raise cause from error
+        raise LxError(f"{where} cannot be built: {str(error).splitlines()[0]} ({type(cause).__name__})") from error
+
+
+def allowed_targets() -> frozenset[str]:
+    """The targets that lx's own ``conf/model`` and ``conf/task`` name: what a run directory may ask to build."""
+    import yaml
+
+    files = [path for group in _BUILT_FROM_A_RUN for path in (conf_dir() / group).rglob("*.yaml")]
+    return frozenset(name for path in files for name in _targets(yaml.safe_load(path.read_text(encoding="utf-8"))))
+
+
+def check_targets(config: dict[str, Any], path: Path, trust: Sequence[str] = ()) -> None:
+    """Refuse a run directory's configuration that would build anything but lx's own models and tasks.
+
+    Being importable is not being safe (``torch.load`` is importable), hence a list of known names; nothing is imported
+    to find out.
+
+    Args:
+        config: the whole configuration.
+        path: its file, for the message.
+        trust: the user's own packages whose classes may be built as well.
+
+    Raises:
+        LxError: names the target and what to do.
+    """
+    known = allowed_targets()
+    for node in _BUILT_FROM_A_RUN:
+        if not isinstance(config.get(node), dict):
+            raise LxError(f"{path} has no {node} node: this is not the configuration of a run")
+        for target in _targets(config[node]):
+            if target not in known and not any(target.startswith(f"{package}.") for package in trust):
+                package = target.partition(".")[0]
+                raise LxError(
+                    f"{path} asks to build {target!r}, which is none of lx's models or tasks, and was refused; "
+                    f"if you wrote it yourself and trust this run, add --trust {package}"
+                )
+
+
+def _targets(node: object) -> Iterator[str]:
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield str(node["_target_"])
+        for value in node.values():
+            yield from _targets(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _targets(value)

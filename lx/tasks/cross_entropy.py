@@ -1,0 +1,53 @@
+"""Cross-entropy with label smoothing and class weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+
+class CrossEntropy(nn.Module):
+    """Cross-entropy between a softmax and a smoothed label, for each example.
+
+    With classes c, label y, weights w and smoothing e (Szegedy et al. 2016, section 7)::
+
+        loss = -(1 - e) * w[y] * log p[y]  -  e / C * sum over c of w[c] * log p[c]
+
+    as ``torch.nn.functional.cross_entropy(..., reduction="none")`` defines it. The mean over a batch is left
+    to the caller, who divides by the number of examples. (torch's mean divides by the sum of the labels'
+    weights, which would make the loss of one example depend on the others in its batch.)
+
+    Args:
+        label_smoothing: e, the share of the target that is spread over all classes, from 0 to below 1.
+        class_weights: w, one for each class; None: all 1.
+    """
+
+    class_weights: Tensor | None
+
+    def __init__(self, label_smoothing: float = 0.0, class_weights: Sequence[float] | None = None) -> None:
+        super().__init__()
+        self.label_smoothing = label_smoothing
+        # It comes from the config at each start, so it has no place in a checkpoint.
+        weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
+        self.register_buffer("class_weights", weights, persistent=False)
+
+    def forward(self, logits: Float[Tensor, "B C"], labels: Int[Tensor, " B"]) -> Float[Tensor, " B"]:
+        """The loss of each example.
+
+        Args:
+            logits: unnormalised log-probabilities; half precision is computed in fp32.
+            labels: of the true classes.
+
+        Returns:
+            Weighted and smoothed, not averaged.
+        """
+        surprise = -logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(dim=-1)
+        if self.class_weights is not None:
+            surprise = surprise * self.class_weights
+        of_label = surprise.gather(-1, labels.long()[:, None]).squeeze(-1)
+        if self.label_smoothing == 0:
+            return of_label
+        return (1 - self.label_smoothing) * of_label + self.label_smoothing * surprise.mean(dim=-1)

@@ -1,0 +1,141 @@
+"""Metrics that are the same to the last bit however the examples are ordered, batched or spread over ranks.
+
+Each keeps integers only: counts, and fixed-point sums of numbers that would otherwise be added up with
+rounding. Memory is constant. States are summed across ranks; results are float64 tensors on the CPU.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+
+class ClassScores(Metric):
+    """Accuracy, macro F1 and the scores of each class, from one confusion matrix.
+
+    Macro F1 is the mean F1 over the classes that occur among the labels or the predictions, as
+    ``sklearn.metrics.f1_score(average="macro")`` has it. A ratio with nothing below the line is 0.
+
+    Args:
+        num_classes: C.
+    """
+
+    full_state_update = False
+    confusion: Tensor
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.add_state("confusion", torch.zeros(num_classes, num_classes, dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, logits: Float[Tensor, "B C"], labels: Int[Tensor, " B"]) -> None:
+        """Count a batch; probabilities do as well as logits."""
+        cells = labels.long() * self.num_classes + logits.argmax(dim=-1)
+        self.confusion.view(-1).index_add_(0, cells, torch.ones_like(cells))
+
+    def compute(self) -> dict[str, Tensor]:
+        """The scores.
+
+        Returns:
+            ``accuracy`` and ``f1_macro``; ``precision``, ``recall``, ``f1`` and ``support`` of each class
+            [C]; ``confusion`` [C, C], true classes in rows.
+        """
+        confusion = self.confusion.cpu()
+        correct = confusion.diagonal()
+        support, predicted = confusion.sum(dim=1), confusion.sum(dim=0)
+        f1 = _ratio(2 * correct, support + predicted)
+        return {
+            "accuracy": correct.sum().double() / support.sum(),
+            "f1_macro": f1[support + predicted > 0].mean(),
+            "precision": _ratio(correct, predicted),
+            "recall": _ratio(correct, support),
+            "f1": f1,
+            "support": support,
+            "confusion": confusion,
+        }
+
+
+class CalibrationError(Metric):
+    """Expected calibration error (Guo et al. 2017, equation 3).
+
+    Examples fall into equal bins by confidence, the largest probability; bin m holds those in ((m-1)/M, m/M].
+    The error is the gap between the mean confidence and the accuracy of a bin, averaged over the examples. A
+    confidence is rounded to a multiple of 2^-32, so that sums of them are exact; there is room for two
+    thousand million.
+
+    Args:
+        num_bins: M.
+    """
+
+    full_state_update = False
+    confidence: Tensor
+    correct: Tensor
+    total: Tensor
+
+    def __init__(self, num_bins: int = 15) -> None:
+        super().__init__()
+        self.num_bins = num_bins
+        for name in ("confidence", "correct"):
+            self.add_state(name, torch.zeros(num_bins, dtype=torch.int64), dist_reduce_fx="sum")
+        self.add_state("total", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, logits: Float[Tensor, "B C"], labels: Int[Tensor, " B"]) -> None:
+        """Count a batch; a confidence that is not a number counts as 0."""
+        largest, predictions = logits.float().softmax(dim=-1).max(dim=-1)
+        confidence = _fixed_point(largest.nan_to_num(), bits=32)
+        bins = (confidence * self.num_bins - 1 >> 32).clamp(0, self.num_bins - 1)
+        self.confidence.index_add_(0, bins, confidence)
+        self.correct.index_add_(0, bins, (predictions == labels).long())
+        self.total += labels.numel()
+
+    def compute(self) -> Tensor:
+        """The error, from 0 to 1; not a number if there were no examples."""
+        gaps = (self.confidence.cpu() - (self.correct.cpu() << 32)).abs()
+        return gaps.sum().double() / 2**32 / self.total.cpu()
+
+
+class MeanLoss(Metric):
+    """The mean of a loss over examples.
+
+    A loss is rounded to a multiple of 2^-24, so that sums of them are exact, and cut at 2^16, far above any
+    loss of a working model; there is room for 500 thousand million examples with a loss of 1. If the loss of
+    any example is not a number, neither is the mean.
+
+    Args:
+        loss: from logits [B, C] and labels [B] to losses [B].
+    """
+
+    full_state_update = False
+    loss_sum: Tensor
+    undefined: Tensor
+    total: Tensor
+
+    def __init__(self, loss: nn.Module) -> None:
+        super().__init__()
+        self.loss = loss
+        for name in ("loss_sum", "undefined", "total"):
+            self.add_state(name, torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, logits: Float[Tensor, "B C"], labels: Int[Tensor, " B"]) -> None:
+        """Add a batch."""
+        losses = self.loss(logits, labels)
+        undefined = losses.isnan()
+        self.undefined += undefined.sum()
+        self.loss_sum += _fixed_point(losses.masked_fill(undefined, 0).clamp(max=2**16), bits=24).sum()
+        self.total += labels.numel()
+
+    def compute(self) -> Tensor:
+        """The mean; not a number if there were no examples, or a loss that is none."""
+        mean = self.loss_sum.cpu().double() / 2**24 / self.total.cpu()
+        return mean.masked_fill(self.undefined.cpu() > 0, torch.nan)
+
+
+def _ratio(count: Int[Tensor, " C"], of: Int[Tensor, " C"]) -> Float[Tensor, " C"]:
+    """Zero where there is nothing to take a share of."""
+    return count.double() / of.clamp(min=1)
+
+
+def _fixed_point(values: Float[Tensor, " B"], bits: int) -> Int[Tensor, " B"]:
+    return (values * 2.0**bits).round().long()

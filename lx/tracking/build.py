@@ -1,0 +1,55 @@
+"""From ``cfg.logger`` to loggers, and what is said to all of them when a run ends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hydra.utils import instantiate
+from lightning.pytorch.loggers import Logger
+
+from lx.tracking.context import RunContext, Tracker
+from lx.tracking.evaluation import Evaluation
+
+
+def build_loggers(nodes: Mapping[str, Any] | None, run: RunContext) -> list[Logger]:
+    """Build the loggers of a run.
+
+    A node with ``_partial_: true`` is called with the run; any other node is a complete Lightning logger.
+
+    Args:
+        nodes: Name to config node with ``_target_``; null switches one off. None or empty: no logger.
+        run: The run's facts.
+
+    Returns:
+        The loggers, in the order of the config.
+
+    Raises:
+        LxError: A logger's package is missing, or its settings cannot work.
+    """
+    loggers = []
+    for node in (nodes or {}).values():
+        if node is not None:
+            built = instantiate(node, _convert_="all")
+            loggers.append(built if isinstance(built, Logger) else built(run))
+    return loggers
+
+
+def record_evaluation(loggers: Sequence[Logger], evaluation: Evaluation) -> None:
+    """Hand the final evaluation to every logger that keeps one."""
+    for logger in loggers:
+        if isinstance(logger, Tracker):
+            logger.record_evaluation(evaluation)
+
+
+def finish(loggers: Sequence[Logger], status: str, exit_code: int) -> None:
+    """Close every logger that keeps an end state.
+
+    Args:
+        loggers: The run's loggers.
+        status: ``finished``, ``failed``, ``stopped`` or ``pruned``.
+        exit_code: The exit code of the run's process; 0 is a success.
+    """
+    for logger in loggers:
+        if isinstance(logger, Tracker):
+            logger.finish(status, exit_code)

@@ -1,0 +1,39 @@
+"""What a tracker is told about a run, and what it may offer beyond Lightning's ``Logger``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from lx.tracking.evaluation import Evaluation
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """The facts about one run that belong in its record.
+
+    Args:
+        dir: The run directory; every tracker writes below it.
+        name: The run's name, as a person sees it.
+        config: The resolved config as plain containers.
+        overrides: The command line's Hydra overrides, in order.
+        revision: Git revision of the working directory (see :func:`lx.tracking.git.revision`).
+    """
+
+    dir: Path
+    name: str
+    config: dict[str, Any]
+    overrides: list[str]
+    revision: str | None
+
+
+@runtime_checkable
+class Tracker(Protocol):
+    """A logger that also keeps a run's results and its end state."""
+
+    def record_evaluation(self, evaluation: Evaluation) -> None:
+        """Write final metrics, the per-class table and the confusion matrix."""
+
+    def finish(self, status: str, exit_code: int) -> None:
+        """Close the record with the run's end state."""

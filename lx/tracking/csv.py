@@ -1,0 +1,144 @@
+"""``metrics.csv``: one row per logged step."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
+
+from lx.tracking.context import RunContext
+
+
+class CsvLogger(Logger):
+    """Metrics by step in one CSV file that is complete on disk after every call.
+
+    Values logged at the same step share a row; a key never seen before adds a column. Only the last row is
+    held in memory. A file that exists already is continued.
+
+    Args:
+        path: The file; it and its directory appear with the first metric.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = Path(path)
+        self._columns: list[str] = []
+        self._last: dict[str, str] = {}
+        self._last_start = 0  # byte offset of the last row, which may still grow
+        if self.path.exists():
+            self._continue_file()
+
+    @property
+    def name(self) -> None:
+        """None: the run directory names the run."""
+
+    @property
+    def version(self) -> None:
+        """None: a run directory holds one run."""
+
+    @property
+    def save_dir(self) -> str:
+        """The directory that holds the file."""
+        return str(self.path.parent)
+
+    def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
+        """Do nothing: the run directory's ``config.yaml`` has them."""
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Write values into the row of a step.
+
+        Args:
+            metrics: Column name to value; ``epoch`` may be among them.
+            step: Optimizer steps taken; None means the last row's step.
+        """
+        row = {key: _cell(value) for key, value in metrics.items()}
+        row["step"] = self._last.get("step", "0") if step is None else str(step)
+        columns = list(dict.fromkeys(["step", "epoch", *self._columns, *row]))
+        if columns != self._columns:
+            self._columns = columns
+            self._rewrite()
+        if row["step"] == self._last.get("step"):
+            row = {**self._last, **row}
+        else:
+            self._last_start = self.path.stat().st_size
+        self._last = row
+        with self.path.open("rb+") as file:
+            file.seek(self._last_start)
+            file.write(self._line(row))
+            file.truncate()
+
+    @rank_zero_only
+    def truncate_after(self, step: int) -> None:
+        """Drop the rows of later steps, as when training goes on from an earlier checkpoint.
+
+        Args:
+            step: The last step to keep.
+        """
+        if self._columns:
+            self._rewrite(last_step=step)
+
+    @rank_zero_only
+    def _continue_file(self) -> None:
+        _drop_unfinished_line(self.path)
+        with self.path.open(encoding="utf-8", newline="") as file:
+            self._columns = next(csv.reader(file), [])
+        if self._columns:
+            self._rewrite()
+
+    def _rewrite(self, last_step: int = sys.maxsize) -> None:
+        """Replace the file, row by row, by one with today's columns and the rows up to a step."""
+        temporary = self.path.with_name(self.path.name + ".tmp")
+        temporary.parent.mkdir(parents=True, exist_ok=True)
+        self._last = {}
+        with temporary.open("wb") as file:
+            file.write(_csv_line(self._columns))
+            for row in self._rows():
+                if int(row["step"]) <= last_step:
+                    self._last, self._last_start = row, file.tell()
+                    file.write(self._line(row))
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(self.path)
+
+    def _rows(self) -> Iterator[dict[str, str]]:
+        if self.path.exists():
+            with self.path.open(encoding="utf-8", newline="") as file:
+                yield from csv.DictReader(file, restval="")
+
+    def _line(self, row: Mapping[str, str]) -> bytes:
+        return _csv_line([row.get(column, "") for column in self._columns])
+
+
+def csv_logger(run: RunContext) -> CsvLogger:
+    """The CSV logger of a run: ``RUN/metrics.csv``."""
+    return CsvLogger(run.dir / "metrics.csv")
+
+
+def _cell(value: float) -> str:
+    """The shortest text that reads back as the same number; counts stay whole numbers."""
+    return str(value) if isinstance(value, int) else repr(float(value))
+
+
+def _csv_line(cells: Sequence[str]) -> bytes:
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerow(cells)
+    return text.getvalue().encode()
+
+
+def _drop_unfinished_line(path: Path) -> None:
+    """Cut off what follows the last line feed: a killed process may leave half a line."""
+    with path.open("rb+") as file:
+        end = 0
+        for line in file:
+            if line.endswith(b"\n"):
+                end += len(line)
+        file.truncate(end)

@@ -1,0 +1,246 @@
+"""Layers against their papers' formulas, written out element by element in float64."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from lx.errors import LxError
+from lx.nn.attention import MASKED, attention_bias, scaled_dot_product_attention
+from lx.nn.feedforward import GELUFeedForward, ReLUFeedForward, SwiGLUFeedForward
+from lx.nn.norm import LayerNorm, RMSNorm
+from lx.nn.pooling import AttentionPooling, CLSPooling, MaxPooling, MeanPooling
+from lx.nn.position import (
+    ALiBiPosition,
+    LearnedPosition,
+    NoPosition,
+    RotaryPosition,
+    SinusoidalPosition,
+    alibi_slopes,
+)
+
+BATCH, TOKENS, HEADS, HEAD_DIM = 2, 5, 3, 7
+LENGTHS = (5, 3)
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+def double(*shape: int) -> Tensor:
+    return torch.randn(*shape, dtype=torch.float64)
+
+
+def lengths_mask() -> Tensor:
+    return torch.arange(TOKENS) < torch.tensor(LENGTHS)[:, None]
+
+
+def test_attention_follows_equation_one() -> None:
+    query, key, value = (double(BATCH, HEADS, TOKENS, HEAD_DIM) for _ in range(3))
+    relative = double(HEADS, TOKENS, TOKENS)
+    actual = scaled_dot_product_attention(query, key, value, attention_bias(lengths_mask(), relative, torch.float64))
+    for b in range(BATCH):
+        for h in range(HEADS):
+            for i in range(TOKENS):
+                scores = [
+                    sum(query[b, h, i, k] * key[b, h, j, k] for k in range(HEAD_DIM)).item() / math.sqrt(HEAD_DIM)
+                    + relative[h, i, j].item()
+                    for j in range(LENGTHS[b])
+                ]
+                total = sum(math.exp(score) for score in scores)
+                expected = sum(math.exp(score) / total * value[b, h, j] for j, score in enumerate(scores))
+                torch.testing.assert_close(actual[b, h, i], expected, rtol=1e-12, atol=1e-12)
+
+
+def test_padding_gets_no_weight_in_any_dtype() -> None:
+    for dtype in (torch.float64, torch.float32, torch.bfloat16, torch.float16):
+        bias = attention_bias(lengths_mask(), None, dtype)
+        assert bias.shape == (BATCH, 1, 1, TOKENS) and bias.isfinite().all()
+        assert (bias.softmax(-1)[1, 0, 0, LENGTHS[1] :] == 0).all()
+    assert math.exp(MASKED) == 0
+
+
+def test_attention_dropout_acts_on_the_weights() -> None:
+    query = key = torch.zeros(1, 1, 64, HEAD_DIM)
+    value = torch.ones(1, 1, 64, HEAD_DIM)
+    bias = torch.zeros(1, 1, 1, 64)
+    sums = scaled_dot_product_attention(query, key, value, bias, 0.5)[0, 0]
+    # Each output is a sum of 64 weights of 1/64, each of them zero or doubled: the same for all K features.
+    assert (sums == sums[:, :1]).all() and len(sums.unique()) > 10
+    torch.testing.assert_close(sums * 32, (sums * 32).round())
+
+
+@pytest.mark.parametrize(("dim", "num_tokens"), [(6, 11), (7, 11), (4, 700)])
+def test_sinusoidal_table(dim: int, num_tokens: int) -> None:
+    table = SinusoidalPosition(dim, 1).add(torch.zeros(1, num_tokens, dim))[0]
+    assert table.dtype == torch.float32
+    for t in range(num_tokens):
+        for feature in range(dim):
+            angle = t / 10000 ** (2 * (feature // 2) / dim)
+            expected = math.sin(angle) if feature % 2 == 0 else math.cos(angle)
+            assert table[t, feature].item() == pytest.approx(expected, abs=6e-8), (t, feature)
+
+
+def test_sinusoidal_adds_in_the_dtype_of_the_input() -> None:
+    x = torch.randn(2, 3, 8).bfloat16()
+    position = SinusoidalPosition(8, 1)
+    torch.testing.assert_close(position.add(x), x + position.table[:3].bfloat16(), rtol=0, atol=0)
+    assert "table" not in position.state_dict()
+
+
+def test_learned_adds_its_scaled_rows_and_refuses_longer_texts() -> None:
+    position = LearnedPosition(7, 1, max_length=5)
+    x = torch.randn(2, 3, 7)
+    for t in range(3):
+        torch.testing.assert_close(position.add(x)[:, t], x[:, t] + math.sqrt(7) * position.table.weight[t])
+    with pytest.raises(LxError, match=r"6 tokens.*positions for 5.*data.max_length"):
+        position.add(torch.zeros(1, 6, 7))
+
+
+@pytest.mark.parametrize("num_tokens", [11, 600])
+def test_rotary_turns_each_pair(num_tokens: int) -> None:
+    head_dim = 6
+    position = RotaryPosition(dim=HEADS * head_dim, num_heads=HEADS)
+    query, key = (double(BATCH, HEADS, num_tokens, head_dim) for _ in range(2))
+    for before, after in zip((query, key), position.rotate(query, key), strict=True):
+        for t in (0, 1, 2, num_tokens - 1):
+            for pair in range(head_dim // 2):
+                angle = t * 10000 ** (-2 * pair / head_dim)
+                matrix = torch.tensor(
+                    [[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]],
+                    dtype=torch.float64,
+                )
+                features = [pair, pair + head_dim // 2]
+                expected = before[:, :, t, features] @ matrix.T
+                torch.testing.assert_close(after[:, :, t, features], expected, rtol=0, atol=5e-7)
+
+
+def test_rotary_scores_depend_on_the_distance_alone() -> None:
+    position = RotaryPosition(dim=6, num_heads=1)
+    query, key = (double(1, 1, 1, 6).expand(1, 1, 30, 6) for _ in range(2))
+    query, key = position.rotate(query, key)
+    scores = (query @ key.transpose(-2, -1))[0, 0]
+    for distance in (-13, -1, 0, 4):
+        diagonal = scores.diagonal(distance)
+        torch.testing.assert_close(diagonal, diagonal[:1].expand_as(diagonal), rtol=0, atol=2e-6)
+    assert (scores[0, 0] - scores[0, 4]).abs() > 0.1
+    assert position.rotate(query.bfloat16(), key.bfloat16())[0].dtype == torch.bfloat16
+
+
+def test_rotary_refuses_odd_heads() -> None:
+    with pytest.raises(LxError, match=r"model.dim=21 over model.num_heads=3 leaves each head 7"):
+        RotaryPosition(dim=21, num_heads=3)
+
+
+@pytest.mark.parametrize(
+    ("num_heads", "exponents"),
+    [
+        (1, [8]),
+        (2, [4, 8]),
+        (8, [1, 2, 3, 4, 5, 6, 7, 8]),
+        (3, [4, 8, 2]),
+        (6, [2, 4, 6, 8, 1, 3]),
+        (12, [1, 2, 3, 4, 5, 6, 7, 8, 0.5, 1.5, 2.5, 3.5]),
+    ],
+)
+def test_alibi_slopes(num_heads: int, exponents: list[float]) -> None:
+    expected = torch.tensor([2.0**-exponent for exponent in exponents])
+    torch.testing.assert_close(alibi_slopes(num_heads), expected, rtol=1e-7, atol=0)
+
+
+def test_alibi_bias_is_minus_slope_times_distance() -> None:
+    bias = ALiBiPosition(dim=6, num_heads=2).bias(5)
+    for h, slope in enumerate((1 / 16, 1 / 256)):
+        for i in range(5):
+            for j in range(5):
+                assert bias[h, i, j].item() == -slope * abs(i - j)
+
+
+def test_schemes_leave_the_other_hooks_alone() -> None:
+    x, query = torch.randn(2, 3, 8), torch.randn(2, 2, 3, 4)
+    schemes = {
+        "none": NoPosition(8, 2),
+        "add": SinusoidalPosition(8, 2),
+        "rotate": RotaryPosition(8, 2),
+        "bias": ALiBiPosition(8, 2),
+    }
+    for hook, position in schemes.items():
+        assert (position.add(x) is x) == (hook != "add")
+        assert (position.rotate(query, query)[0] is query) == (hook != "rotate")
+        assert (position.bias(3) is None) == (hook != "bias")
+
+
+def test_layer_norm() -> None:
+    norm = LayerNorm(7, eps=0.03).double()
+    torch.nn.init.normal_(norm.weight)
+    torch.nn.init.normal_(norm.bias)
+    x = double(2, 3, 7)
+    centred = x - x.sum(-1, keepdim=True) / 7
+    expected = centred / ((centred**2).sum(-1, keepdim=True) / 7 + 0.03).sqrt() * norm.weight + norm.bias
+    torch.testing.assert_close(norm(x), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_rms_norm() -> None:
+    norm = RMSNorm(7, eps=0.03).double()
+    torch.nn.init.normal_(norm.weight)
+    x = double(2, 3, 7)
+    expected = x / ((x**2).sum(-1, keepdim=True) / 7 + 0.03).sqrt() * norm.weight
+    torch.testing.assert_close(norm(x), expected, rtol=1e-12, atol=1e-12)
+    assert RMSNorm(7)(x.bfloat16()).dtype == torch.bfloat16
+
+
+def normal_cdf(x: Tensor) -> Tensor:
+    values = [0.5 * (1 + math.erf(value / math.sqrt(2))) for value in x.flatten().tolist()]
+    return torch.tensor(values, dtype=torch.float64).view_as(x)
+
+
+@pytest.mark.parametrize(
+    ("layer", "activation"),
+    [(ReLUFeedForward, lambda h: h * (h > 0)), (GELUFeedForward, lambda h: h * normal_cdf(h))],
+)
+def test_plain_feed_forward(layer: type, activation: object) -> None:
+    net = layer(5, 11).double()
+    x = double(2, 3, 5)
+    hidden = activation(x @ net.input.weight.T + net.input.bias)
+    expected = hidden @ net.output.weight.T + net.output.bias
+    torch.testing.assert_close(net(x), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_swiglu() -> None:
+    net = SwiGLUFeedForward(5, 11).double()
+    assert net.output.weight.shape == (5, 7)
+    x = double(2, 3, 5)
+    gate, value = x @ net.gate_and_value.weight[:7].T, x @ net.gate_and_value.weight[7:].T
+    expected = (gate / (1 + (-gate).exp()) * value) @ net.output.weight.T
+    torch.testing.assert_close(net(x), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("dim", [128, 256, 512, 768])
+def test_swiglu_has_as_many_parameters_as_the_plain_network(dim: int) -> None:
+    def count(layer: type) -> int:
+        return sum(parameter.numel() for parameter in layer(dim, 4 * dim).parameters())
+
+    assert count(SwiGLUFeedForward) == pytest.approx(count(GELUFeedForward), rel=0.01)
+    assert SwiGLUFeedForward(dim, 4 * dim).output.in_features % 8 == 0
+
+
+def test_poolings() -> None:
+    x, mask = double(BATCH, TOKENS, HEAD_DIM), lengths_mask()
+    attention = AttentionPooling(HEAD_DIM).double()
+    for b, length in enumerate(LENGTHS):
+        tokens = x[b, :length]
+        hidden = (tokens @ attention.hidden.weight.T + attention.hidden.bias).tanh()
+        weights = (hidden @ attention.query.weight[0]).exp()
+        expected = {
+            CLSPooling: tokens[0],
+            MeanPooling: sum(tokens) / length,
+            MaxPooling: torch.stack([max(column) for column in tokens.T]),
+            AttentionPooling: sum(w / weights.sum() * token for w, token in zip(weights, tokens, strict=True)),
+        }
+        for pooling, vector in expected.items():
+            layer = attention if pooling is AttentionPooling else pooling(HEAD_DIM)
+            torch.testing.assert_close(layer(x, mask)[b], vector, rtol=1e-12, atol=1e-12)

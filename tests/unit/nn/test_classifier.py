@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from lx.errors import LxError
+from lx.nn.block import PostNormBlock, PreNormBlock
+from lx.nn.classifier import TransformerClassifier
+from lx.nn.dropout import Dropout
+from lx.nn.feedforward import ReLUFeedForward, SwiGLUFeedForward
+from lx.nn.norm import LayerNorm, RMSNorm
+from lx.nn.pooling import AttentionPooling, CLSPooling, MaxPooling, MeanPooling
+from lx.nn.position import ALiBiPosition, LearnedPosition, NoPosition, RotaryPosition, SinusoidalPosition
+
+VOCAB, CLASSES = 29, 5
+Build = Callable[..., TransformerClassifier]
+POSITIONS = [
+    SinusoidalPosition,
+    partial(LearnedPosition, max_length=17),
+    RotaryPosition,
+    ALiBiPosition,
+    NoPosition,
+]
+POOLINGS = [CLSPooling, MeanPooling, MaxPooling, AttentionPooling]
+BLOCKS = [PreNormBlock, PostNormBlock]
+
+
+def batch(num_tokens: int = 11) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Texts of 11, 7 and 2 tokens, padded."""
+    generator = torch.Generator().manual_seed(1)
+    lengths = torch.tensor([[11], [7], [2]])
+    mask = torch.arange(num_tokens) < lengths
+    token_ids = torch.zeros(3, num_tokens, dtype=torch.long)
+    token_types = torch.zeros(3, num_tokens, dtype=torch.long)
+    token_ids[:, :11] = torch.randint(4, VOCAB, (3, 11), generator=generator)
+    token_types[:, :11] = torch.randint(0, 2, (3, 11), generator=generator)
+    return token_ids * mask, mask, token_types * mask
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("position", POSITIONS)
+def test_padding_and_order_do_not_change_logits(build: Build, position: Any, pooling: Any, block: Any) -> None:
+    net = build(position=position, pooling=pooling, block=block).double().eval()
+    logits = net(*batch())
+    assert logits.shape == (3, CLASSES) and logits.std(dim=0).min() > 1e-3
+
+    torch.testing.assert_close(net(*batch(17)), logits, rtol=1e-12, atol=1e-12)
+    order = torch.tensor([2, 0, 1])
+    permuted = net(*(tensor[order] for tensor in batch()))
+    torch.testing.assert_close(permuted, logits[order], rtol=1e-12, atol=1e-12)
+    alone = net(*(tensor[2:, :2] for tensor in batch()))
+    torch.testing.assert_close(alone, logits[2:], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+@pytest.mark.parametrize("pooling", POOLINGS)
+@pytest.mark.parametrize("position", POSITIONS)
+def test_rows_of_padding_give_finite_values_and_gradients(
+    build: Build, position: Any, pooling: Any, block: Any
+) -> None:
+    net = build(position=position, pooling=pooling, block=block)
+    token_ids, mask, token_types = batch()
+    mask[1] = False
+    for enabled in (False, True):
+        net.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            logits = net(token_ids, mask, token_types)
+        logits.float().square().sum().backward()
+        assert logits.isfinite().all()
+        assert all(parameter.grad.isfinite().all() for parameter in net.parameters())
+
+
+@pytest.mark.parametrize("position", POSITIONS)
+def test_only_the_absence_of_positions_is_blind_to_order(build: Build, position: Any) -> None:
+    net = build(position=position, num_token_types=1).double().eval()
+    token_ids, mask, _ = batch()
+    swapped = token_ids[:, [1, 0, *range(2, 11)]]
+    same = torch.allclose(net(token_ids, mask)[0], net(swapped, mask)[0], rtol=1e-9, atol=1e-12)
+    assert same == (position is NoPosition)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"position": partial(LearnedPosition, max_length=11), "pooling": AttentionPooling},
+        {"norm": RMSNorm, "feedforward": SwiGLUFeedForward, "position": RotaryPosition},
+        {"feedforward": ReLUFeedForward, "embedding_dim": 7, "block": PostNormBlock, "pooling": MaxPooling},
+    ],
+)
+def test_gradients_reach_every_parameter(build: Build, overrides: dict[str, Any]) -> None:
+    net = build(**overrides)
+    net(*batch()).square().sum().backward()
+    for name, parameter in net.named_parameters():
+        if not name.endswith("qkv.bias"):
+            assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
+            continue
+        # A bias shared by all keys moves all scores of a query alike: only queries and values have a gradient.
+        query, _, value = parameter.grad.chunk(3)
+        assert query.abs().sum() > 0 and value.abs().sum() > 0
+
+
+def test_final_norm_belongs_to_pre_norm_only(build: Build) -> None:
+    assert isinstance(build(block=PreNormBlock, norm=RMSNorm).encoder.norm, RMSNorm)
+    assert isinstance(build(block=PostNormBlock).encoder.norm, nn.Identity)
+
+
+def test_layers_have_weights_of_their_own(build: Build) -> None:
+    first, second = build().encoder.blocks
+    for one, other in zip(first.parameters(), second.parameters(), strict=True):
+        assert one.data_ptr() != other.data_ptr()
+    assert not torch.equal(first.attention.qkv.weight, second.attention.qkv.weight)
+
+
+def test_segments_matter_and_default_to_the_first(build: Build) -> None:
+    net = build().eval()
+    token_ids, mask, token_types = batch()
+    torch.testing.assert_close(net(token_ids, mask), net(token_ids, mask, torch.zeros_like(token_ids)))
+    assert not torch.allclose(net(token_ids, mask), net(token_ids, mask, token_types))
+
+
+def test_dropout_acts_in_training_only_and_everywhere(build: Build) -> None:
+    net = build(dropout=0.25)
+    assert not torch.equal(net(*batch()), net(*batch()))
+    net.eval()
+    assert torch.equal(net(*batch()), net(*batch()))
+    # Embeddings, head, and per block: attention weights, hidden features, sub-layer outputs.
+    modules = [module.probability for module in net.modules() if isinstance(module, Dropout)]
+    assert modules == [0.25] * (1 + 1 + 2 * 2)
+    assert [block.attention.dropout for block in net.encoder.blocks] == [0.25] * 2
+
+
+def test_state_dict_holds_parameters_only(build: Build) -> None:
+    for position in POSITIONS:
+        net = build(position=position)
+        assert set(net.state_dict()) == {name for name, _ in net.named_parameters()}
+
+
+def test_bfloat16_autocast_stays_close_to_float32(build: Build) -> None:
+    for position, norm, embedding_dim in itertools.product(POSITIONS, (LayerNorm, RMSNorm), (None, 7)):
+        net = build(position=position, norm=norm, embedding_dim=embedding_dim).eval()
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = net(*batch())
+        assert logits.dtype == torch.bfloat16
+        torch.testing.assert_close(logits.float(), net(*batch()), rtol=0.05, atol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"num_heads": 5}, r"model.dim=12.*model.num_heads=5"),
+        ({"num_layers": 0}, r"model.num_layers=0"),
+        ({"dropout": 1.0}, r"dropout=1.0"),
+        ({"token_dropout": -0.1}, r"model.token_dropout=-0.1"),
+        ({"freeze_vectors": True}, r"model.freeze_vectors=true.*model.vectors"),
+    ],
+)
+def test_impossible_sizes_are_refused(build: Build, overrides: dict[str, Any], message: str) -> None:
+    with pytest.raises(LxError, match=message):
+        build(**overrides)
+
+
+def test_frozen_vectors_are_not_trained_and_need_no_file_to_rebuild(build: Build) -> None:
+    net = build(vectors="no/such/file.txt", freeze_vectors=True)
+    assert [name for name, parameter in net.named_parameters() if not parameter.requires_grad] == [
+        "encoder.embedding.word.weight"
+    ]
