@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 from omegaconf import DictConfig
@@ -17,7 +18,9 @@ from lx.callbacks.ema import WeightAverage
 from lx.callbacks.metrics import MetricLogger
 from lx.callbacks.progress import Progress
 from lx.callbacks.stop import StopOnSignal
+from lx.config import did_you_mean
 from lx.data.datamodule import DataOptions, LoaderOptions, TextDataModule
+from lx.errors import LxError
 from lx.hardware import Hardware
 from lx.module import TextClassifier
 from lx.nn.vectors import load_word_vectors
@@ -79,6 +82,7 @@ def total_steps(cfg: DictConfig, data: TextDataModule) -> int:
 
 def build_module(cfg: DictConfig, data: TextDataModule, net: nn.Module, task: Task) -> TextClassifier:
     """The LightningModule with the optimizer of ``cfg.optimizer`` and the schedule of ``cfg.scheduler``."""
+    _check_objective(cfg.objective.metric, task)
 
     def optimizer(net: nn.Module) -> Optimizer:
         groups = parameter_groups(net, cfg.optimizer.weight_decay)
@@ -90,6 +94,16 @@ def build_module(cfg: DictConfig, data: TextDataModule, net: nn.Module, task: Ta
         return built
 
     return TextClassifier(net, task, optimizer, schedule, cfg.trainer.gradient_clip_val)
+
+
+def _check_objective(metric: str, task: Task) -> None:
+    """Refuse an objective that no validation will measure, before training: one made-up example shows the names."""
+    metrics = task.metrics()
+    metrics.update(torch.zeros(1, task.num_outputs), torch.zeros(1, dtype=torch.long))
+    known = sorted(f"val/{name}" for name in task.summarise(metrics.compute()).scalars)
+    if metric not in known:
+        hint = did_you_mean(metric, known)
+        raise LxError(f"objective.metric={metric} is not measured{hint}; there are: {', '.join(known)}")
 
 
 def build_callbacks(run: RunDirectory, cfg: DictConfig, stop: StopRequest) -> tuple[list[Callback], Checkpoint]:

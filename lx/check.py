@@ -77,5 +77,5 @@ def _one_step(module: TextClassifier, batch: GlobalBatch, here: Hardware) -> tup
         with torch.autocast(here.device.type, here.autocast_dtype, enabled=here.autocast_dtype is not None):
             loss = module.task.loss(module(micro_batch), micro_batch.labels).sum() / batch.size
         loss.backward()
-        total += float(loss)
+        total += float(loss.detach())
     return total, time.perf_counter() - started

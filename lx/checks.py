@@ -47,6 +47,17 @@ _RANGES: list[tuple[str, Callable[[Any], bool], str]] = [
     ("tokenizer.vocab_size", lambda v: v >= 5, "at least 5: there are 4 special tokens"),
 ]
 
+# The type of a setting whose default is null, where no dataclass of lx.schema says it.
+_NULLABLE: dict[str, type] = {
+    "data.train": str,
+    "data.validation": str,
+    "data.test": str,
+    "data.text_pair": str,
+    "model.embedding_dim": int,
+    "model.vectors": str,
+    "tokenizer.path": str,
+}
+
 
 def check_config(cfg: DictConfig, defaults: DictConfig) -> None:
     """Check types, ranges and the facts that hold across groups.
@@ -60,6 +71,9 @@ def check_config(cfg: DictConfig, defaults: DictConfig) -> None:
     """
     _check_types(cfg, defaults, "")
     _check_schema(cfg, Settings, "")
+    for key, kind in _NULLABLE.items():
+        if (value := _select(cfg, key)) is not None:
+            _require(key, value, (kind, type(None)))
     for key, holds, sentence in _RANGES:
         value = _select(cfg, key)
         if value is not None and not holds(value):
@@ -88,7 +102,7 @@ def _check_types(cfg: DictConfig, defaults: DictConfig, prefix: str) -> None:
         value, default, key = cfg[name], defaults[name], f"{prefix}{name}"
         if isinstance(value, DictConfig) and isinstance(default, DictConfig):
             _check_types(value, default, f"{key}.")
-        elif default is not None and value is not None and isinstance(default, bool | int | float):
+        elif value is not None and isinstance(default, bool | int | float | str):
             allowed = (int, float) if isinstance(default, float) else (type(default),)
             _require(key, value, allowed)
 
@@ -115,7 +129,8 @@ def _require(key: str, value: object, allowed: tuple[type, ...]) -> None:
             type(None): "null",
         }
         kinds = " or ".join(words[kind] for kind in allowed if not (kind is int and float in allowed))
-        raise LxError(f"{key} must be {kinds}, not {value!r}")
+        hint = f"; quote it twice, {key}=\"'{value}'\", if it is meant" if allowed[0] is str else ""
+        raise LxError(f"{key} must be {kinds}, not {value!r}{hint}")
 
 
 def _select(cfg: DictConfig, key: str) -> Any:

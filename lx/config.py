@@ -43,13 +43,13 @@ def hydra_session(extra_dir: str | Path | None = None) -> Iterator[Hydra]:
     from hydra.core.global_hydra import GlobalHydra
 
     search_path = create_config_search_path(str(conf_dir()))
-    theirs = Path.cwd() / "conf"
-    if theirs.is_dir() and theirs.resolve() != conf_dir():
-        search_path.prepend("working-directory", theirs.as_uri(), "main")
     if extra_dir is not None:
         if not Path(extra_dir).is_dir():
             raise LxError(f"--config-dir {extra_dir}: no such directory")
         search_path.prepend("command-line", Path(extra_dir).resolve().as_uri(), "main")
+    theirs = Path.cwd() / "conf"
+    if theirs.is_dir() and theirs.resolve() != conf_dir():
+        search_path.prepend("working-directory", theirs.as_uri(), "main")
     previous = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
@@ -92,10 +92,12 @@ def compose_with(hydra: Hydra, overrides: Sequence[str]) -> DictConfig:
 def resolved(cfg: DictConfig) -> dict[str, Any]:
     """The configuration as plain containers, every interpolation replaced by its value."""
     from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
+    from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
     try:
-        container = OmegaConf.to_container(cfg, resolve=True)
+        container = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        raise LxError(f"{error.full_key} has no default: set {error.full_key}=...") from error
     except OmegaConfBaseException as error:
         raise LxError(f"the configuration cannot be resolved: {str(error).splitlines()[0]}") from error
     assert isinstance(container, dict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -27,6 +28,8 @@ from lx.targets import build
 from lx.tracking.evaluation import class_rows
 from lx.trained import Trained, load_trained
 
+log = logging.getLogger(__name__)
+
 
 def evaluate(run_dir: str | Path, overrides: Sequence[str] = (), trust: Sequence[str] = ()) -> Result:
     """Evaluate a run's best weights.
@@ -45,7 +48,10 @@ def evaluate(run_dir: str | Path, overrides: Sequence[str] = (), trust: Sequence
     """
     # Lightning's Trainer is the slowest import of all: a refused directory should not have to wait for it.
     trained = load_trained(run_dir, trust)
-    about_data = [override for override in overrides if override.startswith("data")]
+    about_data = [override for override in overrides if override.startswith(("data=", "data."))]
+    for override in overrides:
+        if not override.startswith(("data=", "data.", "hardware=", "hardware.")):
+            raise LxError(f"lx eval takes data and hardware settings, not {override!r}: the rest is fixed by the run")
     cfg = _settings(trained, overrides, about_data)
     here = hardware.resolve(cfg.hardware.accelerator, cfg.hardware.precision, cfg.hardware.threads)
     with tempfile.TemporaryDirectory(prefix="lx-eval-") as scratch, log_to(Path(scratch) / "log.txt"):
@@ -89,24 +95,33 @@ def _settings(trained: Trained, overrides: Sequence[str], about_data: Sequence[s
     for name in ("text", "text_pair", "label"):
         if not chosen and f"data.{name}" not in given and trained.config["data"].get(name) is not None:
             cfg.data[name] = trained.config["data"][name]
+    if about_data and cfg.data.get("test", "") is None:
+        raise LxError("there is no test split to evaluate on: name one with data.test=FILE")
+    if cfg.data.get("train", "") is None:
+        cfg.data.train = cfg.data.test  # sources ask for one; it is not read
     return cfg
 
 
 def _encoded(trained: Trained, source: Source) -> Iterator[tuple[Encoded, NDArray[np.int32]]]:
     """The rows of the source's test split, in pieces; rows with an empty text are left out."""
-    if "test" not in source.splits:
-        raise LxError("there is no test split to evaluate on: name one with data.test=FILE")
     labels = LabelTable(trained.class_names)
+    num_read = num_kept = 0
     for rows in source.read("test"):
-        ids = labels.encode(rows, learn=False)
-        if (ids < 0).any():
-            row = int(np.flatnonzero(ids < 0)[0])
-            raise labels.refuse(source.locate("test", rows.place(row)), rows.labels[row])
-        pairs = rows.pairs if trained.has_pairs else None
-        keep = [i for i, text in enumerate(rows.texts) if text and text.strip() and (pairs is None or pairs[i])]
-        texts = [(rows.texts[i] or "").strip() for i in keep]
-        seconds = None if pairs is None else [(pairs[i] or "").strip() for i in keep]
-        yield trained.tokenizer.encode(texts, seconds, trained.max_length), ids[keep]
+        trained.require_pairs(rows.pairs is not None)
+        texts = [(text or "").strip() for text in rows.texts]
+        pairs = None if rows.pairs is None else [(pair or "").strip() for pair in rows.pairs]
+        keep = [i for i, text in enumerate(texts) if text and (pairs is None or pairs[i])]
+        ids = labels.encode([rows.labels[i] for i in keep], learn=False)
+        for unknown in np.flatnonzero(ids < 0):
+            row = keep[unknown]
+            raise labels.refusal(source.locate("test", rows.place(row)), rows.labels[row])
+        num_read, num_kept = num_read + len(texts), num_kept + len(keep)
+        seconds = None if pairs is None else [pairs[i] for i in keep]
+        yield trained.tokenizer.encode([texts[i] for i in keep], seconds, trained.max_length), ids
+    if not num_kept:
+        raise LxError(f"{source.describe('test')}: all {num_read:,} texts are empty")
+    if num_kept < num_read:
+        log.warning("%s: %d rows with an empty text were dropped", source.describe("test"), num_read - num_kept)
 
 
 def show(result: Result, class_names: Sequence[str]) -> None:

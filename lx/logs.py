@@ -11,13 +11,19 @@ from pathlib import Path
 _OTHERS = ("lightning.pytorch", "lightning.fabric", "py.warnings")
 
 
+class _Screen(logging.Handler):
+    """Writes to whatever standard error is at the time: a live progress bar puts itself in its place."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(self.format(record), file=sys.stderr)
+
+
 @contextmanager
 def log_to(path: Path) -> Iterator[None]:
     """Send log lines of INFO and above to a file, lx's own to standard error as well, while the block runs."""
     file = logging.FileHandler(path, encoding="utf-8", delay=True)
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    screen = logging.StreamHandler(sys.stderr)
-    screen.setFormatter(logging.Formatter("%(message)s"))
+    screen = _Screen()
     ours = logging.getLogger("lx")
     level, ours_propagates = ours.level, ours.propagate
     ours.setLevel(logging.INFO)

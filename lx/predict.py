@@ -93,12 +93,8 @@ class Classifier:
     def probabilities(self, texts: Sequence[str], pairs: Sequence[str | None]) -> Tensor:
         """Probabilities [texts, classes] in float32, on the CPU."""
         paired = self.trained.has_pairs
-        if any((pair is not None) != paired for pair in pairs):
-            raise LxError(
-                "this classifier labels pairs of texts: give the second text too"
-                if paired
-                else "this classifier labels single texts, but a second text was given"
-            )
+        for pair in pairs:
+            self.trained.require_pairs(pair is not None)
         seconds = [pair or "" for pair in pairs] if paired else None
         encoded = self.trained.tokenizer.encode(texts, seconds, self.trained.max_length)
         starts = np.concatenate([[0], np.cumsum(encoded.lengths)])
@@ -160,21 +156,28 @@ def read_texts(path: Path, text: str, text_pair: str | None) -> Iterator[tuple[s
         raise LxError(f"no file {path} to read texts from")
     if path.suffix == ".txt":
         with path.open(encoding="utf-8") as file:
-            yield from read_lines(file)
+            yield from read_lines(file, str(path))
         return
     reader = reader_of(path)
     if reader is None:
         raise LxError(f"{path}: unknown kind of file; lx reads .txt, {', '.join(known_extensions())}")
-    for rows in reader(path, Columns(text, text_pair, None)):
+    for rows in reader(path, Columns(text, text_pair, label=text)):  # a label is read too, but none is needed
         pairs = rows.pairs or [None] * len(rows.texts)
         for first, second in zip(rows.texts, pairs, strict=True):
             yield first or "", (second or "") if text_pair is not None else None
 
 
-def read_lines(file: IO[str]) -> Iterator[tuple[str, None]]:
-    """One text a line."""
-    for line in file:
-        yield line.rstrip("\r\n"), None
+def read_lines(file: IO[str], name: str) -> Iterator[tuple[str, None]]:
+    """One text a line.
+
+    Raises:
+        LxError: it is not UTF-8.
+    """
+    try:
+        for line in file:
+            yield line.rstrip("\r\n"), None
+    except UnicodeDecodeError as error:
+        raise LxError(f"{name} is not UTF-8 ({error.reason}): convert it, for example with iconv") from error
 
 
 def write_predictions(
@@ -238,6 +241,8 @@ def _csv_writer(
 
 def run_predict(args: Any) -> None:
     """What ``lx predict`` does with its parsed arguments."""
+    if args.pair and not args.text:
+        raise LxError("--pair gives the second text of each --text, and there is no --text")
     if args.file not in (None, "-") and not Path(args.file).is_file():
         raise LxError(f"no file {args.file} to read texts from")
     classifier = load(args.run, args.accelerator, args.precision, trust=args.trust)
@@ -249,7 +254,7 @@ def run_predict(args: Any) -> None:
             raise LxError(f"--text has {len(args.text)} texts, --pair {len(args.pair)}: each text needs its pair")
         rows = zip(args.text, args.pair or [None] * len(args.text), strict=True)
     elif args.file in (None, "-"):
-        rows = read_lines(sys.stdin)
+        rows = read_lines(sys.stdin, "standard input")
     else:
         pair = args.pair_column or (columns.get("text_pair") if classifier.trained.has_pairs else None)
         rows = read_texts(Path(args.file), text, pair)

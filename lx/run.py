@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -22,8 +23,6 @@ from pathlib import Path
 from typing import Any
 
 from lx.errors import LxError
-
-_MARKS_OF_A_RUN = ("config.yaml", "result.json", "metrics.csv", "checkpoints")
 
 
 @dataclass
@@ -115,8 +114,11 @@ class RunDirectory:
         Raises:
             LxError: it holds a run already, or cannot be written.
         """
-        if any((self.path / mark).exists() for mark in _MARKS_OF_A_RUN):
-            raise LxError(f"{self.path} already holds a run: choose another run_dir, or remove that one first")
+        if taken := next((path for path in (*self._files(), self.last.parent) if path.exists()), None):
+            raise LxError(
+                f"{self.path} already holds a run, or part of one ({taken.name}): "
+                "choose another run_dir, or remove that one first"
+            )
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             (self.path / "checkpoints").mkdir()
@@ -129,18 +131,14 @@ class RunDirectory:
         What lay in the directory before the run stays.
         """
         shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
-        for path in (
-            self.config,
-            self.environment,
-            self.tokenizer,
-            self.labels,
-            self.model,
-            self.test,
-            self.log,
-        ):
+        for path in self._files():
             path.unlink(missing_ok=True)
         with suppress(OSError):  # not empty: it holds what is not lx's
             self.path.rmdir()
+
+    def _files(self) -> tuple[Path, ...]:
+        settings = (self.config, self.environment, self.tokenizer, self.labels, self.model)
+        return (*settings, self.test, self.log, self.metrics, self.result)
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Save the resolved configuration."""
@@ -192,6 +190,24 @@ class RunDirectory:
             raise LxError(f"{self.labels} does not hold a list of class names")
         return labels
 
+    def read_sizes(self) -> dict[str, Any]:
+        """What ``model.json`` says, as plain data.
+
+        Raises:
+            LxError: a size is missing or not a whole number above 0, or the content is not plain data.
+        """
+        sizes = self.read_json(self.model)
+        if not isinstance(sizes, dict):
+            raise LxError(f"{self.model} does not hold the sizes of a model")
+        for name in ("vocab_size", "num_outputs", "num_token_types"):
+            if type(sizes.get(name)) is not int or sizes[name] < 1:
+                raise LxError(f"{self.model}: {name} must be a whole number above 0, not {sizes.get(name)!r}")
+        counts = sizes.get("class_counts")
+        if not isinstance(counts, list) or not all(type(count) is int and count >= 0 for count in counts):
+            raise LxError(f"{self.model}: class_counts must be a list of whole numbers")
+        _refuse_interpolations(sizes, self.model)
+        return sizes
+
     def read_result(self) -> Result:
         """How the run ended."""
         return Result(**self.read_json(self.result))
@@ -220,15 +236,22 @@ def default_run_dir(name: str) -> Path:
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` that takes its name when the block ends well, synced to the disk."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    """A temporary path beside ``path`` that takes its name when the block ends well, synced to the disk.
+
+    Raises:
+        LxError: it cannot be written; what ``path`` held before is still there.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")  # no name that a stranger could have taken
     try:
         yield temporary
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+    except OSError as error:
+        raise LxError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 def atomic_write_json(path: Path, content: Any) -> None:

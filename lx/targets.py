@@ -37,7 +37,8 @@ def build(node: Any, where: str, **arguments: Any) -> Any:
             cause = cause.__cause__
         if isinstance(cause, LxError):
             raise cause from error
-        raise LxError(f"{where} cannot be built: {str(error).splitlines()[0]} ({type(cause).__name__})") from error
+        reason = next(iter(str(cause).splitlines()), "")
+        raise LxError(f"{where} cannot be built: {type(cause).__name__}: {reason}") from error
 
 
 def allowed_targets() -> frozenset[str]:

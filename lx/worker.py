@@ -110,8 +110,8 @@ def _train(run: RunDirectory, stop: StopRequest, started: float) -> Result:
         record_evaluation(loggers, Evaluation(result.metrics, data.corpus.class_names, result.confusion_matrix))
         run.write_result(result)
         status, code = "finished", 0
-    except Stopped as stopped:
-        status, code = "stopped", stopped.exit_code
+    except (Stopped, KeyboardInterrupt) as stopped:
+        status, code = "stopped", getattr(stopped, "exit_code", 130)
         raise
     finally:
         finish(loggers, status, code)
@@ -148,6 +148,7 @@ def _keep_what_rebuilds(run: RunDirectory, data: TextDataModule, net: nn.Module,
         "vocab_size": data.tokenizer.vocab_size,
         "num_outputs": task.num_outputs,
         "num_token_types": data.num_token_types,
+        "has_pairs": data.has_pairs,
         "class_counts": data.class_counts,
         "architecture": net.architecture() if hasattr(net, "architecture") else None,
     }

@@ -97,12 +97,15 @@ class TextDataModule(LightningDataModule):
         super().__init__()
         self.source = source
         self.recipe = recipe
+        self._recipe_key = recipe.fingerprint()  # taken now: training changes the recipe's tokenizer
         self.options = options
         self.loaders = loaders or LoaderOptions()
         self.cache = cache_home(options.cache_dir)
 
     def prepare_data(self) -> None:
         """Read, clean, split, train the tokenizer and encode: whatever of it is not in the cache yet."""
+        if hasattr(self, "tokenizer"):
+            return  # Lightning calls it again at every stage
         self.corpus = load_corpus(
             self.source,
             validation_fraction=self.options.validation_fraction,
@@ -119,6 +122,8 @@ class TextDataModule(LightningDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Map the token ids of every split."""
+        if hasattr(self, "tables"):
+            return
         self.tables = {name: TokenTable(self._token_path(name)) for name in self.corpus.splits}
         if self.options.batch_size > len(self.tables["train"]):
             raise LxError(
@@ -127,8 +132,13 @@ class TextDataModule(LightningDataModule):
             )
 
     @property
+    def has_pairs(self) -> bool:
+        """Whether the texts come in pairs."""
+        return self.corpus.splits["train"].has_pairs
+
+    @property
     def num_token_types(self) -> int:
-        """2 where texts come in pairs, else 1."""
+        """2 where texts come in pairs and the tokenizer tells the second from the first, else 1."""
         return 2 if any(table.has_pairs for table in self.tables.values()) else 1
 
     @property
@@ -194,7 +204,7 @@ class TextDataModule(LightningDataModule):
 
     def _tokenizer(self) -> Tokenizer:
         """The tokenizer, trained on the training split alone, or read from the cache."""
-        key = digest(self.corpus.fingerprint, self.recipe.fingerprint())
+        key = digest(self.corpus.fingerprint, self._recipe_key)
         path = self.cache / "tokenizers" / f"{key}.json"
         if not path.exists():
             log.info("training the tokenizer on %d texts", len(self.corpus.splits["train"]))

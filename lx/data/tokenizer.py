@@ -7,6 +7,7 @@ that need words first (word, wordpiece) take each Han character or kana for a wo
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -57,6 +58,7 @@ class Tokenizer:
 
     def __init__(self, backend: tokenizers.Tokenizer) -> None:
         self.backend = backend
+        self.backend.no_padding()  # a tokenizer.json may ask for it; batches are padded elsewhere
         self.pad_id = next((i for t in (PAD, "<pad>") if (i := backend.token_to_id(t)) is not None), 0)
 
     @classmethod
@@ -69,9 +71,12 @@ class Tokenizer:
         if not path.is_file():
             raise LxError(f"no tokenizer file {path}")
         try:
-            return cls(tokenizers.Tokenizer.from_file(str(path)))
+            tokenizer = cls(tokenizers.Tokenizer.from_file(str(path)))
         except Exception as error:  # the library raises bare Exception
             raise LxError(f"{path} is not a tokenizer.json of the tokenizers library: {error}") from error
+        if not tokenizer.backend.get_vocab_size():
+            raise LxError(f"{path} is a tokenizer without tokens")
+        return tokenizer
 
     def to_json(self) -> str:
         """The content of a ``tokenizer.json``."""
@@ -82,6 +87,12 @@ class Tokenizer:
     def vocab_size(self) -> int:
         """Number of ids, special tokens included."""
         return max(self.backend.get_vocab(with_added_tokens=True).values()) + 1
+
+    @property
+    def largest_id(self) -> int:
+        """The largest id that a text can be given: of the vocabulary, or of what is put round every text."""
+        round_texts = [*self.backend.encode("").ids, *self.backend.encode("", "").ids]
+        return max(self.vocab_size - 1, self.pad_id, *round_texts)
 
     def tokens(self) -> list[str]:
         """Every token, at the place of its id."""
@@ -101,7 +112,7 @@ class Tokenizer:
         self.backend.enable_truncation(max_length)
         inputs = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
         encodings = self.backend.encode_batch_fast(inputs)
-        ids = [encoding.ids for encoding in encodings]
+        ids = [encoding.ids or [self.pad_id] for encoding in encodings]  # nothing left of a text is still an example
         lengths = np.fromiter(map(len, ids), np.int32, len(ids))
         flat = np.fromiter((i for row in ids for i in row), np.int32, int(lengths.sum()))
         second = np.zeros(len(ids), np.int32)
@@ -121,13 +132,15 @@ def train(recipe: Recipe, texts: Callable[[], Iterable[str]]) -> Tokenizer:
     Raises:
         LxError: the vocabulary cannot hold the alphabet of the texts.
     """
-    backend = recipe.untrained
+    backend = tokenizers.Tokenizer.from_str(recipe.untrained.to_str())  # the recipe stays untrained
     if recipe.check is not None:
         recipe.check(set().union(*_normalised_chunks(backend, texts())))
     if recipe.trainer is not None:
-        backend.train_from_iterator(texts(), recipe.trainer)
+        backend.train_from_iterator(texts(), copy.deepcopy(recipe.trainer))  # a trainer remembers what it counted
     if backend.post_processor is None:
         cls_id, sep_id = backend.token_to_id(CLS), backend.token_to_id(SEP)
+        if cls_id is None or sep_id is None:
+            raise LxError(f"the tokenizer has neither a post-processor nor the tokens {CLS} and {SEP}: choose another")
         backend.post_processor = processors.TemplateProcessing(
             single=f"{CLS} $A {SEP}",
             pair=f"{CLS} $A {SEP} $B:1 {SEP}:1",
@@ -163,9 +176,7 @@ def wordpiece(vocab_size: int, lowercase: bool, min_frequency: int) -> Recipe:
     trainer = trainers.WordPieceTrainer(
         vocab_size=vocab_size, min_frequency=min_frequency, special_tokens=SPECIAL_TOKENS, show_progress=False
     )
-    return Recipe(
-        backend, trainer, lambda seen: _require_room("wordpiece", vocab_size, len(seen), "characters")
-    )
+    return Recipe(backend, trainer, lambda seen: _require_room("wordpiece", vocab_size, len(seen), "characters"))
 
 
 def unigram(vocab_size: int, lowercase: bool) -> Recipe:
@@ -177,9 +188,7 @@ def unigram(vocab_size: int, lowercase: bool) -> Recipe:
     trainer = trainers.UnigramTrainer(
         vocab_size=vocab_size, special_tokens=SPECIAL_TOKENS, unk_token=UNK, show_progress=False
     )
-    return Recipe(
-        backend, trainer, lambda seen: _require_room("unigram", vocab_size, len(seen), "characters")
-    )
+    return Recipe(backend, trainer, lambda seen: _require_room("unigram", vocab_size, len(seen), "characters"))
 
 
 def word(vocab_size: int, lowercase: bool, min_frequency: int) -> Recipe:
@@ -224,9 +233,7 @@ def pretrained(path: str | None) -> Recipe:
         LxError: nothing there, or the Hub cannot be reached.
     """
     if path is None:
-        raise LxError(
-            "tokenizer.path is not set: give a tokenizer.json, a directory that holds one, or a Hub name"
-        )
+        raise LxError("tokenizer.path is not set: give a tokenizer.json, a directory that holds one, or a Hub name")
     place = Path(path)
     if place.is_dir():
         place = place / "tokenizer.json"
@@ -254,9 +261,7 @@ def _normalizer(lowercase: bool) -> normalizers.Normalizer:
 
 
 def _words() -> pre_tokenizers.PreTokenizer:
-    return pre_tokenizers.Sequence(
-        [pre_tokenizers.Split(Regex(_CJK), "isolated"), pre_tokenizers.Whitespace()]
-    )
+    return pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(_CJK), "isolated"), pre_tokenizers.Whitespace()])
 
 
 def _normalised_chunks(backend: tokenizers.Tokenizer, texts: Iterable[str]) -> Iterator[set[str]]:

@@ -66,7 +66,13 @@ class TokenTable:
             raise LxError(f"{path} is not a whole Arrow file of token ids: {error}") from error
         if reader.schema != SCHEMA:
             raise LxError(f"{path} does not hold token ids: its columns are {', '.join(reader.schema.names)}")
-        table = reader.read_all()
+        try:
+            table = reader.read_all()
+            table.validate()
+        except pa.ArrowException as error:
+            raise LxError(f"{path} is damaged: {error}") from error
+        if any(column.null_count for column in (*table.columns, *_values(table["token_ids"]))):
+            raise LxError(f"{path} is damaged: it has gaps")
         self._chunks = [
             _Chunk(chunk.values.to_numpy(), chunk.offsets.to_numpy()) for chunk in table["token_ids"].chunks
         ]
@@ -120,6 +126,10 @@ class TokenTable:
             chunk = self._chunks[chunk_index]
             start, stop = chunk.offsets[row], chunk.offsets[row + 1]
             target[: stop - start] = chunk.token_ids[start:stop]
+
+
+def _values(lists: pa.ChunkedArray) -> list[pa.Array]:
+    return [chunk.values for chunk in lists.chunks]
 
 
 def _joined(pieces: list[NDArray[np.int32]]) -> NDArray[np.int32]:

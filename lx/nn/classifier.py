@@ -76,8 +76,7 @@ class TransformerClassifier(nn.Module):
             raise LxError(f"model.num_layers={num_layers}: an encoder has at least one layer")
         hidden_dim = round(dim * hidden_multiple)
         blocks = [
-            block(dim, num_heads, hidden_dim, dropout, norm=norm, feedforward=feedforward)
-            for _ in range(num_layers)
+            block(dim, num_heads, hidden_dim, dropout, norm=norm, feedforward=feedforward) for _ in range(num_layers)
         ]
         self.encoder = TransformerEncoder(
             TokenEmbedding(

@@ -22,9 +22,7 @@ class Dropout(nn.Module):
         """
         super().__init__()
         if not 0 <= probability < 1:
-            raise LxError(
-                f"dropout={probability}: set model.dropout to a probability, at least 0 and below 1"
-            )
+            raise LxError(f"dropout={probability}: set model.dropout to a probability, at least 0 and below 1")
         self.probability = probability
 
     def forward(self, x: Tensor) -> Tensor:

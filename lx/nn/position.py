@@ -157,9 +157,7 @@ def sinusoid_table(num_positions: int, dim: int) -> Float[Tensor, "T D"]:
     return table.float()
 
 
-def rotation_table(
-    num_positions: int, head_dim: int
-) -> tuple[Float[Tensor, "T pairs"], Float[Tensor, "T pairs"]]:
+def rotation_table(num_positions: int, head_dim: int) -> tuple[Float[Tensor, "T pairs"], Float[Tensor, "T pairs"]]:
     """Cosines and sines of the angles by which each pair of features turns."""
     angle = angles(num_positions, head_dim)
     return angle.cos().float(), angle.sin().float()

@@ -123,9 +123,7 @@ def import_transformers() -> Any:
     try:
         import transformers
     except ImportError as error:
-        raise LxError(
-            "model=pretrained needs the transformers library: pip install 'lx[pretrained]'"
-        ) from error
+        raise LxError("model=pretrained needs the transformers library: pip install 'lx[pretrained]'") from error
     return transformers
 
 

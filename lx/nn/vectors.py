@@ -84,9 +84,7 @@ def check_freezing(vectors: str | None, freeze: bool) -> None:
         LxError: Freezing without a file.
     """
     if freeze and vectors is None:
-        raise LxError(
-            "model.freeze_vectors=true, but there are no word vectors to freeze: set model.vectors=FILE"
-        )
+        raise LxError("model.freeze_vectors=true, but there are no word vectors to freeze: set model.vectors=FILE")
 
 
 def check_width(path: Path, width: int, key: str) -> None:
@@ -102,9 +100,7 @@ def check_width(path: Path, width: int, key: str) -> None:
                 f"{path}: word vectors of {found} numbers do not fit embeddings of {width}: set {key}={found}"
             )
         return
-    raise LxError(
-        f"{path}: no word vectors: expected lines of a word and its numbers, as in GloVe's text files"
-    )
+    raise LxError(f"{path}: no word vectors: expected lines of a word and its numbers, as in GloVe's text files")
 
 
 def lookup(path: Path, width: int, tokens: Sequence[str]) -> tuple[Tensor, Tensor]:

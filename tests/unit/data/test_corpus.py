@@ -118,11 +118,11 @@ def test_empty_texts_are_counted(tmp_path: Path) -> None:
 
 
 def test_report(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    train: list[Row] = [("a", "x"), ("a", "x"), ("a", "y"), ("b", "y"), ("c", "x"), ("d", "z")]
+    train: list[Row] = [("a", "x"), ("a", "x"), ("a", "y"), ("b", "y"), ("b", "y"), ("c", "x"), ("d", "z")]
     test: list[Row] = [("a", "x"), ("c", "y"), ("a", "y"), ("new", "x")]
     report = load(source(tmp_path, train=train, validation=[("new", "x"), ("b", "y")], test=test), tmp_path).report
     facts = report.splits["train"]
-    assert (facts.rows, facts.repeats, facts.conflicts, facts.class_counts) == (6, 2, 1, (3, 2, 1))
+    assert (facts.rows, facts.repeats, facts.conflicts, facts.class_counts) == (7, 3, 1, (3, 3, 1))
     assert report.splits["test"].class_counts == (2, 2, 0)
     assert report.shared == {"train/validation": 1, "train/test": 3, "validation/test": 1}
     assert report.warnings() == [
@@ -136,10 +136,10 @@ def test_report(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     ]
     shown = io.StringIO()
     Console(width=100, file=shown).print(report)
-    assert "16.7% to 50.0%" in shown.getvalue()
+    assert "14.3% to 42.9%" in shown.getvalue()
     with caplog.at_level(logging.INFO, "lx"):
         report.log()
-    assert "train: 6 rows from" in caplog.text and "3 rows (75.0%)" in caplog.text
+    assert "train: 7 rows from" in caplog.text and "3 rows (75.0%)" in caplog.text
 
 
 def test_a_second_call_reads_no_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

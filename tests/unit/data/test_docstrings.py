@@ -36,10 +36,10 @@ def packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             )
         (root / "repeat.py").write_text(f'"""{words(package, 0).upper()}"""\n')
         (root / "tests" / "cases.py").write_text(
-            f'"""A case, which is about {package} no more than about any other thing."""'
+            f'"""A case of {package[:4]} that is no more than about any other thing."""'
         )
         (root / "_vendor" / "other.py").write_text(
-            '"""The text of another library, which only happens to lie in here."""'
+            f'"""The text of another library, which only happens to lie in {package[:4]} so."""'
         )
         (root / "broken.py").write_text('"""This file does not parse, and so it has no documentation at all."""\n(')
     for package in PACKAGES[:2]:

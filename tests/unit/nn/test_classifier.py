@@ -130,10 +130,17 @@ def test_dropout_acts_in_training_only_and_everywhere(build: Build) -> None:
     assert not torch.equal(net(*batch()), net(*batch()))
     net.eval()
     assert torch.equal(net(*batch()), net(*batch()))
-    # Embeddings, head, and per block: attention weights, hidden features, sub-layer outputs.
-    modules = [module.probability for module in net.modules() if isinstance(module, Dropout)]
-    assert modules == [0.25] * (1 + 1 + 2 * 2)
-    assert [block.attention.dropout for block in net.encoder.blocks] == [0.25] * 2
+    used: list[Dropout] = []
+    for module in net.modules():
+        if isinstance(module, Dropout):
+            assert module.probability == 0.25
+            module.register_forward_hook(lambda module, inputs, output: used.append(module))
+    net(*batch())
+    # Embeddings, both sub-layers of each block, each of its feed-forward networks, head.
+    blocks = net.encoder.blocks
+    expected = [(block.dropout, block.feedforward.dropout, block.dropout) for block in blocks]
+    assert used == [net.encoder.dropout, *itertools.chain(*expected), net.dropout]
+    assert [block.attention.dropout for block in blocks] == [0.25] * 2
 
 
 def test_state_dict_holds_parameters_only(build: Build) -> None:

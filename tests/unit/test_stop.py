@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import signal
+import threading
+
+import pytest
+
+from lx.stop import Stopped, StopRequest, stop_on_signals
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_impatient_request_stops_at_once(number: signal.Signals, code: int) -> None:
+    with stop_on_signals(), pytest.raises(Stopped, match=number.name) as stopped:
+        signal.raise_signal(number)
+    assert stopped.value.exit_code == code
+
+
+def test_a_patient_request_is_noted_and_the_second_acts() -> None:
+    with stop_on_signals() as request:
+        request.patient = True
+        signal.raise_signal(signal.SIGTERM)
+        assert request.received == signal.SIGTERM
+        with pytest.raises(Stopped):
+            signal.raise_signal(signal.SIGTERM)
+
+
+def test_handlers_are_put_back() -> None:
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with stop_on_signals():
+        assert signal.getsignal(signal.SIGINT) != before[0]
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_outside_the_main_thread_nothing_is_touched() -> None:
+    found: list[StopRequest] = []
+
+    def work() -> None:
+        with stop_on_signals() as request:
+            found.append(request)
+
+    before = signal.getsignal(signal.SIGTERM)
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found and signal.getsignal(signal.SIGTERM) is before
