@@ -91,6 +91,7 @@ def losses(path: Path) -> list[float]:
         return [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
 
 
+GOLDEN = [1.442924, 1.314664, 1.106776]  # of each step; dropout 0, seed 0, fp32 on a CPU
 EXACT = ["logger=csv", "model.dropout=0", "trainer.log_every_n_steps=1", "trainer.max_epochs=1", "data.batch_size=16"]
 
 
@@ -100,9 +101,6 @@ def test_golden_losses_whatever_the_micro_batch(tmp_path: Path) -> None:
     train_tiny(tmp_path, *EXACT, "hardware.micro_batch=5", f"run_dir={tmp_path / 'cut'}")
     assert losses(tmp_path / "cut" / "metrics.csv") == pytest.approx(whole, rel=1e-5)
     assert whole == pytest.approx(GOLDEN, rel=1e-4)
-
-
-GOLDEN = [1.442924, 1.314664, 1.106776]
 
 
 def test_eight_rows_are_learnt_by_heart(tmp_path: Path) -> None:
