@@ -18,9 +18,8 @@ from lx.callbacks.ema import WeightAverage
 from lx.callbacks.metrics import MetricLogger
 from lx.callbacks.progress import Progress
 from lx.callbacks.stop import StopOnSignal
-from lx.config import did_you_mean
-from lx.data.datamodule import DataOptions, LoaderOptions, TextDataModule
-from lx.errors import LxError
+from lx.data.datamodule import LoaderOptions, TextDataModule
+from lx.errors import LxError, did_you_mean
 from lx.hardware import Hardware
 from lx.module import TextClassifier
 from lx.nn.vectors import load_word_vectors
@@ -45,7 +44,7 @@ def build_data(cfg: DictConfig) -> TextDataModule:
         limit_eval_batches=cfg.trainer.limit_eval_batches,
     )
     source = build(cfg.data.source, "data.source", _convert_="all")
-    return TextDataModule(source, build(cfg.tokenizer, "tokenizer"), DataOptions(**flat), loaders)
+    return TextDataModule(source, build(cfg.tokenizer, "tokenizer"), DataSettings(**flat), loaders)
 
 
 def build_task(cfg: DictConfig, data: TextDataModule) -> Task:
@@ -63,6 +62,9 @@ def build_net(cfg: DictConfig, data: TextDataModule, task: Task) -> nn.Module:
         num_outputs=task.num_outputs,
         num_token_types=data.num_token_types,
     )
+    longest = getattr(net, "max_length", None)
+    if longest is not None and cfg.data.max_length > longest:
+        raise LxError(f"data.max_length={cfg.data.max_length} goes beyond the {longest} positions of {cfg.model.path}")
     if path := cfg.model.get("vectors"):
         coverage = load_word_vectors(net, path, data.tokenizer.tokens())  # type: ignore[arg-type]
         log.info(

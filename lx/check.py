@@ -76,6 +76,6 @@ def _one_step(module: TextClassifier, batch: GlobalBatch, here: Hardware) -> tup
     for micro_batch in batch.to(here.device).micro_batches:
         with torch.autocast(here.device.type, here.autocast_dtype, enabled=here.autocast_dtype is not None):
             loss = module.task.loss(module(micro_batch), micro_batch.labels).sum() / batch.size
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         total += float(loss.detach())
     return total, time.perf_counter() - started

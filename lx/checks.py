@@ -94,10 +94,10 @@ def check_config(cfg: DictConfig, defaults: DictConfig) -> None:
 
 def _check_types(cfg: DictConfig, defaults: DictConfig, prefix: str) -> None:
     """A value overrides a default of the same type; a whole number may stand for a float."""
-    from omegaconf import DictConfig
+    from omegaconf import DictConfig, OmegaConf
 
-    for name in cfg:
-        if name not in defaults or cfg._get_node(name)._is_missing() or defaults._get_node(name)._is_missing():
+    for name in map(str, cfg):
+        if name not in defaults or OmegaConf.is_missing(cfg, name) or OmegaConf.is_missing(defaults, name):
             continue
         value, default, key = cfg[name], defaults[name], f"{prefix}{name}"
         if isinstance(value, DictConfig) and isinstance(default, DictConfig):

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lx.errors import LxError
+from lx.errors import LxError, did_you_mean
 
 _HELP = """\
 lx: experiments with Transformer text classifiers
@@ -190,8 +190,6 @@ def _completion(arguments: list[str]) -> int:
 
 
 def _unknown(command: str, arguments: list[str]) -> int:
-    from lx.config import did_you_mean
-
     raise LxError(f"there is no command {command!r}{did_you_mean(command, list(_COMMANDS))}: lx --help lists them")
 
 

@@ -5,14 +5,13 @@ Nothing here imports torch, so ``lx --help`` and ``lx train --cfg job`` answer a
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lx.errors import LxError
+from lx.errors import LxError, did_you_mean
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
@@ -120,12 +119,6 @@ def readable_errors(hydra: Hydra, overrides: Sequence[str]) -> Iterator[None]:
         raise LxError(_explain(error, hydra, overrides)) from error
 
 
-def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """`` (did you mean 'x'?)`` if something known is close to ``word``, else nothing."""
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
-    return f" (did you mean {close[0]!r}?)" if close else ""
-
-
 def _compose(hydra: Hydra, overrides: Sequence[str]) -> DictConfig:
     from hydra.types import RunMode
     from omegaconf import open_dict
@@ -183,7 +176,7 @@ def _explain_key(key: str, hydra: Hydra, overrides: Sequence[str]) -> str:
 def _keys(node: DictConfig, prefix: str = "") -> Iterator[str]:
     from omegaconf import DictConfig
 
-    for name in node:
+    for name in map(str, node):
         key = f"{prefix}{name}"
         yield key
         child = node._get_node(name)

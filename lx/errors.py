@@ -1,8 +1,19 @@
 """The one error that a person can mend."""
 
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
 
 class LxError(Exception):
     """Bad input or configuration: what is wrong, where, and what to do about it.
 
     The command line prints the message alone, without a traceback, and exits with code 2.
     """
+
+
+def did_you_mean(word: str, known: Sequence[str]) -> str:
+    """`` (did you mean 'x'?)`` if something known is close to ``word``, else nothing."""
+    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6) or [n for n in known if n.lower() == word.lower()]
+    return f" (did you mean {close[0]!r}?)" if close else ""

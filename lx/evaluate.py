@@ -104,7 +104,7 @@ def _settings(trained: Trained, overrides: Sequence[str], about_data: Sequence[s
 
 def _encoded(trained: Trained, source: Source) -> Iterator[tuple[Encoded, NDArray[np.int32]]]:
     """The rows of the source's test split, in pieces; rows with an empty text are left out."""
-    labels = LabelTable(trained.class_names)
+    labels = LabelTable(trained.class_names, by_position=source.class_names is not None)
     num_read = num_kept = 0
     for rows in source.read("test"):
         trained.require_pairs(rows.pairs is not None)

@@ -1,7 +1,6 @@
 """The types of the settings that no constructor's signature declares.
 
-Only :mod:`lx.config` reads these classes: a value in the composed config must have the type written here, or else
-the type of the default that it overrides.
+A value in the composed config must have the type written here, or else the type of the default that it overrides.
 """
 
 from __future__ import annotations
@@ -19,7 +18,16 @@ class Objective:
 
 @dataclass(frozen=True)
 class DataSettings:
-    """The keys that every option of ``data`` has."""
+    """The keys that every option of ``data`` has: what turns a source into batches.
+
+    Attributes:
+        batch_size: examples of a global batch, over all devices.
+        max_length: tokens kept of each example.
+        validation_fraction: share of the training rows cut off where the source has no validation split.
+        split_seed: of that cut.
+        on_empty: ``drop`` rows without text, or raise an ``error``.
+        cache_dir: where corpora, tokenizers and token ids are kept; None: ``$LX_CACHE`` or ``~/.cache/lx``.
+    """
 
     batch_size: int
     max_length: int

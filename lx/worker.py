@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
@@ -21,6 +22,7 @@ from lx.errors import LxError
 from lx.hardware import Hardware
 from lx.logs import log_to
 from lx.module import TextClassifier
+from lx.nn.pretrained import PretrainedClassifier
 from lx.run import Result, RunDirectory, link_or_copy
 from lx.stop import Stopped, StopRequest, stop_on_signals
 from lx.tasks.task import Task
@@ -150,7 +152,7 @@ def _keep_what_rebuilds(run: RunDirectory, data: TextDataModule, net: nn.Module,
         "num_token_types": data.num_token_types,
         "has_pairs": data.has_pairs,
         "class_counts": data.class_counts,
-        "architecture": net.architecture() if hasattr(net, "architecture") else None,
+        "architecture": net.architecture() if isinstance(net, PretrainedClassifier) else None,
     }
     run.write_json(run.model, sizes)
     if "test" in data.tables:
@@ -187,11 +189,11 @@ def _summary(cfg: DictConfig, here: Hardware, data: TextDataModule, net: nn.Modu
     )
 
 
-def _show(run: RunDirectory, result: Result, class_names: Sequence[str], loggers: Sequence[object]) -> None:
+def _show(run: RunDirectory, result: Result, class_names: Sequence[str], loggers: Sequence[Logger]) -> None:
     out = display.console()
     rows = class_rows(class_names, result.confusion_matrix)
     out.print(display.result_table(result.metrics, rows, result.seconds))
-    sync = next((logger.sync_command for logger in loggers if getattr(logger, "sync_command", None)), None)
+    sync = next((command for logger in loggers if (command := getattr(logger, "sync_command", None))), None)
     for command in display.next_commands(run.path, sync):
         out.print(command, highlight=False, soft_wrap=True)
 

@@ -32,31 +32,11 @@ from lx.data.tokens import TokenTable, write_tokens
 from lx.errors import LxError
 from lx.progress import track
 from lx.run import atomic_write
+from lx.schema import DataSettings
 
 log = logging.getLogger(__name__)
 _FORMAT = 1  # raise it when the meaning of cached tokens changes
 _CHUNK = 8192  # texts encoded at a time
-
-
-@dataclass(frozen=True)
-class DataOptions:
-    """What turns a source into batches; the flat keys of the ``data`` config node.
-
-    Attributes:
-        batch_size: examples of a global batch, over all devices.
-        max_length: tokens kept of each example.
-        validation_fraction: share of the training rows cut off where the source has no validation split.
-        split_seed: of that cut.
-        on_empty: ``drop`` rows without text, or raise an ``error``.
-        cache_dir: where corpora, tokenizers and token ids are kept; None: ``$LX_CACHE`` or ``~/.cache/lx``.
-    """
-
-    batch_size: int
-    max_length: int
-    validation_fraction: float
-    split_seed: int
-    on_empty: str
-    cache_dir: str | None
 
 
 @dataclass(frozen=True)
@@ -92,7 +72,7 @@ class TextDataModule(LightningDataModule):
     tables: dict[str, TokenTable]
 
     def __init__(
-        self, source: Source, recipe: Recipe, options: DataOptions, loaders: LoaderOptions | None = None
+        self, source: Source, recipe: Recipe, options: DataSettings, loaders: LoaderOptions | None = None
     ) -> None:
         super().__init__()
         self.source = source

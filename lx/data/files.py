@@ -8,8 +8,8 @@ from pathlib import Path
 
 from lx.data.cache import digest
 from lx.data.formats import Columns, known_extensions, reader_of
-from lx.data.source import CHUNK, Rows, did_you_mean
-from lx.errors import LxError
+from lx.data.source import CHUNK, Rows
+from lx.errors import LxError, did_you_mean
 
 
 class FileSource:

@@ -10,8 +10,8 @@ from lx.data.cache import digest
 from lx.data.formats import Columns
 from lx.data.labels import shorten
 from lx.data.rows import plain_label
-from lx.data.source import CHUNK, Rows, did_you_mean, missing_column
-from lx.errors import LxError
+from lx.data.source import CHUNK, Rows, missing_column
+from lx.errors import LxError, did_you_mean
 
 
 class HubSource:

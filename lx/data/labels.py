@@ -9,8 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from lx.data.source import did_you_mean
-from lx.errors import LxError
+from lx.errors import LxError, did_you_mean
 
 _INTEGER = re.compile(r"[+-]?\d+")
 
@@ -24,13 +23,14 @@ class LabelTable:
 
     Args:
         class_names: The names in id order, or ``None`` to learn them.
+        by_position: Whether an integer may stand for a given name's position; None: if names are given.
 
     Raises:
         LxError: If the given names repeat or are fewer than two.
     """
 
-    def __init__(self, class_names: Sequence[str] | None) -> None:
-        self.given = class_names is not None
+    def __init__(self, class_names: Sequence[str] | None, by_position: bool | None = None) -> None:
+        self.given = class_names is not None if by_position is None else by_position
         self.names: list[str] = list(class_names or ())
         self._ids: dict[str | int | None, int] = {name: index for index, name in enumerate(self.names)}
         repeated = [name for name, count in Counter(self.names).items() if count > 1]

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Protocol
 
-from lx.errors import LxError
+from lx.errors import LxError, did_you_mean
 
 CHUNK = 4096
 """Rows that a source hands over at a time: what bounds the memory of everything that reads one."""
@@ -58,12 +57,6 @@ class Source(Protocol):
 
     def locate(self, split: str, place: int) -> str:
         """A name for one row in messages, such as ``train.csv:17``."""
-
-
-def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """``" (did you mean 'text'?)"``, or nothing where no known word is near."""
-    near = get_close_matches(word, known, n=1, cutoff=0.6) or [name for name in known if name.lower() == word.lower()]
-    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def missing_column(where: str, key: str, column: str, known: Sequence[str]) -> LxError:

@@ -1,15 +1,10 @@
-"""Tokenizers: text to the ids of words, pieces, characters or bytes.
-
-Each kind is a function that returns a :class:`Recipe`; :func:`train` turns it into a :class:`Tokenizer` by looking at
-the training split alone. Every kind reads Chinese: bpe and byte work on bytes, unigram on characters, and the kinds
-that need words first (word, wordpiece) take each Han character or kana for a word of its own.
-"""
+"""Tokenizers: text to the ids of words, pieces, characters or bytes; :mod:`lx.data.recipes` has the kinds."""
 
 from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,13 +12,12 @@ from typing import Any
 import numpy as np
 import tokenizers
 from numpy.typing import NDArray
-from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import processors
 
 from lx.errors import LxError
 
 PAD, UNK, CLS, SEP = "[PAD]", "[UNK]", "[CLS]", "[SEP]"
 SPECIAL_TOKENS = [PAD, UNK, CLS, SEP]  # ids 0, 1, 2, 3
-_CJK = r"[\p{Han}\p{Hiragana}\p{Katakana}]"
 
 
 @dataclass(frozen=True)
@@ -42,7 +36,7 @@ class Recipe:
 
     untrained: tokenizers.Tokenizer
     trainer: Any  # a trainer of the tokenizers library; None: there is nothing to learn
-    check: Callable[[set[str]], None] | None = None  # refuses the alphabet of the normalised training texts
+    seeds: Callable[[set[str]], list[str]] | None = None  # from the texts' alphabet: tokens that stand first
 
     def fingerprint(self) -> str:
         """Changes with whatever could change the trained tokenizer."""
@@ -58,6 +52,7 @@ class Tokenizer:
 
     def __init__(self, backend: tokenizers.Tokenizer) -> None:
         self.backend = backend
+        self.backend.encode_special_tokens = True  # a text that spells [SEP] is text
         self.backend.no_padding()  # a tokenizer.json may ask for it; batches are padded elsewhere
         self.pad_id = next((i for t in (PAD, "<pad>") if (i := backend.token_to_id(t)) is not None), 0)
 
@@ -133,10 +128,13 @@ def train(recipe: Recipe, texts: Callable[[], Iterable[str]]) -> Tokenizer:
         LxError: the vocabulary cannot hold the alphabet of the texts.
     """
     backend = tokenizers.Tokenizer.from_str(recipe.untrained.to_str())  # the recipe stays untrained
-    if recipe.check is not None:
-        recipe.check(set().union(*_normalised_chunks(backend, texts())))
     if recipe.trainer is not None:
-        backend.train_from_iterator(texts(), copy.deepcopy(recipe.trainer))  # a trainer remembers what it counted
+        trainer = copy.deepcopy(recipe.trainer)  # a trainer remembers what it counted
+        if recipe.seeds is not None:
+            alphabet = set().union(*(backend.normalizer.normalize_str(text) for text in texts()))
+            trainer.special_tokens = [*SPECIAL_TOKENS, *recipe.seeds(alphabet)]
+        backend.train_from_iterator(texts(), trainer)
+        backend = _with_special_tokens_alone(backend)
     if backend.post_processor is None:
         cls_id, sep_id = backend.token_to_id(CLS), backend.token_to_id(SEP)
         if cls_id is None or sep_id is None:
@@ -149,130 +147,8 @@ def train(recipe: Recipe, texts: Callable[[], Iterable[str]]) -> Tokenizer:
     return Tokenizer(backend)
 
 
-def bpe(vocab_size: int, lowercase: bool, min_frequency: int) -> Recipe:
-    """Byte-level byte-pair encoding (Sennrich et al. 2016; bytes as in GPT-2, Radford et al. 2019): no unknowns."""
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    _require_room("bpe", vocab_size, len(alphabet), "byte values")
-    backend = tokenizers.Tokenizer(models.BPE(unk_token=UNK))
-    backend.normalizer = _normalizer(lowercase)
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-    backend.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        min_frequency=min_frequency,
-        special_tokens=SPECIAL_TOKENS,
-        initial_alphabet=alphabet,
-        show_progress=False,
-    )
-    return Recipe(backend, trainer)
-
-
-def wordpiece(vocab_size: int, lowercase: bool, min_frequency: int) -> Recipe:
-    """WordPiece as in BERT (Schuster and Nakajima 2012; Devlin et al. 2019)."""
-    backend = tokenizers.Tokenizer(models.WordPiece(unk_token=UNK))
-    backend.normalizer = _normalizer(lowercase)
-    backend.pre_tokenizer = _words()
-    backend.decoder = decoders.WordPiece()
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=vocab_size, min_frequency=min_frequency, special_tokens=SPECIAL_TOKENS, show_progress=False
-    )
-    return Recipe(backend, trainer, lambda seen: _require_room("wordpiece", vocab_size, len(seen), "characters"))
-
-
-def unigram(vocab_size: int, lowercase: bool) -> Recipe:
-    """Unigram language-model pieces (Kudo 2018), spaces marked as in SentencePiece."""
-    backend = tokenizers.Tokenizer(models.Unigram())
-    backend.normalizer = _normalizer(lowercase)
-    backend.pre_tokenizer = pre_tokenizers.Metaspace()
-    backend.decoder = decoders.Metaspace()
-    trainer = trainers.UnigramTrainer(
-        vocab_size=vocab_size, special_tokens=SPECIAL_TOKENS, unk_token=UNK, show_progress=False
-    )
-    return Recipe(backend, trainer, lambda seen: _require_room("unigram", vocab_size, len(seen), "characters"))
-
-
-def word(vocab_size: int, lowercase: bool, min_frequency: int) -> Recipe:
-    """Whole words and punctuation marks; each Han character or kana is a word."""
-    backend = tokenizers.Tokenizer(models.WordLevel(unk_token=UNK))
-    backend.normalizer = _normalizer(lowercase)
-    backend.pre_tokenizer = _words()
-    return Recipe(backend, _word_level_trainer(vocab_size, min_frequency))
-
-
-def char(vocab_size: int, lowercase: bool) -> Recipe:
-    """Single characters (Unicode code points)."""
-    backend = tokenizers.Tokenizer(models.WordLevel(unk_token=UNK))
-    backend.normalizer = _normalizer(lowercase)
-    backend.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
-    return Recipe(backend, _word_level_trainer(vocab_size, min_frequency=1))
-
-
-def byte(lowercase: bool) -> Recipe:
-    """The bytes of UTF-8 text (Xue et al. 2022, ByT5): 256 of them and the special tokens, nothing to learn."""
-    names = [*SPECIAL_TOKENS, *sorted(pre_tokenizers.ByteLevel.alphabet())]
-    backend = tokenizers.Tokenizer(models.WordLevel({name: i for i, name in enumerate(names)}, unk_token=UNK))
-    backend.add_special_tokens(SPECIAL_TOKENS)
-    backend.normalizer = _normalizer(lowercase)
-    backend.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-            pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated"),
-        ]
-    )
-    backend.decoder = decoders.ByteLevel()
-    return Recipe(backend, None)
-
-
-def pretrained(path: str | None) -> Recipe:
-    """A tokenizer made elsewhere.
-
-    Args:
-        path: a ``tokenizer.json``, a directory that holds one, or a name on the Hugging Face Hub.
-
-    Raises:
-        LxError: nothing there, or the Hub cannot be reached.
-    """
-    if path is None:
-        raise LxError("tokenizer.path is not set: give a tokenizer.json, a directory that holds one, or a Hub name")
-    place = Path(path)
-    if place.is_dir():
-        place = place / "tokenizer.json"
-    if place.exists():
-        return Recipe(Tokenizer.load(place).backend, None)
-    try:
-        return Recipe(tokenizers.Tokenizer.from_pretrained(path), None)
-    except Exception as error:  # the library raises bare Exception
-        raise LxError(
-            f"tokenizer.path={path}: no such file, and the Hub did not give it ({str(error).splitlines()[0]}); "
-            "download its tokenizer.json and name that file"
-        ) from error
-
-
-def _word_level_trainer(vocab_size: int, min_frequency: int) -> trainers.WordLevelTrainer:
-    return trainers.WordLevelTrainer(
-        vocab_size=vocab_size, min_frequency=min_frequency, special_tokens=SPECIAL_TOKENS, show_progress=False
-    )
-
-
-def _normalizer(lowercase: bool) -> normalizers.Normalizer:
-    """Unicode's compatibility form (full-width letters become plain ones), case folded on request."""
-    steps = [normalizers.NFKC(), *([normalizers.Lowercase()] if lowercase else [])]
-    return normalizers.Sequence(steps)
-
-
-def _words() -> pre_tokenizers.PreTokenizer:
-    return pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(_CJK), "isolated"), pre_tokenizers.Whitespace()])
-
-
-def _normalised_chunks(backend: tokenizers.Tokenizer, texts: Iterable[str]) -> Iterator[set[str]]:
-    for text in texts:
-        yield set(backend.normalizer.normalize_str(text))
-
-
-def _require_room(kind: str, vocab_size: int, alphabet: int, what: str) -> None:
-    needed = alphabet + len(SPECIAL_TOKENS)
-    if vocab_size < needed:
-        raise LxError(
-            f"tokenizer.vocab_size={vocab_size} is smaller than the alphabet: {kind} needs at least {needed} "
-            f"({alphabet} {what} and {len(SPECIAL_TOKENS)} special tokens) on these texts"
-        )
+def _with_special_tokens_alone(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
+    """The same tokenizer, in which the tokens that training was seeded with are ordinary ones."""
+    state = json.loads(backend.to_str())
+    state["added_tokens"] = [token for token in state["added_tokens"] if token["content"] in SPECIAL_TOKENS]
+    return tokenizers.Tokenizer.from_str(json.dumps(state))

@@ -9,8 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
-from lx.config import did_you_mean
-from lx.errors import LxError
+from lx.errors import LxError, did_you_mean
 from lx.tasks.cross_entropy import CrossEntropy
 from lx.tasks.scores import CalibrationError, ClassScores, MeanLoss
 from lx.tasks.task import ClassScore, Summary

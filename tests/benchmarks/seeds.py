@@ -1,6 +1,6 @@
 """Train with several seeds and print the mean and the sample standard deviation of each test metric.
 
-    python tests/benchmarks/seeds.py 3 data=docstrings model=small
+python tests/benchmarks/seeds.py 3 data=docstrings model=small
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 import lx
-from lx.config import conf_dir, did_you_mean, resolved
-from lx.errors import LxError
+from lx.config import conf_dir, resolved
+from lx.errors import LxError, did_you_mean
 
 
 def test_defaults() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import tokenizers
 
-from lx.data import tokenizer as kinds
+from lx.data import recipes as kinds
 from lx.data.tokenizer import SPECIAL_TOKENS, Recipe, Tokenizer, train
 from lx.errors import LxError
 
@@ -118,7 +118,7 @@ def test_batches_are_flat_and_in_order(trained: dict[str, Tokenizer]) -> None:
     assert tokenizer.encode([], None, 64).lengths.tolist() == []
 
 
-@pytest.mark.parametrize("kind", ["bpe", "word", "char", "byte"])
+@pytest.mark.parametrize("kind", ["bpe", "wordpiece", "word", "char", "byte"])
 def test_training_is_deterministic(kind: str) -> None:
     assert train(RECIPES[kind](), lambda: TEXTS).to_json() == train(RECIPES[kind](), lambda: TEXTS).to_json()
 

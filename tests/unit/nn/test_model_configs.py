@@ -124,7 +124,7 @@ def test_pretrained_brings_its_tokenizer(compose_model: Any, tmp_path: Path) -> 
     path = tmp_path / "bert"
     transformers.BertModel(config).save_pretrained(path)
     cfg = compose_model("model=pretrained", f"model.path={path}", "model/pooling=cls")
-    assert cfg.tokenizer._target_ == "lx.data.tokenizer.pretrained"
+    assert cfg.tokenizer._target_ == "lx.data.recipes.pretrained"
     assert "tokenizer" not in cfg.model
     net = build(cfg.model)
     check(net)
@@ -134,4 +134,4 @@ def test_pretrained_brings_its_tokenizer(compose_model: Any, tmp_path: Path) -> 
     rebuilt = build(OmegaConf.create(OmegaConf.to_yaml(cfg.model)))
     check(rebuilt)
     assert rebuilt.architecture() == net.architecture()
-    assert compose_model("model=pretrained", "tokenizer=word").tokenizer._target_ == "lx.data.tokenizer.word"
+    assert compose_model("model=pretrained", "tokenizer=word").tokenizer._target_ == "lx.data.recipes.word"
