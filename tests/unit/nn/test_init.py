@@ -11,7 +11,7 @@ from lx.nn.attention import MultiHeadAttention
 from lx.nn.bag import BagClassifier
 from lx.nn.classifier import TransformerClassifier
 from lx.nn.feedforward import SwiGLUFeedForward
-from lx.nn.init import fill_normal
+from lx.nn.init import STD, fill_normal
 from lx.nn.norm import RMSNorm
 from lx.nn.position import LearnedPosition
 
@@ -41,12 +41,12 @@ def test_every_layer_has_its_statistics(build: Callable[..., TransformerClassifi
         if isinstance(module, nn.Linear):
             seen += 1
             residual = math.sqrt(2 * NUM_LAYERS) if name.endswith("output") else 1.0
-            check(module.weight, module.in_features**-0.5 / residual)
+            check(module.weight, STD / residual)
             assert module.bias is None or (module.bias == 0).all()
         elif isinstance(module, nn.Embedding):
             seen += 1
             if module.num_embeddings > 2:
-                check(module.weight[1:], module.embedding_dim**-0.5)
+                check(module.weight[1:], STD)
         elif isinstance(module, nn.RMSNorm):
             seen += 1
             assert (module.weight == 1).all()
@@ -58,17 +58,19 @@ def test_residual_outputs_shrink_with_depth(build: Callable[..., TransformerClas
     for num_layers in (1, 7):
         net = build(dim=48, num_layers=num_layers)
         for block in net.encoder.blocks:
-            check(block.attention.output.weight, 48**-0.5 / math.sqrt(2 * num_layers))
-            check(block.feedforward.output.weight, 192**-0.5 / math.sqrt(2 * num_layers))
+            check(block.attention.output.weight, STD / math.sqrt(2 * num_layers))
+            check(block.feedforward.output.weight, STD / math.sqrt(2 * num_layers))
 
 
 def test_activations_keep_their_size_at_any_depth(build: Callable[..., TransformerClassifier]) -> None:
     token_ids = torch.randint(4, 503, (7, 31))
+    sizes = []
     for num_layers in (1, 12):
         net = build(vocab_size=503, dim=96, num_layers=num_layers).eval()
         net.encoder.norm = nn.Identity()
-        size = net.encoder(token_ids, token_ids > 0).square().mean().sqrt().item()
-        assert 0.8 < size < 2.0
+        sizes.append(net.encoder(token_ids, token_ids > 0).square().mean().sqrt().item())
+    assert 0.5 < sizes[0] < 1.0
+    assert sizes[1] == pytest.approx(sizes[0], rel=0.1)
 
 
 def test_the_global_generator_decides(build: Callable[..., TransformerClassifier]) -> None:
@@ -93,7 +95,7 @@ def test_bag_uses_the_same_initialiser() -> None:
         vectors=None,
         freeze_vectors=False,
     )
-    check(net.word_embedding.weight[1:], 31**-0.5)
-    check(net.bigram_embedding.weight[1:], 31**-0.5)
-    check(net.head.weight, 31**-0.5)
+    check(net.word_embedding.weight[1:], STD)
+    check(net.bigram_embedding.weight[1:], STD)
+    check(net.head.weight, STD)
     assert (net.word_embedding.weight[0] == 0).all() and (net.bigram_embedding.weight[0] == 0).all()
