@@ -17,9 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-WORDS = [
-    f"{start}{end}" for start in "b c d f g h j k l m n p r s t v w z".split() for end in "a e i o u ar en il".split()
-]
+WORDS = [f"{start}{middle}{end}" for start in "bcdfghjklmnp" for middle in "aeiou" for end in "nrst"]
 
 
 def write(path: Path, rows: int) -> None:
