@@ -107,7 +107,6 @@ def _train(run: RunDirectory, stop: StopRequest, started: float) -> Result:
         if not run.best.exists():  # training ended before its first validation
             trainer.validate(module, datamodule=data, verbose=False)
         result = _test(run, trainer, module, checkpoint, data)
-        result.epochs, result.steps = trainer.current_epoch, trainer.global_step
         result.seconds = time.perf_counter() - started
         record_evaluation(loggers, Evaluation(result.metrics, data.corpus.class_names, result.confusion_matrix))
         run.write_result(result)
@@ -124,22 +123,26 @@ def _train(run: RunDirectory, stop: StopRequest, started: float) -> Result:
 def _test(
     run: RunDirectory, trainer: Trainer, module: TextClassifier, checkpoint: Checkpoint, data: TextDataModule
 ) -> Result:
-    """Evaluate the best weights on the test split, once."""
-    result = Result("finished", str(run.path), objective=checkpoint.best, best_checkpoint=str(run.best))
-    result.metrics.update(checkpoint.best_metrics)
-    split = "val"
-    module.net.load_state_dict(load_weights(run))
+    """Evaluate the best weights on the test split, once; without one, the result is the best validation's."""
+    metrics, summary = checkpoint.best_metrics, checkpoint.best_summary
     if "test" in data.tables:
+        module.net.load_state_dict(load_weights(run))
         trainer.test(module, dataloaders=data.test_dataloader(), verbose=False)
-        split = "test"
-        result.metrics = {**module.scalars("test"), **result.metrics}
+        metrics, summary = {**module.scalars("test"), **metrics}, module.summaries["test"]
     else:
-        log.info("there is no test split: the classes are those of the best validation")
-        trainer.validate(module, dataloaders=data.val_dataloader(), verbose=False)
-    summary = module.summaries[split]
-    result.per_class = [vars(score) for score in summary.per_class]
-    result.confusion_matrix = summary.confusion
-    return result
+        log.info("there is no test split: the classes below are those of the best validation")
+    assert summary is not None  # there was a validation
+    return Result(
+        "finished",
+        str(run.path),
+        metrics=metrics,
+        objective=checkpoint.best,
+        best_checkpoint=str(run.best),
+        epochs=trainer.current_epoch,
+        steps=trainer.global_step,
+        per_class=[vars(score) for score in summary.per_class],
+        confusion_matrix=summary.confusion,
+    )
 
 
 def _keep_what_rebuilds(run: RunDirectory, data: TextDataModule, net: nn.Module, task: Task) -> None:

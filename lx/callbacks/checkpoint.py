@@ -15,6 +15,7 @@ from torch import Tensor
 from lx.errors import LxError
 from lx.module import TextClassifier
 from lx.run import RunDirectory, atomic_write
+from lx.tasks.task import Summary
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +38,7 @@ class Checkpoint(Callback):
         self.sign = 1.0 if mode == "max" else -1.0
         self.best: float | None = None
         self.best_metrics: dict[str, float] = {}
+        self.best_summary: Summary | None = None
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the weights if the objective is better than ever before."""
@@ -47,7 +49,7 @@ class Checkpoint(Callback):
         objective = measured[self.metric]
         if self.best is None or self.sign * objective > self.sign * self.best or math.isnan(self.best):
             self.best = objective
-            self.best_metrics = measured
+            self.best_metrics, self.best_summary = measured, pl_module.summaries["val"]
             content = {
                 "weights": pl_module.net.state_dict(),
                 "step": trainer.global_step,

@@ -5,6 +5,8 @@ Axis legend: B batch, T tokens, D model width.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 from lx.nn.dropout import Dropout
 
 
-class FeedForward(nn.Module):
+class FeedForward(nn.Module, ABC):
     """Two linear maps with an activation between them; a subclass says which.
 
     Every feed-forward network has the same factory signature and calls its last map `output`: the initialiser
@@ -39,9 +41,9 @@ class FeedForward(nn.Module):
         y: Tensor = self.output(self.dropout(self.activation(self.input(x))))
         return y
 
+    @abstractmethod
     def activation(self, hidden: Tensor) -> Tensor:
         """The nonlinearity."""
-        raise NotImplementedError
 
 
 class ReLUFeedForward(FeedForward):
