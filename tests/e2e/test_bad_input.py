@@ -243,6 +243,7 @@ CASES = [
     setting("unknown class weights", "task.class_weights={spice:2}", "'spice'", "food, music, space"),
     setting("unknown weighting", "task.class_weights=balansed", "did you mean 'balanced'"),
     setting("no schedule fits", "scheduler.warmup=-1", "warmup"),
+    setting("two devices", "hardware.devices=2", "hardware.devices must be 1", "one device"),
     # where the run goes
     Case(
         "run directory in use",
