@@ -31,6 +31,12 @@ class StopRequest:
         self.received: int | None = None
         self.patient = False
 
+    def listen(self) -> None:
+        """Become the handler of SIGINT and SIGTERM; outside the main thread, where Python forbids it, do nothing."""
+        if threading.current_thread() is threading.main_thread():
+            for number in EXIT_CODES:
+                signal.signal(number, self.receive)
+
     def receive(self, number: int, frame: FrameType | None) -> None:
         """Signal handler: the first signal waits for the step to end, any later one does not."""
         again, self.received = self.received is not None, number
@@ -40,14 +46,13 @@ class StopRequest:
 
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
-    """Note SIGINT and SIGTERM while the block runs; outside the main thread, where Python forbids it, do nothing."""
+    """Note SIGINT and SIGTERM while the block runs, in the main thread."""
     request = StopRequest()
-    if threading.current_thread() is not threading.main_thread():
-        yield request
-        return
-    previous = {number: signal.signal(number, request.receive) for number in EXIT_CODES}
+    previous = {number: signal.getsignal(number) for number in EXIT_CODES}
+    request.listen()
     try:
         yield request
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in previous.items():
+                signal.signal(number, handler)

@@ -24,6 +24,7 @@ class StopOnSignal(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """From now on a signal waits for the step to end."""
+        self.request.listen()  # Lightning has put a handler of its own for SIGTERM in place, which exits with 0
         self.request.patient = True
 
     def on_train_batch_end(
