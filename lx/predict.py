@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from lx import hardware
-from lx.data.batches import eval_plan
+from lx.data.batches import eval_plan, mask_and_types
 from lx.data.formats import Columns, known_extensions, reader_of
 from lx.errors import LxError
 from lx.hardware import Hardware
@@ -104,14 +104,12 @@ class Classifier:
             token_ids = np.full((len(rows), int(lengths.max())), self.trained.tokenizer.pad_id, np.int64)
             for target, row in zip(token_ids, rows.tolist(), strict=True):
                 target[: starts[row + 1] - starts[row]] = encoded.token_ids[starts[row] : starts[row + 1]]
-            places = np.arange(token_ids.shape[1])
-            mask = places < lengths[:, None]
-            types = mask & (places >= (lengths - encoded.second[rows])[:, None]) if paired else None
+            mask, types = mask_and_types(lengths, encoded.second[rows] if paired else None)
             with self._autocast():
                 logits = self.net(
                     torch.from_numpy(token_ids).to(self.device),
-                    torch.from_numpy(mask).to(self.device),
-                    None if types is None else torch.from_numpy(types.astype(np.int64)).to(self.device),
+                    mask.to(self.device),
+                    None if types is None else types.to(self.device),
                 )
             out[torch.from_numpy(rows)] = logits.float().softmax(-1).cpu()
         return out

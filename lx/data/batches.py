@@ -142,6 +142,24 @@ def padding_share(lengths: NDArray[np.int32], batches: list[NDArray[np.int64]]) 
     return 1 - sum(int(lengths[rows].sum()) for rows in batches) / padded
 
 
+def mask_and_types(lengths: NDArray[np.int32], second: NDArray[np.int32] | None) -> tuple[Tensor, Tensor | None]:
+    """What goes with the padded token ids of a batch.
+
+    Args:
+        lengths: [B] tokens of each example.
+        second: [B] how many of its last tokens belong to its text pair; None where segments are not told apart.
+
+    Returns:
+        The mask [B, T], True for a real token, and the token types [B, T], 1 for those of the pair, or None.
+    """
+    places = np.arange(int(lengths.max()))
+    mask = places < lengths[:, None]
+    if second is None:
+        return torch.from_numpy(mask), None
+    types = mask & (places >= (lengths - second)[:, None])
+    return torch.from_numpy(mask), torch.from_numpy(types.astype(np.int64))
+
+
 class TrainSampler(Sampler[list[NDArray[np.int64]]]):
     """Yields, for each global batch of the epoch, the examples of its micro-batches on this rank."""
 
@@ -185,15 +203,13 @@ class TokenDataset(Dataset[Batch]):
         lengths = self.table.lengths[rows]
         token_ids = np.full((len(rows), int(lengths.max())), self.pad_id, np.int64)
         self.table.gather(rows, token_ids)
-        places = np.arange(token_ids.shape[1])
-        mask = places < lengths[:, None]
-        types = mask & (places >= (lengths - self.table.second[rows])[:, None]) if self.with_types else None
+        mask, token_types = mask_and_types(lengths, self.table.second[rows] if self.with_types else None)
         return Batch(
             token_ids=torch.from_numpy(token_ids),
-            mask=torch.from_numpy(mask),
+            mask=mask,
             labels=torch.from_numpy(self.table.labels[rows].astype(np.int64)),
             rows=torch.from_numpy(rows),
-            token_types=None if types is None else torch.from_numpy(types.astype(np.int64)),
+            token_types=token_types,
             num_tokens=int(lengths.sum()),
         )
 
