@@ -6,8 +6,12 @@ import logging
 from typing import Any
 
 import torch
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.strategies import DDPStrategy, Strategy
 from omegaconf import DictConfig
 from torch import nn
 from torch.optim import Optimizer
@@ -17,29 +21,35 @@ from lx.callbacks.checkpoint import Checkpoint
 from lx.callbacks.ema import WeightAverage
 from lx.callbacks.metrics import MetricLogger
 from lx.callbacks.progress import Progress
+from lx.callbacks.resume import Resume
 from lx.callbacks.stop import StopOnSignal
 from lx.data.datamodule import LoaderOptions, TextDataModule
+from lx.distributed import Place
 from lx.errors import LxError, did_you_mean
+from lx.finite import FiniteGuard
 from lx.hardware import Hardware
 from lx.module import TextClassifier
 from lx.nn.vectors import load_word_vectors
 from lx.optim.groups import parameter_groups
 from lx.run import RunDirectory
 from lx.schema import DataSettings
+from lx.sharding import ShardedStrategy
 from lx.stop import StopRequest
 from lx.targets import build
 from lx.tasks.task import Task
+from lx.timetable import Timetable
 
 log = logging.getLogger(__name__)
 
 
-def build_data(cfg: DictConfig) -> TextDataModule:
+def build_data(cfg: DictConfig, place: Place) -> TextDataModule:
     """The data module of ``cfg.data`` and ``cfg.tokenizer``; nothing is read yet."""
     flat = {name: cfg.data[name] for name in DataSettings.__dataclass_fields__}
     loaders = LoaderOptions(
         seed=cfg.seed,
-        micro_batch=cfg.hardware.micro_batch,
+        micro_batch=None if cfg.hardware.micro_batch == "auto" else cfg.hardware.micro_batch,
         num_workers=cfg.hardware.num_workers,
+        place=place,
         limit_train_batches=cfg.trainer.limit_train_batches,
         limit_eval_batches=cfg.trainer.limit_eval_batches,
     )
@@ -77,9 +87,14 @@ def build_net(cfg: DictConfig, data: TextDataModule, task: Task) -> nn.Module:
     return net
 
 
-def total_steps(cfg: DictConfig, data: TextDataModule) -> int:
-    """Optimizer steps of the whole run, from the plan of its batches."""
-    return int(cfg.trainer.max_steps or cfg.trainer.max_epochs * data.steps_per_epoch)
+def timetable(cfg: DictConfig, data: TextDataModule) -> Timetable:
+    """The length of the run and of its parts, from the plan of its batches."""
+    per_epoch = data.steps_per_epoch
+    return Timetable(
+        steps_per_epoch=per_epoch,
+        total_steps=cfg.trainer.max_steps or cfg.trainer.max_epochs * per_epoch,
+        validation_interval=cfg.trainer.val_check_interval or cfg.trainer.check_val_every_n_epoch * per_epoch,
+    )
 
 
 def build_module(cfg: DictConfig, data: TextDataModule, net: nn.Module, task: Task) -> TextClassifier:
@@ -92,10 +107,12 @@ def build_module(cfg: DictConfig, data: TextDataModule, net: nn.Module, task: Ta
         return built
 
     def schedule(optimizer: Optimizer) -> LRScheduler:
-        built: LRScheduler = build(cfg.scheduler, "scheduler")(optimizer, total_steps=total_steps(cfg, data))
+        total_steps = timetable(cfg, data).total_steps
+        built: LRScheduler = build(cfg.scheduler, "scheduler")(optimizer, total_steps=total_steps)
         return built
 
-    return TextClassifier(net, task, optimizer, schedule, cfg.trainer.gradient_clip_val)
+    guard = FiniteGuard(cfg.trainer.on_nan)
+    return TextClassifier(net, task, optimizer, schedule, cfg.trainer.gradient_clip_val, guard, cfg.seed)
 
 
 def _check_objective(metric: str, task: Task) -> None:
@@ -108,56 +125,104 @@ def _check_objective(metric: str, task: Task) -> None:
         raise LxError(f"objective.metric={metric} is not measured{hint}; there are: {', '.join(known)}")
 
 
-def build_callbacks(run: RunDirectory, cfg: DictConfig, stop: StopRequest) -> tuple[list[Callback], Checkpoint]:
-    """The callbacks of every run, then those of ``cfg.callbacks``; the checkpoint callback also by itself."""
-    checkpoint = Checkpoint(run, cfg.objective.metric, cfg.objective.mode)
-    callbacks: list[Callback] = [Progress(), MetricLogger(), StopOnSignal(stop, checkpoint), checkpoint]
-    if cfg.trainer.ema_decay is not None:
-        callbacks.append(WeightAverage(cfg.trainer.ema_decay))  # after the checkpoint, which keeps the average
-    if cfg.trainer.early_stopping_patience is not None:
-        patience = cfg.trainer.early_stopping_patience
+def build_callbacks(
+    run: RunDirectory, cfg: DictConfig, times: Timetable, step: int, stop: StopRequest, place: Place
+) -> tuple[list[Callback], Checkpoint]:
+    """The callbacks of every run, then those of ``cfg.callbacks``; the checkpoint callback also by itself.
+
+    Args:
+        run: where checkpoints go.
+        cfg: the configuration.
+        times: of the run.
+        step: optimizer steps taken before, by a run that is resumed.
+        stop: what the signal handler notes.
+        place: of this process.
+    """
+    trainer = cfg.trainer
+    checkpoint = Checkpoint(
+        run,
+        cfg.objective.metric,
+        cfg.objective.mode,
+        times,
+        trainer.save_every_n_steps,
+        trainer.save_every_n_minutes,
+        trainer.keep_best,
+    )
+    callbacks: list[Callback] = [Progress()] if place.is_first else []
+    # A training state holds what the callbacks before the checkpoint made of the step.
+    callbacks += [MetricLogger(), checkpoint, StopOnSignal(stop, checkpoint)]
+    if trainer.ema_decay is not None:
+        callbacks.append(WeightAverage(trainer.ema_decay))  # after the checkpoint, which keeps the average
+    if trainer.early_stopping_patience is not None:
+        patience = trainer.early_stopping_patience
         callbacks.append(
             EarlyStopping(cfg.objective.metric, patience=patience, mode=cfg.objective.mode, check_finite=False)
         )
     for name, node in cfg.callbacks.items():
         if node is not None:
             callbacks.append(build(node, f"callbacks.{name}", _convert_="all"))
-    return callbacks, checkpoint
+    return [*callbacks, Resume(step, times)], checkpoint
 
 
-def build_trainer(cfg: DictConfig, here: Hardware, loggers: list[Any], callbacks: list[Callback]) -> Trainer:
+def build_trainer(
+    cfg: DictConfig, here: Hardware, times: Timetable, loggers: list[Any], callbacks: list[Callback], place: Place
+) -> Trainer:
     """Lightning's Trainer, for training and testing."""
-    by_steps = cfg.trainer.val_check_interval
-    return Trainer(
+    trainer = Trainer(
         accelerator=here.accelerator,
-        devices=cfg.hardware.devices,
-        num_nodes=cfg.hardware.num_nodes,
-        strategy=cfg.hardware.strategy,
+        devices=place.local_world_size,
+        num_nodes=place.num_nodes,
+        strategy=_strategy(cfg.hardware.strategy, place),
         precision=here.precision,  # type: ignore[arg-type]
-        max_epochs=-1 if cfg.trainer.max_steps else cfg.trainer.max_epochs,
-        max_steps=cfg.trainer.max_steps or -1,
-        check_val_every_n_epoch=None if by_steps else cfg.trainer.check_val_every_n_epoch,
-        val_check_interval=by_steps,
+        max_epochs=-1,
+        max_steps=times.total_steps,
+        check_val_every_n_epoch=None,
+        val_check_interval=times.validation_interval,
         log_every_n_steps=cfg.trainer.log_every_n_steps,
         deterministic=cfg.trainer.deterministic,
         logger=loggers or False,
         callbacks=callbacks,
         enable_checkpointing=False,  # lx writes its own
+        enable_progress_bar=place.is_first,
         enable_model_summary=False,
+        default_root_dir=cfg.run_dir,  # where Lightning would look for checkpoints of its own, under Slurm
         num_sanity_val_steps=0,
+        reload_dataloaders_every_n_epochs=1,  # a loader serves one epoch, or what a resumed run has left of it
         use_distributed_sampler=False,  # lx's samplers decide who gets which example
+        plugins=[_environment(place)],
     )
+    # Lightning asks all ranks at every step whether one was told to stop, and waits for the answer of the device; lx
+    # asks in passing.
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
+    return trainer
 
 
-def evaluation_trainer(here: Hardware) -> Trainer:
-    """A Trainer that only evaluates, on one device."""
+def _strategy(name: str, place: Place) -> Strategy | str:
+    if name == "fsdp":
+        return ShardedStrategy(place.world_size)
+    if place.world_size == 1:
+        return "auto"
+    # Looking for unused parameters keeps the order in which gradients are added up the same from the first step on, so
+    # that a resumed run adds them up alike; buffers are no business of an evaluation whose ranks have unequal shares.
+    return DDPStrategy(find_unused_parameters=True, gradient_as_bucket_view=True, broadcast_buffers=False)
+
+
+def _environment(place: Place) -> ClusterEnvironment:
+    """What Lightning believes of its surroundings: what lx found out, whatever else it might find."""
+    return TorchElasticEnvironment() if place.world_size > 1 else LightningEnvironment()
+
+
+def evaluation_trainer(here: Hardware, place: Place) -> Trainer:
+    """A Trainer that only evaluates, on the one device of this process; metrics meet those of other ranks."""
     return Trainer(
         accelerator=here.accelerator,
-        devices=1,
+        devices=1 if here.index is None else [here.index],
         precision=here.precision,  # type: ignore[arg-type]
         logger=False,
         enable_checkpointing=False,
+        enable_progress_bar=place.is_first,
         enable_model_summary=False,
-        callbacks=[Progress()],
+        callbacks=[Progress()] if place.is_first else [],
         use_distributed_sampler=False,
+        plugins=[LightningEnvironment()],
     )

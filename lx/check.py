@@ -15,6 +15,7 @@ from rich.table import Table
 from lx import assembly, display, hardware
 from lx.data.batches import GlobalBatch
 from lx.data.datamodule import TextDataModule
+from lx.distributed import Place
 from lx.hardware import Hardware
 from lx.logs import log_to
 from lx.module import TextClassifier
@@ -32,7 +33,7 @@ def check(cfg: DictConfig) -> None:
     seed_everything(cfg.seed, workers=True, verbose=False)
     here = hardware.resolve(cfg.hardware.accelerator, cfg.hardware.precision, cfg.hardware.threads)
     with TemporaryDirectory(prefix="lx-check-") as scratch, log_to(Path(scratch) / "log.txt"):
-        data = assembly.build_data(cfg)
+        data = assembly.build_data(cfg, Place())
         data.prepare_data()
         data.setup()
         out.print(data.corpus.report)
@@ -49,7 +50,8 @@ def check(cfg: DictConfig) -> None:
     table.add_row("parameters", f"{sum(parameter.numel() for parameter in net.parameters()):,}")
     table.add_row("vocabulary", f"{data.tokenizer.vocab_size:,}")
     table.add_row("hardware", f"{here.name}, {here.precision}")
-    table.add_row("steps", f"{data.steps_per_epoch:,} an epoch, {assembly.total_steps(cfg, data):,} in all")
+    times = assembly.timetable(cfg, data)
+    table.add_row("steps", f"{times.steps_per_epoch:,} an epoch, {times.total_steps:,} in all")
     table.add_row("padding", f"{data.train_padding_share():.1%} of the tokens of an epoch")
     table.add_row("one batch", f"{batch.num_examples} examples, {batch.num_tokens:,} tokens, {seconds:.2f} s")
     table.add_row("loss", f"{loss:.4f} (a guess costs {np.log(len(data.corpus.class_names)):.4f})")
@@ -75,7 +77,7 @@ def _one_step(module: TextClassifier, batch: GlobalBatch, here: Hardware) -> tup
     total = 0.0
     for micro_batch in batch.to(here.device).micro_batches:
         with torch.autocast(here.device.type, here.autocast_dtype, enabled=here.autocast_dtype is not None):
-            loss = module.task.loss(module(micro_batch), micro_batch.labels).sum() / batch.size
+            loss = module.task.loss(module(micro_batch), micro_batch.labels).sum() / batch.num_examples
         loss.backward()  # type: ignore[no-untyped-call]
         total += float(loss.detach())
     return total, time.perf_counter() - started

@@ -9,7 +9,7 @@ from dataclasses import is_dataclass
 from typing import TYPE_CHECKING, Any
 
 from lx.errors import LxError
-from lx.schema import Settings
+from lx.schema import Settings, SlurmSettings
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # key, what must hold, and the sentence that says so; a key that is absent or null is not checked.
 _RANGES: list[tuple[str, Callable[[Any], bool], str]] = [
     ("seed", lambda v: 0 <= v < 2**32, "a whole number from 0 to 4294967295"),
-    ("launch", lambda v: v in ("process", "inline"), "process or inline"),
+    ("launch", lambda v: v in ("process", "inline", "prepare"), "process, inline or prepare"),
     ("objective.mode", lambda v: v in ("max", "min"), "max or min"),
     ("data.batch_size", lambda v: v >= 1, "at least 1"),
     ("data.max_length", lambda v: v >= 4, "at least 4, for a piece of text between its special tokens"),
@@ -33,11 +33,26 @@ _RANGES: list[tuple[str, Callable[[Any], bool], str]] = [
     ("trainer.log_every_n_steps", lambda v: v >= 1, "at least 1"),
     ("trainer.limit_train_batches", lambda v: v >= 1, "at least 1, or null"),
     ("trainer.limit_eval_batches", lambda v: v >= 1, "at least 1, or null"),
-    ("hardware.devices", lambda v: v == 1, "1: this version trains on one device"),
-    ("hardware.num_nodes", lambda v: v == 1, "1: this version trains on one machine"),
-    ("hardware.micro_batch", lambda v: v >= 1, "at least 1, or null"),
+    ("trainer.save_every_n_steps", lambda v: v >= 1, "at least 1, or null"),
+    ("trainer.save_every_n_minutes", lambda v: v > 0, "above 0, or null"),
+    ("trainer.keep_best", lambda v: v >= 1, "at least 1"),
+    ("trainer.on_nan", lambda v: v in ("stop", "skip"), "stop or skip"),
+    ("hardware.devices", lambda v: v == "auto" or (isinstance(v, int) and v >= 1), "at least 1, or auto"),
+    ("hardware.num_nodes", lambda v: v >= 1, "at least 1"),
+    ("hardware.strategy", lambda v: v in ("auto", "ddp", "fsdp"), "auto, ddp or fsdp"),
+    ("hardware.micro_batch", lambda v: v == "auto" or (isinstance(v, int) and v >= 1), "at least 1, auto or null"),
     ("hardware.num_workers", lambda v: v >= 0, "0 or more"),
     ("hardware.threads", lambda v: v >= 1, "at least 1, or null"),
+    ("hardware.submit", lambda v: v == "slurm", "slurm"),
+    ("hardware.time", lambda v: v >= 1, "at least 1 minute"),
+    ("hardware.grace", lambda v: v >= 1, "at least 1 second"),
+    ("hardware.cpus_per_task", lambda v: v >= 1, "at least 1, or null"),
+    ("hardware.mem", lambda v: isinstance(v, str) or v >= 0, "0 or more, or a size such as 32G"),
+    (
+        "hardware.gpus",
+        lambda v: isinstance(v, str) or v >= 1,
+        "at least 1, a type and a number such as a100:4, or null",
+    ),
     ("optimizer.lr", lambda v: v > 0, "above 0"),
     ("optimizer.weight_decay", lambda v: v >= 0, "0 or more"),
     ("model.dim", lambda v: v >= 1, "at least 1"),
@@ -47,6 +62,16 @@ _RANGES: list[tuple[str, Callable[[Any], bool], str]] = [
     ("task.label_smoothing", lambda v: 0 <= v < 1, "from 0 up to, but not including, 1"),
     ("tokenizer.vocab_size", lambda v: v >= 5, "at least 5: there are 4 special tokens"),
 ]
+
+# Options of sbatch that lx gives itself, and what to say to who gives them, too.
+_OURS = {
+    "job_name": "say name=... instead",
+    "nodes": "say hardware.num_nodes=... instead",
+    "gpus_per_node": "say hardware.gpus=... instead",
+    "signal": "say hardware.grace=... instead",
+    **dict.fromkeys(("ntasks", "ntasks_per_node"), "there is always one task on each node"),
+    **dict.fromkeys(("array", "output", "error", "open_mode", "requeue", "no_requeue"), "lx sets this itself"),
+}
 
 # The type of a setting whose default is null, where no dataclass of lx.schema says it.
 _NULLABLE: dict[str, type] = {
@@ -70,8 +95,10 @@ def check_config(cfg: DictConfig, defaults: DictConfig) -> None:
     Raises:
         LxError: names the key, what it must be, and what it is.
     """
-    _check_types(cfg, defaults, "")
     _check_schema(cfg, Settings, "")
+    if "submit" in cfg.hardware:
+        _check_schema(cfg.hardware, SlurmSettings, "hardware.")
+    _check_types(cfg, defaults, Settings, "")
     for key, kind in _NULLABLE.items():
         if (value := _select(cfg, key)) is not None:
             _require(key, value, (kind, type(None)))
@@ -79,6 +106,8 @@ def check_config(cfg: DictConfig, defaults: DictConfig) -> None:
         value = _select(cfg, key)
         if value is not None and not holds(value):
             raise LxError(f"{key} must be {sentence}, not {value!r}")
+    if "submit" in cfg.hardware:
+        _check_slurm(cfg)
     dim, heads = _select(cfg, "model.dim"), _select(cfg, "model.num_heads")
     if dim is not None and heads is not None and dim % heads:
         raise LxError(
@@ -93,17 +122,43 @@ def check_config(cfg: DictConfig, defaults: DictConfig) -> None:
         )
 
 
-def _check_types(cfg: DictConfig, defaults: DictConfig, prefix: str) -> None:
-    """A value overrides a default of the same type; a whole number may stand for a float."""
+def _check_slurm(cfg: DictConfig) -> None:
+    """What Slurm is asked for must be numbers that are known when the job is submitted."""
+    from omegaconf import DictConfig
+
+    hardware = cfg.hardware
+    if hardware.devices == "auto":
+        raise LxError("hardware.devices=auto: Slurm must be told how many to keep for the run: hardware.devices=4")
+    if hardware.grace >= 60 * hardware.time:
+        raise LxError(
+            f"hardware.grace={hardware.grace} seconds leave nothing of hardware.time={hardware.time} minutes: "
+            "lower the one or raise the other"
+        )
+    if hardware.extra is None:
+        return
+    if not isinstance(hardware.extra, DictConfig):
+        raise LxError(
+            f"hardware.extra must be options of sbatch or null, such as {{nice: 100}}, not {hardware.extra!r}"
+        )
+    for key, value in ((str(key), value) for key, value in hardware.extra.items()):
+        name = key.replace("-", "_")
+        if name in hardware or name in _OURS:
+            raise LxError(f"hardware.extra.{key}: {_OURS.get(name, f'say hardware.{name}=... instead')}")
+        _require(f"hardware.extra.{key}", value, (str, int, float, bool))
+
+
+def _check_types(cfg: DictConfig, defaults: DictConfig, schema: type | None, prefix: str) -> None:
+    """A value that no schema declares overrides a default of its type; a whole number may stand for a float."""
     from omegaconf import DictConfig, OmegaConf
 
+    declared = {} if schema is None else typing.get_type_hints(schema)
     for name in map(str, cfg):
         if name not in defaults or OmegaConf.is_missing(cfg, name) or OmegaConf.is_missing(defaults, name):
             continue
         value, default, key = cfg[name], defaults[name], f"{prefix}{name}"
         if isinstance(value, DictConfig) and isinstance(default, DictConfig):
-            _check_types(value, default, f"{key}.")
-        elif value is not None and isinstance(default, bool | int | float | str):
+            _check_types(value, default, declared.get(name), f"{key}.")
+        elif name not in declared and value is not None and isinstance(default, bool | int | float | str):
             allowed = (int, float) if isinstance(default, float) else (type(default),)
             _require(key, value, allowed)
 

@@ -1,4 +1,4 @@
-"""The command line: ``lx train | eval | predict | check``. Imports no torch, so that help answers at once."""
+"""The command line: ``lx train | resume | eval | predict | check``. Imports no torch, so that help answers at once."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lx.errors import LxError, did_you_mean
+from lx.errors import LxError, RanksLostError, did_you_mean
+from lx.supervision import end_with_parent, is_first_rank, tell
 
 _HELP = """\
 lx: experiments with Transformer text classifiers
 
   lx train [key=value ...]          train and test a classifier; everything is a config choice
+  lx resume RUN [key=value ...]     go on with an interrupted run, exactly where it was
   lx check [key=value ...]          read the data, build the model, run one batch: seconds, no training
   lx eval RUN [data.test=FILE ...]  a run's metrics again, on its own test split or on other data
+  lx bench [key=value ...]          how fast it trains here, against what the chip can do and other programs
   lx predict RUN [FILE | -]         label texts from a file, standard input or --text
 
 Each command answers --help. First steps:
@@ -37,8 +40,9 @@ lx train [key=value ...]: compose a configuration, train, test the best weights,
   model/position=sinusoidal|learned|rotary|alibi|none      model/norm= model/feedforward= model/pooling= model/block=
   optimizer=sgd|adam|adamw|muon|...                        optimizer.lr= optimizer.weight_decay=
   scheduler=constant|linear|cosine|inverse_sqrt|wsd        scheduler.warmup=
-  hardware=auto|cpu|gpu|mps                                hardware.precision= hardware.micro_batch=
-  logger=default|csv|wandb|tensorboard|none                trainer.max_epochs= trainer.max_steps= seed= run_dir= name=
+  hardware=auto|cpu|gpu|mps|ddp|ddp_cpu|fsdp|slurm         hardware.devices= hardware.num_nodes= hardware.precision=
+  logger=default|csv|wandb|tensorboard|none                trainer.max_epochs= trainer.max_steps= trainer.on_nan=
+  name= seed= run_dir= resume= launch=process|inline|prepare
 
   --cfg job            print the composed configuration and stop       --resolve  with interpolations replaced
   --info GROUP         about the composition: all, config, defaults, defaults-tree, plugins, searchpath
@@ -49,6 +53,7 @@ lx train [key=value ...]: compose a configuration, train, test the best weights,
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0 done, 1 failed, 2 bad input, 130 interrupted, 143 terminated."""
+    end_with_parent()
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     command, rest = (arguments[0], arguments[1:]) if arguments else ("--help", [])
     if command in ("-h", "--help", "help"):
@@ -62,8 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _COMMANDS.get(command, partial(_unknown, command))(rest)
     except LxError as error:
-        print(f"lx: error: {error}", file=sys.stderr)
-        return 2
+        return tell(f"error: {error}", error.exit_code, secondary=isinstance(error, RanksLostError))
     except ChildProcessError as error:
         print(f"lx: {error}", file=sys.stderr)
         return 1
@@ -116,6 +120,28 @@ def _multirun(hydra: Any, overrides: list[str]) -> int:
     return 0
 
 
+def _resume(arguments: list[str]) -> int:
+    parser = _Parser(
+        "lx resume",
+        "Go on with an interrupted run: in its directory, from the exact next batch, to the same weights. A run that "
+        "has finished can be made longer; its learning-rate schedule is then that of the new length, so the rate "
+        "jumps to where the longer schedule is at that step.",
+    )
+    parser.add_argument("run", metavar="RUN", help="the run directory")
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="key=value",
+        help="hardware=..., logger=..., trainer.max_epochs=N or =+2, trainer.max_steps, trainer.save_every_n_steps, "
+        "trainer.on_nan",
+    )
+    _add_trust(parser)
+    args = parser.parse_intermixed_args(arguments)
+    from lx.launch import resume
+
+    return resume(args.run, args.overrides, args.trust)
+
+
 def _check(arguments: list[str]) -> int:
     from lx.config import compose
 
@@ -131,6 +157,39 @@ def _check(arguments: list[str]) -> int:
     return 0
 
 
+def _bench(arguments: list[str]) -> int:
+    parser = _Parser(
+        "lx bench",
+        "How fast a configuration trains on this machine, how near that is to what the chip can do, where time goes.",
+    )
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="key=value",
+        help="as of lx train; compare=hf,lightning,bare runs other programs in turn (in a checkout, with lx[bench])",
+    )
+    parser.add_argument("--steps", type=int, default=20, metavar="N", help="timed in a round (default: 20)")
+    parser.add_argument("--warmup", type=int, default=5, metavar="N", help="steps before them (default: 5)")
+    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="of which the median counts (default: 5)")
+    parser.add_argument("--config-dir", metavar="DIR", help="a directory of your own config groups, searched first")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the report here, as JSON")
+    args = parser.parse_intermixed_args(arguments)
+    if min(args.steps, args.warmup, args.rounds) < 1:
+        raise LxError("--steps, --warmup and --rounds must be at least 1")
+    from lx.config import compose
+
+    compared = [override for override in args.overrides if override.startswith("compare=")]
+    cfg = compose([override for override in args.overrides if override not in compared], args.config_dir)
+    from lx.bench import bench, show, write
+
+    peers = [name for override in compared for name in override.partition("=")[2].split(",") if name]
+    report = bench(cfg, args.steps, args.warmup, args.rounds, peers)
+    show(report)
+    if args.out is not None:
+        write(report, args.out)
+    return 0
+
+
 def _eval(arguments: list[str]) -> int:
     parser = _Parser("lx eval", "Evaluate a run's best weights on its own test split, or on other data.")
     parser.add_argument("run", metavar="RUN", help="the run directory")
@@ -143,15 +202,21 @@ def _eval(arguments: list[str]) -> int:
     parser.add_argument("--out", type=Path, metavar="FILE", help="where to write the metrics (default: RUN/eval.json)")
     _add_trust(parser)
     args = parser.parse_intermixed_args(arguments)
+    from lx.launch import spread
+
+    on_hardware = [override for override in args.overrides if override.startswith(("hardware=", "hardware."))]
+    if (code := spread(args.run, on_hardware, ["eval", *arguments])) is not None:
+        return code
     from dataclasses import asdict
 
     from lx.evaluate import evaluate, show
     from lx.run import RunDirectory, atomic_write_json
 
     result = evaluate(args.run, args.overrides, args.trust)
-    run = RunDirectory(Path(args.run))
-    show(result, run.read_labels())
-    atomic_write_json(args.out or run.path / "eval.json", asdict(result))
+    if is_first_rank():
+        run = RunDirectory(Path(args.run))
+        show(result, run.read_labels())
+        atomic_write_json(args.out or run.path / "eval.json", asdict(result))
     return 0
 
 
@@ -172,11 +237,18 @@ def _predict(arguments: list[str]) -> int:
     parser.add_argument("--format", choices=("jsonl", "csv"), help="default: by the name of --out, else jsonl")
     parser.add_argument("--probabilities", action="store_true", help="the probability of every class, too")
     parser.add_argument("--accelerator", default="auto", metavar="NAME", help="auto (default), cpu, gpu or mps")
+    parser.add_argument("--devices", default="1", metavar="N", help="how many share the texts; auto: all here")
     parser.add_argument("--precision", metavar="NAME", help="auto, 32-true, bf16-mixed, ... (default: as in training)")
     _add_trust(parser)
     args = parser.parse_args(arguments)
     if args.text and args.file:
         raise LxError("give texts with --text or a file, not both")
+    from lx.launch import spread
+
+    devices = [f"hardware.accelerator={args.accelerator}", f"hardware.devices={args.devices}"]
+    on_hardware = devices if args.devices != "1" else []
+    if (code := spread(args.run, on_hardware, ["predict", *arguments])) is not None:
+        return code
     from lx.predict import run_predict
 
     run_predict(args)
@@ -195,9 +267,11 @@ def _unknown(command: str, arguments: list[str]) -> int:
 
 _COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": _train,
+    "resume": _resume,
     "check": _check,
     "eval": _eval,
     "predict": _predict,
+    "bench": _bench,
     "completion": _completion,
 }
 

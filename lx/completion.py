@@ -22,8 +22,8 @@ compdef _lx_complete lx
 complete -c lx -a '(lx completion query (commandline -cp) | string split " ")'
 """,
 }
-_COMMANDS = ("train", "check", "eval", "predict", "completion")
-_COMPOSED = ("train", "check")
+_COMMANDS = ("train", "resume", "check", "eval", "predict", "bench", "completion")
+_COMPOSED = ("train", "check", "bench")
 
 
 def complete(arguments: list[str]) -> int:

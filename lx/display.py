@@ -54,11 +54,20 @@ class ModelSummary:
 
 @dataclass(frozen=True)
 class HardwareSummary:
-    """What a run computes on; ``micro_batch`` is the number of examples of one forward pass."""
+    """What a run computes on.
+
+    Args:
+        device: Its name.
+        precision: Lightning's name.
+        threads: CPU threads of each process.
+        num_ranks: Processes, one a device.
+        micro_batch: Examples of one forward pass.
+    """
 
     device: str
     precision: str
     threads: int
+    num_ranks: int
     micro_batch: int
 
 
@@ -111,7 +120,10 @@ def start_table(summary: RunSummary) -> Table:
             ("truncated", f"{data.truncated:.1%} of the training texts, at {data.max_length:,} tokens"),
             ("duplicates", f"{data.duplicates:,} training texts stand in another split too"),
             ("model", f"{model.name}, {model.parameters:,} parameters, {model.vocabulary:,} pieces"),
-            ("hardware", f"{hardware.device}, {hardware.precision}, {_count(hardware.threads, 'thread')}"),
+            (
+                "hardware",
+                f"{hardware.device}, {hardware.precision}, {hardware.num_ranks} x {_count(hardware.threads, 'thread')}",
+            ),
             ("batch", f"{steps.batch_size:,} examples a step, {hardware.micro_batch:,} at a time"),
             (
                 "steps",

@@ -1,4 +1,4 @@
-"""The one error that a person can mend."""
+"""The errors that a person can mend."""
 
 from __future__ import annotations
 
@@ -9,8 +9,20 @@ from collections.abc import Sequence
 class LxError(Exception):
     """Bad input or configuration: what is wrong, where, and what to do about it.
 
-    The command line prints the message alone, without a traceback, and exits with code 2.
+    The command line prints the message alone, without a traceback, and exits with ``exit_code``.
     """
+
+    exit_code = 2
+
+
+class TrainingError(LxError):
+    """Training cannot go on: the disk is full, the loss is not a number, a process died. What was saved stays."""
+
+    exit_code = 1
+
+
+class RanksLostError(TrainingError):
+    """Another rank is gone, which is its error, not this one's."""
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:

@@ -6,8 +6,9 @@ import logging
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,17 +17,21 @@ from torch.utils.data import DataLoader
 
 from lx import display, hardware
 from lx.config import compose
-from lx.data.batches import TokenDataset, eval_plan
+from lx.data.batches import TokenDataset, eval_plan, share_of_evaluation
 from lx.data.labels import LabelTable
 from lx.data.source import Source
 from lx.data.tokenizer import Encoded
 from lx.data.tokens import TokenTable, write_tokens
+from lx.distributed import Place, joined
 from lx.errors import LxError
 from lx.logs import log_to
 from lx.run import Result
 from lx.targets import build
 from lx.tracking.evaluation import class_rows
 from lx.trained import Trained, load_trained
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
 
 log = logging.getLogger(__name__)
 
@@ -46,32 +51,37 @@ def evaluate(run_dir: str | Path, overrides: Sequence[str] = (), trust: Sequence
     Raises:
         LxError: not a complete run, one that was refused, or data that does not fit it.
     """
-    # Lightning's Trainer is the slowest import of all: a refused directory should not have to wait for it.
     trained = load_trained(run_dir, trust)
     about_data = [override for override in overrides if override.startswith(("data=", "data."))]
     for override in overrides:
         if not override.startswith(("data=", "data.", "hardware=", "hardware.")):
             raise LxError(f"lx eval takes data and hardware settings, not {override!r}: the rest is fixed by the run")
     cfg = _settings(trained, overrides, about_data)
-    here = hardware.resolve(cfg.hardware.accelerator, cfg.hardware.precision, cfg.hardware.threads)
-    with tempfile.TemporaryDirectory(prefix="lx-eval-") as scratch, log_to(Path(scratch) / "log.txt"):
+    # The slowest import of all: a refused directory should not have to wait for it, and it sets up logging for itself.
+    from lx.assembly import evaluation_trainer
+
+    place = Place.from_environment()
+    here = hardware.resolve(cfg.hardware.accelerator, cfg.hardware.precision, cfg.hardware.threads, place)
+    with ExitStack() as stack:
+        stack.enter_context(joined(place, here.accelerator, trained.run.path))
+        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="lx-eval-"))
+        stack.enter_context(log_to(Path(scratch) / "log.txt", on_screen=place.is_first))
         if about_data:
             path = Path(scratch) / "test.arrow"
             write_tokens(path, _encoded(trained, build(cfg.data.source, "data.source", _convert_="all")))
         else:
             path = trained.run.trusted(trained.run.test)
-        return _evaluate(trained, TokenTable(path), here)
+        return _evaluate(trained, TokenTable(path), evaluation_trainer(here, place), place)
 
 
-def _evaluate(trained: Trained, table: TokenTable, here: hardware.Hardware) -> Result:
-    from lx.assembly import evaluation_trainer
+def _evaluate(trained: Trained, table: TokenTable, trainer: Trainer, place: Place) -> Result:
     from lx.module import TextClassifier
 
     started = time.perf_counter()
     table.check(trained.tokenizer.vocab_size, len(trained.class_names))
     dataset = TokenDataset(table, trained.tokenizer.pad_id, with_types=trained.has_pairs)
-    loader: DataLoader[Any] = DataLoader(dataset, batch_size=None, sampler=eval_plan(table.lengths))
-    trainer = evaluation_trainer(here)
+    batches = share_of_evaluation(eval_plan(table.lengths), place.rank, place.world_size)
+    loader: DataLoader[Any] = DataLoader(dataset, batch_size=None, sampler=batches)
     module = TextClassifier(trained.net, trained.task)
     trainer.test(module, dataloaders=loader, verbose=False)
     summary = module.summaries["test"]

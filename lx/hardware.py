@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
+from lx.distributed import Place
 from lx.errors import LxError
 
 PRECISIONS = {"32-true": None, "bf16-mixed": torch.bfloat16, "bf16-true": torch.bfloat16, "64-true": None}
@@ -22,17 +23,19 @@ class Hardware:
         precision: Lightning's name, never ``auto``.
         name: of the device, for people.
         threads: CPU threads of arithmetic.
+        index: which of the machine's devices this process has; None: the only one.
     """
 
     accelerator: str
     precision: str
     name: str
     threads: int
+    index: int | None = None
 
     @property
     def device(self) -> torch.device:
-        """The torch device of a single-device run."""
-        return torch.device(self.accelerator)
+        """The torch device of this process."""
+        return torch.device(self.accelerator) if self.index is None else torch.device(self.accelerator, self.index)
 
     @property
     def autocast_dtype(self) -> torch.dtype | None:
@@ -40,19 +43,34 @@ class Hardware:
         return PRECISIONS[self.precision] if self.precision.endswith("mixed") else None
 
 
-def resolve(accelerator: str = "auto", precision: str = "auto", threads: int | None = None) -> Hardware:
+def resolve(
+    accelerator: str = "auto", precision: str = "auto", threads: int | None = None, place: Place | None = None
+) -> Hardware:
     """Find out what ``auto`` means here, and set the number of CPU threads.
+
+    Args:
+        accelerator: ``auto``, ``cpu``, ``gpu``, ``cuda`` or ``mps``.
+        precision: Lightning's name, or ``auto``.
+        threads: CPU threads of this process; None: an equal share of the cores for every process on this machine.
+        place: of this process among those on this machine.
 
     Raises:
         LxError: the machine lacks what is asked for, or the name is not known.
     """
-    kind = _accelerator(accelerator)
+    kind = accelerator_kind(accelerator)
     if precision != "auto" and precision not in PRECISIONS:
         raise LxError(f"hardware.precision={precision} is not known: choose auto or one of {', '.join(PRECISIONS)}")
-    if threads is not None:
-        torch.set_num_threads(threads)
+    neighbours = 1 if place is None else place.local_world_size
+    if threads is not None or neighbours > 1:
+        torch.set_num_threads(threads or max(1, num_cores() // neighbours))
     chosen = precision if precision != "auto" else ("bf16-mixed" if has_native_bf16(kind) else "32-true")
-    return Hardware(kind, chosen, _device_name(kind), torch.get_num_threads())
+    index = None if kind != "cuda" or place is None else place.local_rank
+    return Hardware(kind, chosen, _device_name(kind), torch.get_num_threads(), index)
+
+
+def num_cores() -> int:
+    """Cores that this process may use: a job may own a part of its machine."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def has_native_bf16(accelerator: str) -> bool:
@@ -65,7 +83,12 @@ def has_native_bf16(accelerator: str) -> bool:
     return False
 
 
-def _accelerator(wanted: str) -> str:
+def accelerator_kind(wanted: str) -> str:
+    """``cpu``, ``cuda`` or ``mps``.
+
+    Raises:
+        LxError: this machine lacks it, or the name is not known.
+    """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if wanted == "auto":
         return next(kind for kind, there in available.items() if there)
@@ -73,7 +96,10 @@ def _accelerator(wanted: str) -> str:
     if kind not in available:
         raise LxError(f"hardware.accelerator={wanted} is not known: choose auto, cpu, gpu or mps")
     if not available[kind]:
-        raise LxError(f"hardware.accelerator={wanted}: this machine has none that torch can use; try hardware=cpu")
+        raise LxError(
+            f"hardware.accelerator={wanted}: this machine has none that torch can use; try hardware=cpu, or "
+            "hardware=ddp_cpu for several processes"
+        )
     return kind
 
 

@@ -2,34 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
+import secrets
 import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from lx.config import resolved
+from lx.config import compose, resolved
 from lx.errors import LxError
 from lx.run import Result, RunDirectory, default_run_dir
+from lx.supervision import child_environment, name_of_signal
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-# What launchers leave in the environment for their ranks: a run of its own must not inherit it.
-_SCRUBBED = (
-    "LOCAL_RANK",
-    "RANK",
-    "NODE_RANK",
-    "GROUP_RANK",
-    "WORLD_SIZE",
-    "LOCAL_WORLD_SIZE",
-    "PL_GLOBAL_SEED",
-)
-_SCRUBBED_PREFIXES = ("MASTER_", "TORCHELASTIC_")
+_OBEYED = -1000  # no process ends so: it was killed because a person insisted
 _PACKAGES = (
     "lx",
     "torch",
@@ -62,7 +56,7 @@ def train(cfg: DictConfig, overrides: Sequence[str] = ()) -> Result:
 
 
 def launch(cfg: DictConfig, overrides: Sequence[str] = ()) -> tuple[RunDirectory, int]:
-    """Make a run directory and train in it, in a worker process unless ``launch=inline``.
+    """Make a run directory, or find the one that ``resume=true`` names, and train in it.
 
     Returns:
         The run directory and the exit code of the run.
@@ -71,24 +65,113 @@ def launch(cfg: DictConfig, overrides: Sequence[str] = ()) -> tuple[RunDirectory
         LxError: the run directory cannot be made.
     """
     run = prepare_run(cfg, overrides)
-    if cfg.launch == "inline":
+    return run, start(run)
+
+
+def resume(run_dir: str | Path, overrides: Sequence[str] = (), trust: Sequence[str] = ()) -> int:
+    """Go on with an interrupted run, or make a finished one longer.
+
+    Args:
+        run_dir: its directory.
+        overrides: what is to change; see :func:`lx.resume.readjust`.
+        trust: packages whose classes may be built from the run's configuration.
+
+    Returns:
+        The exit code of the run.
+
+    Raises:
+        LxError: not a run, one that was refused, or overrides that would make it another run.
+    """
+    from lx.resume import readjust, require_idle
+
+    run = RunDirectory(Path(run_dir))
+    require_idle(run)
+    readjust(run, overrides, trust)
+    finished = run.result.exists() and run.read_result().status == "finished"
+    if finished and not any(override.startswith("trainer.max_") for override in overrides):
+        print(f"{run.path} has finished: nothing to do. To train longer: lx resume {run.path} trainer.max_epochs=+2")
+        return 0
+    run.result.unlink(missing_ok=True)
+    return start(run)
+
+
+def start(run: RunDirectory) -> int:
+    """Train in a run directory: in worker processes of its own, or where its ``launch`` says.
+
+    Returns:
+        The exit code of the run.
+    """
+    config = run.read_config()
+    if config["launch"] == "prepare":
+        print(f"{run.path} is ready: start `python -m lx.worker {run.path}` for each rank, with torchrun or srun")
+        return 0
+    if config["launch"] == "inline":
         from lx.worker import execute
 
-        return run, execute(run)
-    return run, _wait(run, [sys.executable, "-m", "lx.worker", str(run.path)])
+        return execute(run)
+    if "submit" in config["hardware"]:
+        from lx.slurm import submit
+
+        return submit(run, config)
+    return _wait(run, worker_command(run, config))
+
+
+def worker_command(run: RunDirectory, config: dict[str, Any]) -> list[str]:
+    """What trains a run on this machine: one process, or the launcher of several ranks."""
+    return [sys.executable, "-m", "lx.ranks" if _has_ranks(config["hardware"]) else "lx.worker", str(run.path)]
+
+
+def spread(run_dir: str | Path, overrides: Sequence[str], command: Sequence[str]) -> int | None:
+    """Run a command of ``lx`` on several ranks of this machine, if there are to be several.
+
+    Args:
+        run_dir: the run directory that it works in.
+        overrides: of ``hardware``.
+        command: its name and arguments.
+
+    Returns:
+        The exit code; None: it is this process's to do, as one of the ranks or alone.
+    """
+    if "RANK" in os.environ or not overrides:
+        return None
+    settings = resolved(compose(overrides))["hardware"]
+    if not _has_ranks(settings):
+        return None
+    if settings["num_nodes"] > 1:
+        raise LxError(f"lx {command[0]} works on one machine: hardware.num_nodes must be 1")
+    words = [sys.executable, "-m", "lx.ranks", str(run_dir), json.dumps(settings), *command]
+    return _hand_signals_on(subprocess.Popen(words, env=child_environment(), start_new_session=True))
+
+
+def _has_ranks(hardware: dict[str, Any]) -> bool:
+    return bool(hardware["devices"] != 1 or hardware["num_nodes"] > 1 or hardware["strategy"] != "auto")
 
 
 def prepare_run(cfg: DictConfig, overrides: Sequence[str]) -> RunDirectory:
     """Make the run directory of a configuration, with ``config.yaml`` and ``environment.json`` in it.
+
+    With ``resume=true`` a directory that holds this very run already is taken as it is. The second and further machines
+    of a run, which share its directory, find it made by the first.
 
     Raises:
         LxError: it holds a run already, or cannot be written.
     """
     config = resolved(cfg)
     run = RunDirectory(Path(config["run_dir"]) if config["run_dir"] else default_run_dir(config["name"]))
+    config["run_dir"] = str(run.path)
+    if config["resume"] and run.config.exists():
+        from lx.resume import differences, require_idle
+
+        require_idle(run)
+        if changed := differences(run, config):
+            raise LxError(f"resume=true: {run.path} holds another run; these settings differ: {', '.join(changed)}")
+        run.write_config(config)
+        return run
+    if config["hardware"]["num_nodes"] > 1 and run.wait_for(config):
+        return run
     run.create()
-    run.write_config({**config, "run_dir": str(run.path)})
     run.write_json(run.environment, _environment(overrides))
+    run.write_config(config)
     return run
 
 
@@ -96,6 +179,7 @@ def _environment(overrides: Sequence[str]) -> dict[str, Any]:
     from lx.tracking.git import revision
 
     return {
+        "run_id": secrets.token_hex(4),
         "overrides": list(overrides),
         "revision": revision(),
         "python": platform.python_version(),
@@ -112,37 +196,46 @@ def _version(package: str) -> str | None:
 
 
 def _wait(run: RunDirectory, command: list[str]) -> int:
-    """Run the worker in a process group of its own, hand signals on to it, and return its exit code."""
-    environment = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in _SCRUBBED and not name.startswith(_SCRUBBED_PREFIXES)
-    }
-    worker = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
-    previous = {
-        number: signal.signal(number, lambda received, frame: worker.send_signal(received))
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
+    """Train in a process group of its own; its exit code."""
+    worker = subprocess.Popen(command, env=child_environment(), stdin=subprocess.DEVNULL, start_new_session=True)
+    code = _hand_signals_on(worker)
+    if code >= 0:
+        return code
+    if code == _OBEYED:
+        run.write_result(Result(status="stopped", run_dir=str(run.path), error="stopped by SIGINT"))
+        return 130
+    error = f"the worker process was killed by {name_of_signal(code)}; to go on: lx resume {run.path}"
+    run.write_result(Result(status="failed", run_dir=str(run.path), error=error))
+    raise ChildProcessError(error)
+
+
+def _hand_signals_on(worker: subprocess.Popen[bytes]) -> int:
+    """Wait for a process, handing on the signals that ask this one to end; its exit code, or ``_OBEYED``."""
+    interrupts = 0
+
+    def hand_on(number: int, frame: FrameType | None) -> None:
+        nonlocal interrupts
+        interrupts += number == signal.SIGINT
+        if interrupts > 1:
+            worker.kill()
+        else:
+            worker.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)
+
+    previous = {number: signal.signal(number, hand_on) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         code = worker.wait()
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-    if code < 0:
-        error = f"the worker process was killed by {signal.Signals(-code).name}"
-        if code == -signal.SIGKILL:
-            error += " (out of memory?)"
-        run.write_result(Result(status="failed", run_dir=str(run.path), error=error))
-        raise ChildProcessError(error)
-    return code
+    return _OBEYED if interrupts > 1 and code == -signal.SIGKILL else code
 
 
 def objective_of(run: RunDirectory, code: int) -> float | None:
-    """What a sweeper is told about a trial.
+    """What a sweeper is told about a trial; None: it is only prepared or submitted yet.
 
     Raises:
         LxError: the trial failed.
     """
     if code != 0:
         raise LxError(f"the run in {run.path} ended with exit code {code}: see {run.log}")
-    return run.read_result().objective
+    return run.read_result().objective if run.result.exists() else None

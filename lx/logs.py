@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _OTHERS = ("lightning.pytorch", "lightning.fabric", "py.warnings")
@@ -18,12 +18,28 @@ class _Screen(logging.Handler):
         print(self.format(record), file=sys.stderr)
 
 
+class _File(logging.FileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        """Say nothing: a disk that takes no more is told of by whoever cannot do without it."""
+
+    def close(self) -> None:
+        with suppress(OSError):
+            super().close()
+
+
 @contextmanager
-def log_to(path: Path) -> Iterator[None]:
-    """Send log lines of INFO and above to a file, lx's own to standard error as well, while the block runs."""
-    file = logging.FileHandler(path, encoding="utf-8", delay=True)
+def log_to(path: Path, on_screen: bool = True) -> Iterator[None]:
+    """Send log lines of INFO and above to a file, lx's own to standard error as well, while the block runs.
+
+    Args:
+        path: the file; lines are added at its end.
+        on_screen: whether standard error gets any; the file of a process that says nothing there gets warnings only.
+    """
+    file = _File(path, encoding="utf-8", delay=True)
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    screen = _Screen()
+    screen = _Screen(logging.INFO if on_screen else logging.CRITICAL)
+    if not on_screen:
+        file.setLevel(logging.WARNING)  # whatever all processes say is said by the first
     ours = logging.getLogger("lx")
     level, ours_propagates = ours.level, ours.propagate
     ours.setLevel(logging.INFO)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,15 +17,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lx import hardware
+from lx import distributed, hardware
 from lx.data.batches import eval_plan, mask_and_types
 from lx.data.formats import Columns, known_extensions, reader_of
+from lx.distributed import Place, joined
 from lx.errors import LxError
 from lx.hardware import Hardware
 from lx.run import atomic_write
 from lx.trained import Trained, load_trained
 
-_CHUNK = 4096  # texts tokenized, sorted by length and labelled at a time
+_CHUNK = 4096  # texts tokenized, sorted by length and labelled at a time, on each rank
+Chunk = list[tuple[str, str | None]]
 
 
 @dataclass(frozen=True)
@@ -50,10 +53,12 @@ class Classifier:
     Args:
         trained: from a run directory.
         here: where to compute.
+        place: of this process among those that share the texts.
     """
 
-    def __init__(self, trained: Trained, here: Hardware) -> None:
+    def __init__(self, trained: Trained, here: Hardware, place: Place | None = None) -> None:
         self.trained = trained
+        self.place = place or Place()
         self.device = here.device
         self.autocast_dtype = here.autocast_dtype
         dtype = {"64-true": torch.float64, "bf16-true": torch.bfloat16}.get(here.precision, torch.float32)
@@ -80,12 +85,18 @@ class Classifier:
         """Label texts as they come, in their order; only a few thousand are held at a time.
 
         Args:
-            rows: each text and the text paired with it, or None.
+            rows: each text and the text paired with it, or None. Where there are several ranks, those of the first
+                are shared out, and it alone yields.
         """
-        iterator = iter(rows)
-        while chunk := list(islice(iterator, _CHUNK)):
-            texts = [text for text, _ in chunk]
-            for text, row in zip(texts, self.probabilities(texts, [pair for _, pair in chunk]).tolist(), strict=True):
+        iterator, world_size = iter(rows), self.place.world_size
+        while True:
+            chunk = list(islice(iterator, _CHUNK * world_size)) if self.place.is_first else []
+            mine = distributed.scatter(_parts(chunk, world_size) if self.place.is_first else [])
+            if mine is None:
+                return
+            probabilities = self.probabilities([text for text, _ in mine], [pair for _, pair in mine])
+            found = chain.from_iterable(distributed.gather(probabilities.tolist()))
+            for (text, _), row in zip(chunk, found, strict=self.place.is_first):
                 best = max(range(len(row)), key=row.__getitem__)
                 yield Prediction(text, self.class_names[best], row[best], dict(zip(self.class_names, row, strict=True)))
 
@@ -118,6 +129,11 @@ class Classifier:
         if self.autocast_dtype is None:
             return nullcontext()
         return torch.autocast(self.device.type, self.autocast_dtype)
+
+
+def _parts(chunk: Chunk, count: int) -> list[Chunk | None]:
+    """Neighbours in equal parts; None for each if there is nothing left."""
+    return [chunk[i * len(chunk) // count : (i + 1) * len(chunk) // count] if chunk else None for i in range(count)]
 
 
 def load(
@@ -237,13 +253,25 @@ def _csv_writer(
     return write
 
 
-def run_predict(args: Any) -> None:
+def run_predict(args: Namespace) -> None:
     """What ``lx predict`` does with its parsed arguments."""
     if args.pair and not args.text:
         raise LxError("--pair gives the second text of each --text, and there is no --text")
     if args.file not in (None, "-") and not Path(args.file).is_file():
         raise LxError(f"no file {args.file} to read texts from")
-    classifier = load(args.run, args.accelerator, args.precision, trust=args.trust)
+    place = Place.from_environment()
+    trained = load_trained(args.run, args.trust)
+    precision = args.precision or str(trained.config["hardware"]["precision"])
+    here = hardware.resolve(args.accelerator, precision, place=place)
+    with joined(place, here.accelerator, trained.run.path):
+        classifier = Classifier(trained, here, place)
+        if place.is_first:
+            _predict(classifier, args)
+        else:
+            list(classifier.stream([]))
+
+
+def _predict(classifier: Classifier, args: Namespace) -> None:
     columns = classifier.trained.config["data"]
     text = args.column or columns.get("text") or "text"
     rows: Iterable[tuple[str, str | None]]

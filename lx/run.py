@@ -15,6 +15,7 @@ import json
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -90,13 +91,22 @@ class RunDirectory:
 
     @property
     def last(self) -> Path:
-        """The newest whole training state."""
+        """The newest training state."""
         return self.path / "checkpoints" / "last.ckpt"
+
+    @property
+    def previous(self) -> Path:
+        """The training state before that."""
+        return self.path / "checkpoints" / "previous.ckpt"
 
     @property
     def best(self) -> Path:
         """The weights of the best validation."""
         return self.path / "checkpoints" / "best.ckpt"
+
+    def best_at(self, step: int) -> Path:
+        """The weights of a validation after some step, where several of the best are kept."""
+        return self.path / "checkpoints" / f"best-{step}.ckpt"
 
     @property
     def result(self) -> Path:
@@ -121,9 +131,25 @@ class RunDirectory:
             )
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            (self.path / "checkpoints").mkdir()
+            self.last.parent.mkdir()
         except OSError as error:
             raise LxError(f"cannot write the run directory {self.path}: {error.strerror or error}") from error
+
+    def wait_for(self, config: Mapping[str, Any], seconds: float = 10.0) -> bool:
+        """Whether another machine has made this very run's directory, or does so at this moment.
+
+        Args:
+            config: the run's configuration.
+            seconds: to wait for ``config.yaml`` once the directory is there.
+        """
+        deadline = time.monotonic() + seconds
+        while self.last.parent.exists() and not self.result.exists() and not self.trained:
+            if self.config.exists():
+                return self.read_config() == config
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.1)
+        return False
 
     def discard(self) -> None:
         """Remove the files of a run that failed before it trained, so that its name is free again.
@@ -138,7 +164,7 @@ class RunDirectory:
 
     def _files(self) -> tuple[Path, ...]:
         settings = (self.config, self.environment, self.tokenizer, self.labels, self.model)
-        return (*settings, self.test, self.log, self.metrics, self.result)
+        return (*settings, self.test, self.log, self.metrics, self.result, self.path / ".lock")
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Save the resolved configuration."""
@@ -247,11 +273,21 @@ def atomic_write(path: Path) -> Iterator[Path]:
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+        sync_directory(path.parent)
     except OSError as error:
         raise LxError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def sync_directory(path: Path) -> None:
+    """Have the system write down the names in a directory."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def atomic_write_json(path: Path, content: Any) -> None:
@@ -262,10 +298,11 @@ def atomic_write_json(path: Path, content: Any) -> None:
 
 def link_or_copy(source: Path, target: Path) -> None:
     """Give a file, which nobody will change, a second name: without a copy where the file system can."""
-    try:
-        target.hardlink_to(source)
-    except OSError:
-        shutil.copyfile(source, target)
+    with atomic_write(target) as temporary:
+        try:
+            temporary.hardlink_to(source)
+        except OSError:
+            shutil.copyfile(source, temporary)
 
 
 def _refuse_interpolations(node: object, path: Path) -> None:

@@ -51,6 +51,10 @@ class TrainerSettings:
     log_every_n_steps: int
     limit_train_batches: int | None
     limit_eval_batches: int | None
+    save_every_n_steps: int | None
+    save_every_n_minutes: float | None
+    keep_best: int
+    on_nan: str
     deterministic: bool
 
 
@@ -59,13 +63,31 @@ class HardwareSettings:
     """The keys of ``hardware``."""
 
     accelerator: str
-    devices: int
+    devices: int | str
     num_nodes: int
+    rdzv_endpoint: str | None
     strategy: str
     precision: str
-    micro_batch: int | None
+    micro_batch: int | str | None
     num_workers: int
     threads: int | None
+
+
+@dataclass(frozen=True)
+class SlurmSettings:
+    """The keys that ``hardware=slurm`` adds."""
+
+    submit: str
+    partition: str | None
+    account: str | None
+    qos: str | None
+    time: int
+    grace: int
+    cpus_per_task: int | None
+    mem: int | str | None
+    gpus: int | str | None
+    constraint: str | None
+    wait: bool
 
 
 @dataclass(frozen=True)
@@ -76,6 +98,7 @@ class Settings:
     run_dir: str | None
     seed: int
     launch: str
+    resume: bool
     objective: Objective
     data: DataSettings
     trainer: TrainerSettings

@@ -12,10 +12,16 @@ EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
 class Stopped(BaseException):
-    """The run was asked to stop, and has saved what it could."""
+    """The run was asked to stop, and has saved what it could.
 
-    def __init__(self, number: int) -> None:
+    Attributes:
+        exit_code: of the process.
+        together: whether all ranks stopped after the same step, so that they can wait for each other.
+    """
+
+    def __init__(self, number: int, together: bool = False) -> None:
         super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.together = together
         self.exit_code = EXIT_CODES[signal.Signals(number)]
 
 
@@ -38,8 +44,14 @@ class StopRequest:
                 signal.signal(number, self.receive)
 
     def receive(self, number: int, frame: FrameType | None) -> None:
-        """Signal handler: the first signal waits for the step to end, any later one does not."""
-        again, self.received = self.received is not None, number
+        """Signal handler: the first signal waits for the step to end, a SIGINT after it does not.
+
+        A SIGTERM after it is the same request again: batch systems send it to every process, and launchers hand it on.
+        """
+        again = self.received is not None
+        if again and number == signal.SIGTERM:
+            return
+        self.received = number
         if again or not self.patient:
             raise Stopped(number)
 

@@ -43,10 +43,28 @@ def build(node: Any, where: str, **arguments: Any) -> Any:
 
 def allowed_targets() -> frozenset[str]:
     """The targets that lx's own ``conf/model`` and ``conf/task`` name: what a run directory may ask to build."""
+    return frozenset[str]().union(*(_named_below(conf_dir() / group) for group in _BUILT_FROM_A_RUN))
+
+
+def _named_below(folder: Path) -> frozenset[str]:
     import yaml
 
-    files = [path for group in _BUILT_FROM_A_RUN for path in (conf_dir() / group).rglob("*.yaml")]
+    files = folder.rglob("*.yaml")
     return frozenset(name for path in files for name in _targets(yaml.safe_load(path.read_text(encoding="utf-8"))))
+
+
+def check_all_targets(config: dict[str, Any], path: Path, trust: Sequence[str] = ()) -> None:
+    """Refuse to train by a run directory's configuration that names anything beyond lx's own ``conf``.
+
+    Args:
+        config: the whole configuration.
+        path: its file, for the message.
+        trust: the user's own packages whose classes may be built as well.
+
+    Raises:
+        LxError: names the target and what to do.
+    """
+    _check(config, _named_below(conf_dir()), path, trust)
 
 
 def check_targets(config: dict[str, Any], path: Path, trust: Sequence[str] = ()) -> None:
@@ -67,13 +85,17 @@ def check_targets(config: dict[str, Any], path: Path, trust: Sequence[str] = ())
     for node in _BUILT_FROM_A_RUN:
         if not isinstance(config.get(node), dict):
             raise LxError(f"{path} has no {node} node: this is not the configuration of a run")
-        for target in _targets(config[node]):
-            if target not in known and not any(target.startswith(f"{package}.") for package in trust):
-                package = target.partition(".")[0]
-                raise LxError(
-                    f"{path} asks to build {target!r}, which is none of lx's models or tasks, and was refused; "
-                    f"if you wrote it yourself and trust this run, add --trust {package}"
-                )
+        _check(config[node], known, path, trust)
+
+
+def _check(node: object, known: frozenset[str], path: Path, trust: Sequence[str]) -> None:
+    for target in _targets(node):
+        if target not in known and not any(target.startswith(f"{package}.") for package in trust):
+            package = target.partition(".")[0]
+            raise LxError(
+                f"{path} asks to build {target!r}, which is none of lx's own, and was refused; "
+                f"if you wrote it yourself and trust this run, add --trust {package}"
+            )
 
 
 def _targets(node: object) -> Iterator[str]:

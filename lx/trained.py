@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lx.callbacks.checkpoint import load_weights
+from lx.checkpoint import load_weights
 from lx.data.tokenizer import Tokenizer
 from lx.errors import LxError
 from lx.run import RunDirectory

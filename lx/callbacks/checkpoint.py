@@ -1,21 +1,23 @@
-"""Checkpoints: the newest training state, and the best weights."""
+"""When a run is saved: the newest training state, and the best weights."""
 
 from __future__ import annotations
 
 import logging
 import math
-import pickle
-from pathlib import Path
+import time
+from contextlib import suppress
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import Tensor
 
-from lx.errors import LxError
+from lx.checkpoint import TrainingStateWriter, write_checkpoint
+from lx.distributed import Agreement
+from lx.errors import TrainingError
 from lx.module import TextClassifier
-from lx.run import RunDirectory, atomic_write
+from lx.run import RunDirectory
+from lx.sharding import is_sharded, whole_weights
 from lx.tasks.task import Summary
+from lx.timetable import Timetable
 
 log = logging.getLogger(__name__)
 
@@ -23,91 +25,159 @@ log = logging.getLogger(__name__)
 class Checkpoint(Callback):
     """Keeps ``checkpoints/last.ckpt`` and ``checkpoints/best.ckpt`` of a run directory.
 
-    ``last.ckpt`` is Lightning's whole training state, saved after each epoch. ``best.ckpt`` holds the weights of the
-    validation with the best objective: ``{"weights", "step", "epoch", "objective"}``.
+    ``last.ckpt`` is the whole training state after a step, saved every so many steps, every so many minutes, before
+    each validation and at the end; ``previous.ckpt`` is the one before it. ``best.ckpt`` holds the weights of the
+    validation with the best objective: ``{"weights", "step", "epoch", "objective"}``; further ones, where they are
+    kept, are ``best-STEP.ckpt``.
+
+    Only the first rank writes, and the others do not wait for it, unless the weights are sharded and all are needed.
 
     Args:
         run: where the checkpoints go.
         metric: the objective, for example ``val/accuracy``.
         mode: ``max`` if more is better, ``min`` if less is.
+        timetable: when validations come, and the end.
+        every_n_steps: steps between two saves; None: do not count.
+        every_n_minutes: minutes between two saves; None: do not look at the clock.
+        keep_best: how many of the best weights to keep.
     """
 
-    def __init__(self, run: RunDirectory, metric: str, mode: str) -> None:
+    def __init__(
+        self,
+        run: RunDirectory,
+        metric: str,
+        mode: str,
+        timetable: Timetable,
+        every_n_steps: int | None = None,
+        every_n_minutes: float | None = None,
+        keep_best: int = 1,
+    ) -> None:
         self.run = run
         self.metric = metric
         self.sign = 1.0 if mode == "max" else -1.0
+        self.timetable = timetable
+        self.every_n_steps = every_n_steps or timetable.total_steps
+        self.every_n_seconds = math.inf if every_n_minutes is None else 60 * every_n_minutes
+        self.keep_best = keep_best
+        self.kept: list[tuple[float, int]] = []  # objective and step of the best, the best first
         self.best: float | None = None
         self.best_metrics: dict[str, float] = {}
         self.best_summary: Summary | None = None
+        self.validated_step = 0
+        self._writer = TrainingStateWriter(run)
+        self._saved_at = time.monotonic()
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self._saved_at = time.monotonic()
+        self._agree = Agreement() if is_sharded(_net(pl_module)) else None
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save the training state if it is time."""
+        late = time.monotonic() - self._saved_at >= self.every_n_seconds
+        if self._agree is not None:
+            late = bool(self._agree(int(late)))
+        step = trainer.global_step
+        if (
+            late
+            or step % self.every_n_steps == 0
+            or self.timetable.validates_after(step)
+            or step == self.timetable.total_steps
+        ):
+            self.save_training_state(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep the weights if the objective is better than ever before."""
-        if trainer.sanity_checking:
-            return
+        """Keep the weights if the objective is among the best so far."""
         assert isinstance(pl_module, TextClassifier)
+        self.validated_step = step = trainer.global_step
         measured = pl_module.scalars("val")
         objective = measured[self.metric]
-        if self.best is None or self.sign * objective > self.sign * self.best or math.isnan(self.best):
+        is_best = self.best is None or self.sign * objective > self.sign * self.best or math.isnan(self.best)
+        ranked = sorted([*self.kept, (objective, step)], key=lambda entry: -self.sign * entry[0])
+        self.kept = [entry for entry in ranked if not math.isnan(entry[0])][: self.keep_best]
+        if is_best:
             self.best = objective
             self.best_metrics, self.best_summary = measured, pl_module.summaries["val"]
-            content = {
-                "weights": pl_module.net.state_dict(),
-                "step": trainer.global_step,
-                "epoch": trainer.current_epoch,
-                "objective": objective,
-            }
-            save(self.run.best, content)
+        if is_best or (self.keep_best > 1 and (objective, step) in self.kept):
+            weights = whole_weights(pl_module.net)
+            if trainer.is_global_zero:
+                epoch, _ = self.timetable.position(step - 1)  # that of the last step
+                content = {"weights": weights, "step": step, "epoch": epoch, "objective": objective}
+                self._keep(content, is_best)
 
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep the training state."""
-        self.save_training_state(trainer)
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """See that everything is on the disk."""
+        self._writer.wait()
+        if self._agree is not None:
+            self._agree.close()
 
-    def save_training_state(self, trainer: Trainer) -> None:
-        """Write ``last.ckpt``."""
-        try:
-            with atomic_write(self.run.last) as temporary:
-                trainer.save_checkpoint(temporary)
-        except RuntimeError as error:  # what torch makes of a full disk
-            raise LxError(f"cannot write the checkpoint {self.run.last}: {error}") from error
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Let what is being written come onto the disk, before anybody goes on with the run."""
+        with suppress(TrainingError):  # the exception is told already
+            self._writer.wait()
+
+    def save_training_state(self, trainer: Trainer, wait: bool = False) -> None:
+        """Write ``last.ckpt``.
+
+        Args:
+            trainer: knows the state.
+            wait: return when it is on the disk, not before.
+
+        Raises:
+            TrainingError: this state or the one before could not be written, or is of a loss that is not finite.
+        """
+        module = trainer.lightning_module
+        assert isinstance(module, TextClassifier)
+        module.guard.settle()
+        self._saved_at = time.monotonic()
+        if not trainer.is_global_zero and not is_sharded(module.net):
+            return
+        for logger in trainer.loggers:
+            logger.save()
+        # The step says where a run is. Lightning's own account of its loops cannot tell a finished epoch whose
+        # validation is still to come from one that was validated, so it is left out.
+        state = {
+            name: part
+            for name, part in trainer._checkpoint_connector.dump_checkpoint(weights_only=False).items()
+            if name != "loops"
+        }
+        if trainer.is_global_zero:
+            self._writer.submit(state)
+            if wait:
+                self._writer.wait()
 
     def state_dict(self) -> dict[str, Any]:
         """What was best, for the training state."""
-        return {"best": self.best, "best_metrics": self.best_metrics}
+        summary = self.best_summary
+        return {
+            "best": self.best,
+            "best_metrics": self.best_metrics,
+            "best_summary": None if summary is None else summary.to_plain(),
+            "kept": [list(entry) for entry in self.kept],
+            "validated_step": self.validated_step,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from a training state."""
+        summary = state_dict["best_summary"]
         self.best, self.best_metrics = state_dict["best"], state_dict["best_metrics"]
+        self.best_summary = None if summary is None else Summary.from_plain(summary)
+        self.kept = [(objective, step) for objective, step in state_dict["kept"]]
+        self.validated_step = state_dict["validated_step"]
+
+    def _keep(self, content: dict[str, Any], is_best: bool) -> None:
+        if is_best:
+            write_checkpoint(self.run.best, content)
+        if self.keep_best > 1:
+            write_checkpoint(self.run.best_at(content["step"]), content)
+            wanted = {self.run.best_at(step) for _, step in self.kept}
+            for path in self.run.best.parent.glob("best-*.ckpt"):
+                if path not in wanted:
+                    path.unlink()
 
 
-def save(path: Path, content: dict[str, Any]) -> None:
-    """Write a checkpoint of plain containers and tensors, so that a reader sees all of it or nothing.
-
-    Raises:
-        LxError: the disk does not take it.
-    """
-    try:
-        with atomic_write(path) as temporary:
-            torch.save(content, temporary)
-    except RuntimeError as error:
-        raise LxError(f"cannot write the checkpoint {path}: {error}") from error
-
-
-def load_weights(run: RunDirectory) -> dict[str, Tensor]:
-    """The best weights of a run, on the CPU. Nothing in the file is executed: only tensors and plain containers load.
-
-    Raises:
-        LxError: missing, truncated, or not a checkpoint of plain data.
-    """
-    path = run.trusted(run.best)
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise LxError(
-            f"{path} holds more than tensors and plain containers, and was not loaded: it could run code of its own"
-        ) from error
-    except Exception as error:  # damage can surface anywhere in torch's reader
-        raise LxError(f"{path} is truncated or not a checkpoint ({type(error).__name__})") from error
-    weights = content.get("weights") if isinstance(content, dict) else None
-    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
-        raise LxError(f"{path} holds no weights of lx's")
-    return weights
+def _net(pl_module: LightningModule) -> Any:
+    assert isinstance(pl_module, TextClassifier)
+    return pl_module.net

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
+from torch.optim import Optimizer
+
+from lx.sharding import cut_again, like, whole_tensor
 
 
 class WeightAverage(Callback):
@@ -26,20 +30,21 @@ class WeightAverage(Callback):
         self.averages: list[Tensor] = []
         self.num_updates = 0
 
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start from the initial weights, unless a checkpoint brought an average."""
-        if not self.averages:
-            self.averages = [weight.detach().clone() for weight in self._weights(pl_module)]
-        self.averages = [average.to(pl_module.device) for average in self.averages]
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start from the initial weights, unless a checkpoint brought an average; then follow the optimizer."""
+        weights = self._weights(pl_module)
+        if self.averages:
+            self.averages = [like(weight, average) for weight, average in zip(weights, self.averages, strict=True)]
+        else:
+            self.averages = [weight.clone() for weight in weights]
+        trainer.optimizers[0].register_step_post_hook(partial(self._update, weights))
 
     @torch.no_grad()
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def _update(self, weights: list[Tensor], optimizer: Optimizer, args: Any, kwargs: Any) -> None:
         """Move the average towards the new weights."""
         self.num_updates += 1
         decay = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
-        torch._foreach_lerp_(self.averages, self._weights(pl_module), 1 - decay)
+        torch._foreach_lerp_(self.averages, weights, 1 - decay)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put the average in place."""
@@ -51,7 +56,7 @@ class WeightAverage(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """The average, for a checkpoint."""
-        return {"averages": self.averages, "num_updates": self.num_updates}
+        return {"averages": [whole_tensor(average) for average in self.averages], "num_updates": self.num_updates}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from a checkpoint's average."""
@@ -59,6 +64,7 @@ class WeightAverage(Callback):
 
     @torch.no_grad()
     def _swap(self, pl_module: LightningModule) -> None:
+        cut_again(pl_module)
         for average, weight in zip(self.averages, self._weights(pl_module), strict=True):
             kept = weight.detach().clone()
             weight.copy_(average)

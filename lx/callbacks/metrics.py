@@ -40,6 +40,14 @@ class Totals:
         self._loss = self._loss + outputs["loss"].detach()
         self._correct = self._correct + outputs["correct"].detach()
 
+    def state_dict(self) -> dict[str, Any]:
+        """The sums, for a checkpoint."""
+        return dict(vars(self))
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a checkpoint's sums."""
+        vars(self).update(state_dict)
+
     def means(self) -> tuple[float, float]:
         """Mean loss of the steps and accuracy over their examples; waits for the device."""
         return float(self._loss) / max(self.steps, 1), float(self._correct) / max(self.num_examples, 1)
@@ -54,24 +62,32 @@ class MetricLogger(Callback):
     does not count in ``tokens_per_second``.
     """
 
+    def __init__(self) -> None:
+        self._totals = Totals()
+        self._elapsed = 0.0  # seconds of the interval that a resumed run spent before it was interrupted
+        self._since = time.perf_counter()
+        self._epoch = 1
+        self._lr = 0.0
+        self._of_step: dict[str, Tensor] = {}
+
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start counting."""
-        self._begin()
+        """Start the clock."""
+        self._since = time.perf_counter() - self._elapsed
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Take down the epoch and the learning rate, before either moves on."""
         self._epoch = trainer.current_epoch + 1
-        self._lr = trainer.optimizers[0].param_groups[0]["lr"]
+        self._lr = float(trainer.optimizers[0].param_groups[0]["lr"])
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Add the step; at a full interval, write a row."""
         self._totals.add(outputs, batch)
-        self._grad_norm = outputs.get("grad_norm")
-        if is_logging_step(trainer):
+        self._of_step = {name: outputs[name] for name in ("grad_norm", "skipped_updates") if name in outputs}
+        if is_logging_step(trainer) or trainer.global_step == trainer.max_steps:
             self._write(trainer)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -91,9 +107,21 @@ class MetricLogger(Callback):
         if self._totals.steps:
             self._write(trainer)
 
-    def _begin(self) -> None:
-        self._totals = Totals()
-        self._since = time.perf_counter()
+    def state_dict(self) -> dict[str, Any]:
+        """The interval that is under way."""
+        return {
+            "totals": self._totals.state_dict(),
+            "elapsed": time.perf_counter() - self._since,
+            "epoch": self._epoch,
+            "lr": self._lr,
+            "of_step": self._of_step,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on within an interval."""
+        self._totals.load_state_dict(state_dict["totals"])
+        self._elapsed, self._epoch, self._lr = (state_dict[name] for name in ("elapsed", "epoch", "lr"))
+        self._of_step = state_dict["of_step"]
 
     def _write(self, trainer: pl.Trainer) -> None:
         # Reading the means waits for the device, so the clock is read after them.
@@ -102,13 +130,12 @@ class MetricLogger(Callback):
         metrics = {
             "train/loss": loss,
             "train/accuracy": accuracy,
-            "lr": float(self._lr),
+            "lr": self._lr,
             "tokens_per_second": self._totals.num_tokens / seconds,
+            **{name: float(value) for name, value in self._of_step.items()},
         }
-        if self._grad_norm is not None:
-            metrics["grad_norm"] = float(self._grad_norm)
         self._send(trainer, metrics)
-        self._begin()
+        self._totals, self._since = Totals(), time.perf_counter()
 
     def _send(self, trainer: pl.Trainer, metrics: dict[str, float]) -> None:
         for logger in trainer.loggers:
@@ -122,5 +149,5 @@ def is_logging_step(trainer: pl.Trainer) -> bool:
 
 
 def validates_training(trainer: pl.Trainer) -> bool:
-    """Whether a validation belongs to training: neither ``trainer.validate`` nor the check before it."""
-    return trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking
+    """Whether a validation is one of the run's: not the check of two batches before training."""
+    return trainer.state.fn in (TrainerFn.FITTING, TrainerFn.VALIDATING) and not trainer.sanity_checking

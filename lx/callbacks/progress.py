@@ -73,6 +73,8 @@ class Progress(ProgressBar):
         super().__init__()
         self._view: View = View()
         self._enabled = True
+        self._meter = Meter()
+        self._epoch = 1
 
     def disable(self) -> None:
         """Show nothing."""
@@ -174,6 +176,14 @@ class Progress(ProgressBar):
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take the test bar away."""
         self._view.evaluation_end()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The epoch that a validation belongs to, should a resumed run begin with one."""
+        return {"epoch": self._epoch}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on in that epoch."""
+        self._epoch = state_dict["epoch"]
 
     def _position(self, trainer: pl.Trainer) -> tuple[int, int | None, int, int | None]:
         return self._epoch, _limit(trainer.max_epochs), trainer.global_step, max_steps(trainer)

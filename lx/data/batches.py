@@ -3,7 +3,11 @@
 Axis legend: N examples, B examples of a batch, T tokens.
 
 The sequence of global batches is a function of (data, seed, epoch) alone: no rank, device or micro-batch size enters
-it, so hardware cannot change results.
+it, so hardware cannot change results. Hardware decides only who computes what: :func:`deal` hands the examples of a
+global batch to the ranks, and each rank cuts its hand into micro-batches.
+
+Ranks step together, so each gets the same number of micro-batches, and of evaluation batches. Where examples run out, a
+rank gets a stand-in: a batch of no examples, whose forward pass sees one padding token and counts for nothing.
 """
 
 from __future__ import annotations
@@ -23,13 +27,13 @@ WINDOW = 50  # batches in a shuffled window; larger: less padding, smaller: more
 EVAL_TOKENS = 16_384  # tokens of an evaluation batch, padding included
 
 
-@dataclass(frozen=True)
+@dataclass  # not frozen: Lightning rebuilds batches field by field for 64-true and bf16-true
 class Batch:
     """Padded examples.
 
     Attributes:
-        token_ids: [B, T] padded with the tokenizer's padding id.
-        mask: [B, T] True for a real token.
+        token_ids: [B, T] padded with the tokenizer's padding id; [1, 1] of a stand-in, whose B is 0.
+        mask: [B, T] True for a real token; likewise.
         labels: [B] label ids.
         rows: [B] which examples of the split these are.
         token_types: [B, T] 1 for the tokens of the text pair; None without pairs.
@@ -66,27 +70,19 @@ class Batch:
         )
 
 
-@dataclass(frozen=True)
+@dataclass
 class GlobalBatch:
     """One optimizer step's examples (this rank's share of them), cut into micro-batches.
 
     Attributes:
-        micro_batches: what one forward pass takes at a time.
-        size: examples of the whole global batch, over all ranks: the loss is normalised by it.
+        micro_batches: what one forward pass takes at a time; as many on every rank.
+        num_examples: of the whole global batch, over all ranks: the loss is normalised by it.
+        num_tokens: real tokens of the whole global batch.
     """
 
     micro_batches: list[Batch]
-    size: int
-
-    @property
-    def num_tokens(self) -> int:
-        """Real tokens of this rank's share."""
-        return sum(batch.num_tokens for batch in self.micro_batches)
-
-    @property
-    def num_examples(self) -> int:
-        """Examples of this rank's share."""
-        return sum(len(batch.rows) for batch in self.micro_batches)
+    num_examples: int
+    num_tokens: int
 
     def to(self, device: torch.device) -> GlobalBatch:
         """The same global batch on another device."""
@@ -160,39 +156,94 @@ def mask_and_types(lengths: NDArray[np.int32], second: NDArray[np.int32] | None)
     return torch.from_numpy(mask), torch.from_numpy(types.astype(np.int64))
 
 
-class TrainSampler(Sampler[list[NDArray[np.int64]]]):
-    """Yields, for each global batch of the epoch, the examples of its micro-batches on this rank."""
+def deal(rows: NDArray[np.int64], num_ranks: int) -> list[NDArray[np.int64]]:
+    """Hand examples that are sorted by length to the ranks, the longest first, there and back like cards in a game.
+
+    Hands differ by at most one example, and by no more tokens than the longest example has.
+
+    Args:
+        rows: examples sorted by length.
+        num_ranks: how many hands.
+
+    Returns:
+        The hand of each rank, sorted by length.
+    """
+    places = np.arange(len(rows))[::-1] % (2 * num_ranks)
+    rank = np.minimum(places, 2 * num_ranks - 1 - places)
+    return [rows[rank == r] for r in range(num_ranks)]
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one rank has to do with a global batch: the examples of its micro-batches, and the size of the whole."""
+
+    micro_batches: list[NDArray[np.int64]]
+    num_examples: int
+    num_tokens: int
+
+
+class TrainSampler(Sampler[Share]):
+    """Yields this rank's share of each global batch of an epoch.
+
+    Args:
+        lengths: [N] tokens of each example.
+        batch_size: examples of a global batch, over all ranks.
+        seed: of the run.
+        epoch: counted from 0.
+        skip: global batches of the epoch that have been trained on already.
+        limit: global batches of an epoch; None: all.
+        micro_batch: examples of a forward pass; None: the rank's whole share.
+        rank: which share.
+        world_size: how many shares there are.
+    """
 
     def __init__(
         self,
         lengths: NDArray[np.int32],
         batch_size: int,
         seed: int,
-        micro_batch: int | None,
-        limit: int | None,
+        epoch: int = 0,
+        skip: int = 0,
+        limit: int | None = None,
+        micro_batch: int | None = None,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
         self.lengths = lengths
         self.batch_size = batch_size
         self.seed = seed
-        self.micro_batch = micro_batch or batch_size
-        self.limit = limit
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Called by Lightning before each epoch."""
         self.epoch = epoch
+        self.skip = skip
+        self.stop = min(batches_per_epoch(len(lengths), batch_size), limit or len(lengths))
+        self.micro_batch = micro_batch
+        self.rank = rank
+        self.world_size = world_size
 
     def __len__(self) -> int:
-        num_batches = -(-len(self.lengths) // self.batch_size)
-        return num_batches if self.limit is None else min(num_batches, self.limit)
+        return self.stop - self.skip
 
-    def __iter__(self) -> Iterator[list[NDArray[np.int64]]]:
-        for rows in epoch_plan(self.lengths, self.batch_size, self.seed, self.epoch)[: len(self)]:
-            yield np.split(rows, np.arange(self.micro_batch, len(rows), self.micro_batch))
+    def __iter__(self) -> Iterator[Share]:
+        for rows in epoch_plan(self.lengths, self.batch_size, self.seed, self.epoch)[self.skip : self.stop]:
+            largest = -(-len(rows) // self.world_size)
+            num_micro_batches = -(-largest // (self.micro_batch or largest))
+            hand = deal(rows, self.world_size)[self.rank]
+            yield Share(np.array_split(hand, num_micro_batches), len(rows), int(self.lengths[rows].sum()))
+
+
+def batches_per_epoch(num_examples: int, batch_size: int) -> int:
+    """Global batches of an epoch; the last may be smaller."""
+    return -(-num_examples // batch_size)
+
+
+def share_of_evaluation(batches: list[NDArray[np.int64]], rank: int, world_size: int) -> list[NDArray[np.int64]]:
+    """This rank's batches of an evaluation: every example goes to exactly one rank, every rank gets as many batches."""
+    mine = batches[rank::world_size]
+    missing = -(-len(batches) // world_size) - len(mine)
+    return mine + [np.zeros(0, np.int64)] * missing
 
 
 class TokenDataset(Dataset[Batch]):
-    """Assembles batches of a split: an index is the array of a batch's examples."""
+    """Assembles batches of a split: an index is the array of a batch's examples; of none, for a stand-in."""
 
     def __init__(self, table: TokenTable, pad_id: int, with_types: bool) -> None:
         self.table = table
@@ -200,6 +251,8 @@ class TokenDataset(Dataset[Batch]):
         self.with_types = with_types
 
     def __getitem__(self, rows: NDArray[np.int64]) -> Batch:
+        if not len(rows):
+            return self._stand_in()
         lengths = self.table.lengths[rows]
         token_ids = np.full((len(rows), int(lengths.max())), self.pad_id, np.int64)
         self.table.gather(rows, token_ids)
@@ -213,12 +266,23 @@ class TokenDataset(Dataset[Batch]):
             num_tokens=int(lengths.sum()),
         )
 
+    def _stand_in(self) -> Batch:
+        none = torch.zeros(0, dtype=torch.int64)
+        return Batch(
+            token_ids=torch.full((1, 1), self.pad_id),
+            mask=torch.ones(1, 1, dtype=torch.bool),
+            labels=none,
+            rows=none,
+            token_types=torch.zeros(1, 1, dtype=torch.int64) if self.with_types else None,
+            num_tokens=0,
+        )
+
 
 class TrainDataset(Dataset[GlobalBatch]):
-    """Assembles global batches: an index is the examples of each micro-batch."""
+    """Assembles this rank's part of global batches: an index is its share."""
 
     def __init__(self, tokens: TokenDataset) -> None:
         self.tokens = tokens
 
-    def __getitem__(self, micro_batches: list[NDArray[np.int64]]) -> GlobalBatch:
-        return GlobalBatch([self.tokens[rows] for rows in micro_batches], sum(map(len, micro_batches)))
+    def __getitem__(self, share: Share) -> GlobalBatch:
+        return GlobalBatch([self.tokens[rows] for rows in share.micro_batches], share.num_examples, share.num_tokens)

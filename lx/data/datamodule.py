@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,18 @@ from lx.data.batches import (
     TokenDataset,
     TrainDataset,
     TrainSampler,
+    batches_per_epoch,
     epoch_plan,
     eval_plan,
     padding_share,
+    share_of_evaluation,
 )
 from lx.data.cache import cache_home, digest
 from lx.data.corpus import Corpus, Split, load_corpus
 from lx.data.source import Source
 from lx.data.tokenizer import Encoded, Recipe, Tokenizer, train
 from lx.data.tokens import TokenTable, write_tokens
+from lx.distributed import Place
 from lx.errors import LxError
 from lx.progress import track
 from lx.run import atomic_write
@@ -45,8 +48,9 @@ class LoaderOptions:
 
     Attributes:
         seed: of the order of the batches.
-        micro_batch: examples per forward pass; None: all of the global batch.
+        micro_batch: examples per forward pass; None: all of the rank's share of a global batch.
         num_workers: processes that assemble batches.
+        place: of this process, and so its share of every batch.
         limit_train_batches: global batches an epoch; None: all.
         limit_eval_batches: batches an evaluation; None: all.
     """
@@ -54,6 +58,7 @@ class LoaderOptions:
     seed: int = 0
     micro_batch: int | None = None
     num_workers: int = 0
+    place: Place = field(default_factory=Place)
     limit_train_batches: int | None = None
     limit_eval_batches: int | None = None
 
@@ -81,6 +86,7 @@ class TextDataModule(LightningDataModule):
         self.options = options
         self.loaders = loaders or LoaderOptions()
         self.cache = cache_home(options.cache_dir)
+        self._start = (0, 0)
 
     def prepare_data(self) -> None:
         """Read, clean, split, train the tokenizer and encode: whatever of it is not in the cache yet."""
@@ -130,7 +136,30 @@ class TextDataModule(LightningDataModule):
     @property
     def steps_per_epoch(self) -> int:
         """Global batches, and so optimizer steps, of an epoch."""
-        return len(self._train_sampler())
+        num_batches = batches_per_epoch(len(self.tables["train"]), self.options.batch_size)
+        return min(num_batches, self.loaders.limit_train_batches or num_batches)
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal for equal token ids in equal batches."""
+        return self._token_key()
+
+    def start_at(self, epoch: int, batch: int) -> None:
+        """Leave out the global batches of an epoch that a resumed run has trained on.
+
+        Args:
+            epoch: which is under way, from 0.
+            batch: how many of its global batches have been trained on.
+        """
+        self._start = (epoch, batch)
+
+    def cut(self, micro_batch: int) -> None:
+        """Let a forward pass take no more examples than this."""
+        self.loaders = replace(self.loaders, micro_batch=micro_batch)
+
+    def longest(self, count: int) -> Batch:
+        """The longest training examples, as one batch."""
+        return self._dataset("train")[np.argsort(self.tables["train"].lengths, kind="stable")[-count:]]
 
     def train_padding_share(self) -> float:
         """Share of padding among the tokens of the first epoch."""
@@ -138,9 +167,12 @@ class TextDataModule(LightningDataModule):
         return padding_share(lengths, epoch_plan(lengths, self.options.batch_size, self.loaders.seed, 0))
 
     def train_dataloader(self) -> DataLoader[GlobalBatch]:
-        """Global batches in the order of the plan."""
+        """This rank's share of the global batches of the epoch under way, in the order of the plan."""
         dataset = TrainDataset(self._dataset("train"))
-        return self._loader(dataset, self._train_sampler())
+        epoch, batch = self._start
+        if self.trainer is not None and self.trainer.current_epoch > epoch:
+            epoch, batch = self.trainer.current_epoch, 0
+        return self._loader(dataset, self._train_sampler(epoch, batch))
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Every validation example once."""
@@ -151,22 +183,28 @@ class TextDataModule(LightningDataModule):
         return self.eval_dataloader("test")
 
     def eval_dataloader(self, split: str) -> DataLoader[Batch]:
-        """Every example of a split once, in batches that depend on the split alone."""
+        """Every example of a split on exactly one rank, in batches that depend on the split alone."""
         dataset = self._dataset(split)
-        return self._loader(dataset, eval_plan(dataset.table.lengths, self.loaders.limit_eval_batches))
+        batches = eval_plan(dataset.table.lengths, self.loaders.limit_eval_batches)
+        place = self.loaders.place
+        return self._loader(dataset, share_of_evaluation(batches, place.rank, place.world_size))
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Batches know how to move themselves."""
         return batch.to(device)
 
-    def _train_sampler(self) -> TrainSampler:
+    def _train_sampler(self, epoch: int, skip: int) -> TrainSampler:
         loaders = self.loaders
         return TrainSampler(
             self.tables["train"].lengths,
             self.options.batch_size,
             loaders.seed,
-            loaders.micro_batch,
+            epoch,
+            skip,
             loaders.limit_train_batches,
+            loaders.micro_batch,
+            loaders.place.rank,
+            loaders.place.world_size,
         )
 
     def _dataset(self, split: str) -> TokenDataset:
@@ -179,7 +217,6 @@ class TextDataModule(LightningDataModule):
             sampler=sampler,
             num_workers=self.loaders.num_workers,
             pin_memory=torch.cuda.is_available(),
-            persistent_workers=self.loaders.num_workers > 0,
         )
 
     def _tokenizer(self) -> Tokenizer:
@@ -195,8 +232,10 @@ class TextDataModule(LightningDataModule):
         return Tokenizer.load(path)
 
     def _token_path(self, split: str) -> Path:
-        key = digest(self.corpus.fingerprint, self.tokenizer.to_json(), self.options.max_length, _FORMAT)
-        return self.cache / "tokens" / key / f"{split}.arrow"
+        return self.cache / "tokens" / self._token_key() / f"{split}.arrow"
+
+    def _token_key(self) -> str:
+        return digest(self.corpus.fingerprint, self.tokenizer.to_json(), self.options.max_length, _FORMAT)
 
     def _encoded(self, name: str, split: Split) -> Iterator[tuple[Encoded, NDArray[np.int32]]]:
         start = 0

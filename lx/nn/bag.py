@@ -5,7 +5,6 @@ Axis legend: B batch, T tokens, D embedding width, C classes.
 
 from __future__ import annotations
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -97,5 +96,5 @@ def hash_bigrams(words: Int[Tensor, "B T"], num_buckets: int) -> Int[Tensor, "B 
 def sum_embeddings(ids: Int[Tensor, "B T"], table: nn.Embedding) -> Float[Tensor, "B D"]:
     """Sum of the rows over T, without the [B, T, D] tensor in between."""
     if ids.shape[1] == 0:
-        return torch.zeros(len(ids), table.embedding_dim, dtype=table.weight.dtype, device=ids.device)
+        ids = F.pad(ids, (0, 1), value=PAD)  # a sum of nothing, of which the table gets a gradient as of any other
     return F.embedding_bag(ids, table.weight, mode="sum", padding_idx=table.padding_idx)

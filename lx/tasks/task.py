@@ -5,7 +5,7 @@ A new task is a file beside this one, or a class of the user's own, and a file i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Float, Int
@@ -45,6 +45,15 @@ class Summary:
     scalars: dict[str, float]
     per_class: list[ClassScore]
     confusion: list[list[int]]
+
+    def to_plain(self) -> dict[str, Any]:
+        """Plain containers, for a checkpoint."""
+        return asdict(self)
+
+    @classmethod
+    def from_plain(cls, plain: dict[str, Any]) -> Summary:
+        """What :meth:`to_plain` made."""
+        return cls(**{**plain, "per_class": [ClassScore(**score) for score in plain["per_class"]]})
 
 
 @runtime_checkable

@@ -19,6 +19,8 @@ class RunContext:
         config: The resolved config as plain containers.
         overrides: The command line's Hydra overrides, in order.
         revision: Git revision of the working directory (see :func:`lx.tracking.git.revision`).
+        id: What trackers know the run by, the same when it is resumed.
+        step: Optimizer steps taken before; what was recorded of later ones is void.
     """
 
     dir: Path
@@ -26,6 +28,8 @@ class RunContext:
     config: dict[str, Any]
     overrides: list[str]
     revision: str | None
+    id: str
+    step: int = 0
 
 
 @runtime_checkable

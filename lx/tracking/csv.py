@@ -14,6 +14,8 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from lx.errors import LxError, TrainingError
+from lx.run import atomic_write
 from lx.tracking.context import RunContext
 
 
@@ -59,22 +61,37 @@ class CsvLogger(Logger):
         Args:
             metrics: Column name to value; ``epoch`` may be among them.
             step: Optimizer steps taken; None means the last row's step.
+
+        Raises:
+            TrainingError: The disk does not take it.
         """
         row = {key: _cell(value) for key, value in metrics.items()}
         row["step"] = self._last.get("step", "0") if step is None else str(step)
         columns = list(dict.fromkeys(["step", "epoch", *self._columns, *row]))
         if columns != self._columns:
             self._columns = columns
-            self._rewrite()
+            try:
+                self._rewrite()
+            except LxError as error:
+                raise TrainingError(str(error)) from error
         if row["step"] == self._last.get("step"):
             row = {**self._last, **row}
         else:
             self._last_start = self.path.stat().st_size
         self._last = row
-        with self.path.open("rb+") as file:
-            file.seek(self._last_start)
-            file.write(self._line(row))
-            file.truncate()
+        try:
+            with self.path.open("rb+") as file:
+                file.seek(self._last_start)
+                file.write(self._line(row))
+                file.truncate()
+        except OSError as error:
+            raise TrainingError(f"cannot write {self.path}: {error.strerror or error}") from error
+
+    def save(self) -> None:
+        """Have the system write the file down."""
+        if self.path.exists():
+            with self.path.open("rb") as file:
+                os.fsync(file.fileno())
 
     @rank_zero_only
     def truncate_after(self, step: int) -> None:
@@ -96,18 +113,14 @@ class CsvLogger(Logger):
 
     def _rewrite(self, last_step: int = sys.maxsize) -> None:
         """Replace the file, row by row, by one with today's columns and the rows up to a step."""
-        temporary = self.path.with_name(self.path.name + ".tmp")
-        temporary.parent.mkdir(parents=True, exist_ok=True)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         self._last = {}
-        with temporary.open("wb") as file:
+        with atomic_write(self.path) as temporary, temporary.open("wb") as file:
             file.write(_csv_line(self._columns))
             for row in self._rows():
                 if int(row["step"]) <= last_step:
                     self._last, self._last_start = row, file.tell()
                     file.write(self._line(row))
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self.path)
 
     def _rows(self) -> Iterator[dict[str, str]]:
         if self.path.exists():
@@ -119,8 +132,14 @@ class CsvLogger(Logger):
 
 
 def csv_logger(run: RunContext) -> CsvLogger:
-    """The CSV logger of a run: ``RUN/metrics.csv``."""
-    return CsvLogger(run.dir / "metrics.csv")
+    """The CSV logger of a run, ``RUN/metrics.csv``, without rows of steps that will be taken again.
+
+    Raises:
+        LxError: it cannot be written.
+    """
+    logger = CsvLogger(run.dir / "metrics.csv")
+    logger.truncate_after(run.step)
+    return logger
 
 
 def _cell(value: float) -> str:

@@ -21,4 +21,4 @@ def tensorboard_logger(run: RunContext) -> TensorBoardLogger:
             "logger=tensorboard needs the package tensorboard, which is not installed. "
             "Install it with: pip install 'lx[tensorboard]'"
         )
-    return TensorBoardLogger(save_dir=run.dir, name="tensorboard", version="")
+    return TensorBoardLogger(save_dir=run.dir, name="tensorboard", version="", purge_step=run.step)

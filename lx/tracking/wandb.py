@@ -79,6 +79,8 @@ class WandbTracker(WandbLogger):
             "tags": list(tags) or None,
             "notes": notes,
             "name": run.name,
+            "id": run.id,
+            "resume": "allow",
             "dir": str(run.dir),
             "config": {**run.config, "overrides": run.overrides, "revision": run.revision},
             "reinit": "create_new",  # a run that the caller has open is not ours to write to or to finish
@@ -143,6 +145,7 @@ class WandbTracker(WandbLogger):
                 log.warning("W&B is switched off for this run: %s", reason)
                 return None
             log.warning("W&B could not start this run online: %s", reason)
+            self._arguments["id"] += "-offline"  # wandb's service still holds the id for the attempt that failed
             return self._start("offline", "not reachable")
         if run.offline:
             self._sync_dir = Path(run.settings.sync_dir)

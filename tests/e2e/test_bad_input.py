@@ -198,7 +198,7 @@ CASES = [
     setting("whole dropout", "model.dropout=1.0", "model.dropout", "not including, 1"),
     setting("all is validation", "data.validation_fraction=1.0", "data.validation_fraction must be between 0 and 1"),
     setting("unknown mode", "objective.mode=most", "objective.mode must be max or min"),
-    setting("unknown launch", "launch=rocket", "launch must be process or inline"),
+    setting("unknown launch", "launch=rocket", "launch must be process, inline or prepare"),
     setting("zero micro-batch", "hardware.micro_batch=0", "hardware.micro_batch must be at least 1"),
     setting("heads do not divide", "model.num_heads=3", "model.dim=8", "model.num_heads=3", "model.dim=9"),
     setting(
@@ -243,7 +243,12 @@ CASES = [
     setting("unknown class weights", "task.class_weights={spice:2}", "'spice'", "food, music, space"),
     setting("unknown weighting", "task.class_weights=balansed", "did you mean 'balanced'"),
     setting("no schedule fits", "scheduler.warmup=-1", "warmup"),
-    setting("two devices", "hardware.devices=2", "hardware.devices must be 1", "one device"),
+    setting("no devices", "hardware.devices=0", "hardware.devices must be at least 1, or auto", "not 0"),
+    setting("a word for devices", "hardware.devices=all", "hardware.devices must be", "'all'"),
+    setting("unknown strategy", "hardware.strategy=dp", "hardware.strategy must be auto, ddp or fsdp"),
+    setting("unknown on_nan", "trainer.on_nan=ignore", "trainer.on_nan must be stop or skip"),
+    setting("no best to keep", "trainer.keep_best=0", "trainer.keep_best must be at least 1"),
+    setting("a word for a micro-batch", "hardware.micro_batch=big", "hardware.micro_batch must be", "auto or null"),
     # where the run goes
     Case(
         "run directory in use",

@@ -32,7 +32,7 @@ def test_hardware_comes_after_the_experiment(tmp_path: Path) -> None:
     (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nseed: 7\nhardware:\n  micro_batch: 3\n")
     cfg = lx.compose(["experiment=mine", "hardware=cpu"], tmp_path)
     assert cfg.seed == 7
-    assert cfg.hardware.micro_batch is None, "an experiment never names machines"
+    assert cfg.hardware.micro_batch == "auto", "an experiment never names machines"
     assert lx.compose(["experiment=mine", "seed=8"], tmp_path).seed == 8
 
 

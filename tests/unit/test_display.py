@@ -49,7 +49,7 @@ def test_start_table() -> None:
             duplicates=1_013,
         ),
         model=ModelSummary("small", 7_345_668, 16_001),
-        hardware=HardwareSummary("CPU", "bf16-mixed", 1, 31),
+        hardware=HardwareSummary("CPU", "bf16-mixed", 1, num_ranks=3, micro_batch=31),
         steps=StepsSummary(epochs=2, steps_per_epoch=843, total_steps=1_686, batch_size=131),
     )
     lines = render(start_table(summary))
@@ -61,7 +61,7 @@ def test_start_table() -> None:
         "truncated": ["3.4% of the training texts, at 127 tokens"],
         "duplicates": ["1,013 training texts stand in another split too"],
         "model": ["small, 7,345,668 parameters, 16,001 pieces"],
-        "hardware": ["CPU, bf16-mixed, 1 thread"],
+        "hardware": ["CPU, bf16-mixed, 3 x 1 thread"],
         "batch": ["131 examples a step, 31 at a time"],
         "steps": ["2 epochs of 843 steps, 1,686 in total"],
     }

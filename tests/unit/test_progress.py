@@ -104,7 +104,7 @@ def fit(callback: pl.Callback, logger: Logger | bool = False, **settings: Any) -
 
 def test_metric_rows() -> None:
     logger = Rows()
-    built = fit(MetricLogger(), logger, enable_progress_bar=False)
+    built = fit(MetricLogger(), logger, enable_progress_bar=False, max_epochs=-1, max_steps=10)
     built.validate(Tiny(), loader(), verbose=False)
     speeds = [row.pop("tokens_per_second") for _, row in logger.rows if "tokens_per_second" in row]
     assert logger.rows == [
@@ -112,10 +112,18 @@ def test_metric_rows() -> None:
         (5, {"epoch": 1, "val/loss": 0.125}),
         (6, {"epoch": 2, "train/loss": 7 / 3, "train/accuracy": 3 / 7, "lr": 6.0, "grad_norm": 0.0}),
         (9, {"epoch": 2, "train/loss": 2.0, "train/accuracy": 3 / 7, "lr": 9.0, "grad_norm": 6.0}),
-        (10, {"epoch": 2, "val/loss": 1.125}),
         (10, {"epoch": 2, "train/loss": 4.0, "train/accuracy": 3 / 7, "lr": 10.0, "grad_norm": 8.0}),
+        (10, {"epoch": 2, "val/loss": 1.125}),
+        (10, {"epoch": 2, "val/loss": 2.125}),
     ]
     assert all(speed > 0 for speed in speeds)
+
+
+def test_steps_that_no_row_has_get_one_at_the_end() -> None:
+    logger = Rows()
+    fit(MetricLogger(), logger, enable_progress_bar=False)
+    assert [(step, row["epoch"]) for step, row in logger.rows if "lr" in row] == [(3, 1), (6, 2), (9, 2), (10, 2)]
+    assert logger.rows[-1][1]["train/loss"] == 4.0
 
 
 def test_speed_leaves_validation_out(monkeypatch: pytest.MonkeyPatch) -> None:

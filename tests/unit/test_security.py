@@ -19,6 +19,7 @@ import pytest
 import torch
 import yaml
 
+from lx.checkpoint import write_checkpoint
 from lx.cli import main
 from lx.data.tokens import SCHEMA
 
@@ -112,7 +113,7 @@ def link_to_secret(name: str) -> Spoil:
 def checkpoint(change: Callable[[dict[str, Any], Path], Any]) -> Spoil:
     def spoil(run: Path) -> None:
         path = run / "checkpoints" / "best.ckpt"
-        torch.save(change(torch.load(path, weights_only=True), run.parent / "touched"), path)
+        write_checkpoint(path, change(torch.load(path, weights_only=True), run.parent / "touched"))
 
     return spoil
 
@@ -125,6 +126,17 @@ def truncate(name: str) -> Spoil:
     def spoil(run: Path) -> None:
         content = (run / name).read_bytes()
         (run / name).write_bytes(content[: len(content) // 2])
+
+    return spoil
+
+
+def change_a_byte(name: str) -> Spoil:
+    """Change the last byte of the last weight: the archive still reads."""
+
+    def spoil(run: Path) -> None:
+        content = bytearray((run / name).read_bytes())
+        content[content.rindex(b"PK\x03\x04") - 1] ^= 1
+        (run / name).write_bytes(content)
 
     return spoil
 
@@ -240,12 +252,16 @@ HOSTILE: dict[str, tuple[Spoil, str]] = {
         "fit",
     ),
     "truncated checkpoint": (truncate("checkpoints/best.ckpt"), "truncated or not a checkpoint"),
+    "a changed byte in the checkpoint": (change_a_byte("checkpoints/best.ckpt"), "checksum does not fit"),
     "no checkpoint": (lambda run: (run / "checkpoints/best.ckpt").unlink(), "best.ckpt is missing"),
     "a checkpoint without weights": (checkpoint(lambda content, touched: {"weights": [1]}), "no weights"),
-    "a checkpoint of other names": (checkpoint(lambda content, touched: {"weights": {"x": torch.ones(2)}}), "fit"),
+    "a checkpoint of other names": (
+        checkpoint(lambda content, touched: {"weights": {"x": torch.ones(2)}}),
+        "do not fit",
+    ),
     "a checkpoint of other shapes": (
         checkpoint(lambda content, touched: {"weights": {k: v[:1] for k, v in content["weights"].items()}}),
-        "fit",
+        "do not fit",
     ),
     "no model": (config("model", None), "no model node"),
     "labels that are no list": (write("labels.json", '{"a": 1}'), "labels.json"),

@@ -15,13 +15,22 @@ def test_an_impatient_request_stops_at_once(number: signal.Signals, code: int) -
     assert stopped.value.exit_code == code
 
 
-def test_a_patient_request_is_noted_and_the_second_acts() -> None:
+def test_a_patient_request_is_noted_and_an_interrupt_after_it_acts() -> None:
     with stop_on_signals() as request:
         request.patient = True
         signal.raise_signal(signal.SIGTERM)
         assert request.received == signal.SIGTERM
         with pytest.raises(Stopped):
-            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_sigterm_again_is_the_same_request() -> None:
+    with stop_on_signals() as request:
+        request.patient = True
+        signal.raise_signal(signal.SIGTERM)
+        request.patient = False  # the training state is being saved
+        signal.raise_signal(signal.SIGTERM)
+        assert request.received == signal.SIGTERM
 
 
 def test_handlers_are_put_back() -> None:

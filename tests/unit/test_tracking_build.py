@@ -20,7 +20,7 @@ CONF = Path(__file__).parents[2] / "conf"
 
 
 def run(tmp_path: Path) -> RunContext:
-    return RunContext(tmp_path, "a", {}, [], None)
+    return RunContext(tmp_path, "a", {}, [], None, "id")
 
 
 def choose(option: str, *overrides: str) -> dict[str, object]:

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from lx.tracking.csv import CsvLogger
+from lx.errors import TrainingError
+from lx.tracking.context import RunContext
+from lx.tracking.csv import CsvLogger, csv_logger
 
 
 def logged(path: Path, rows: list[tuple[int | None, dict[str, float]]]) -> str:
@@ -106,7 +108,24 @@ def test_a_failed_rewrite_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest
         raise OSError("no space left")
 
     logger = CsvLogger(path)
-    monkeypatch.setattr("lx.tracking.csv.os.fsync", full_disk)
-    with pytest.raises(OSError, match="no space left"):
+    monkeypatch.setattr("lx.run.os.fsync", full_disk)
+    with pytest.raises(TrainingError, match=r"cannot write .*metrics\.csv: no space left"):
         logger.log_metrics({"b": 2}, 3)
     assert path.read_text() == before
+    assert [found.name for found in tmp_path.iterdir()] == ["metrics.csv"]
+
+
+def test_a_row_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    logger = CsvLogger(tmp_path / "metrics.csv")
+    logger.log_metrics({"a": 1}, 3)
+    logger.path.unlink()
+    logger.path.mkdir()
+    with pytest.raises(TrainingError, match=r"cannot write .*metrics\.csv: Is a directory"):
+        logger.log_metrics({"a": 1}, 3)
+
+
+@pytest.mark.parametrize(("step", "kept"), [(0, ""), (4, "3,,1\n"), (5, "3,,1\n5,,2\n")])
+def test_a_resumed_run_takes_back_later_rows(tmp_path: Path, step: int, kept: str) -> None:
+    logged(tmp_path / "metrics.csv", [(3, {"a": 1}), (5, {"a": 2})])
+    csv_logger(RunContext(tmp_path, "a", {}, [], None, "id", step))
+    assert (tmp_path / "metrics.csv").read_text() == "step,epoch,a\n" + kept

@@ -48,6 +48,7 @@ def context(run_dir: Path) -> RunContext:
         config={"optimizer": {"lr": 3e-4}, "tags": [2, 3], "name": "first try"},
         overrides=["optimizer.lr=3e-4", "model=tiny"],
         revision="0123abc-dirty",
+        id="0123cafe",
     )
 
 
@@ -102,7 +103,8 @@ def test_the_offline_record_has_everything(tmp_path: Path, caplog: pytest.LogCap
     assert {name: summary["summary"][name] for name in expected} == expected
 
     records = [json.loads(line) for line in inspect(run_dir).splitlines()]
-    assert [record["run"]["run_group"] for record in records if record["type"] == "run"] == ["five"]
+    (of_run,) = [record["run"] for record in records if record["type"] == "run"]
+    assert (of_run["run_id"], of_run["run_group"]) == ("0123cafe", "five")
     items = [record["history"]["item"] for record in records if record["type"] == "history"]
     rows = [{name: value for name, value in item.items() if not name.startswith("_")} for item in items]
     assert rows[:3] == [

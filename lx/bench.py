@@ -1,0 +1,422 @@
+"""``lx bench``: how fast a configuration trains here, how near that is to what the chip can do, and where time goes."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import ModuleType
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch.profilers import Profiler
+from omegaconf import DictConfig
+from rich.table import Table
+from torch import Tensor, nn
+
+from lx import assembly, display, hardware
+from lx.callbacks.metrics import MetricLogger
+from lx.callbacks.progress import Progress
+from lx.config import conf_dir
+from lx.data.datamodule import TextDataModule
+from lx.distributed import Place
+from lx.errors import LxError
+from lx.hardware import Hardware
+from lx.logs import log_to
+from lx.module import TextClassifier
+from lx.progress import track
+from lx.timetable import Timetable
+from lx.tracking.csv import CsvLogger
+
+_RATE_SECONDS = 1.0  # of matrix products, for the rate that utilisation is measured against
+_NEVER = 10**9  # steps: in a benchmark nothing is validated or saved
+
+
+@dataclass
+class Speed:
+    """Of one contender in one round.
+
+    Attributes:
+        seconds: of the timed steps.
+        tokens: real ones, without padding.
+        examples: of the timed steps.
+    """
+
+    seconds: float
+    tokens: int
+    examples: int
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Real tokens, without padding."""
+        return self.tokens / self.seconds
+
+
+class Contender(Protocol):
+    """Something that trains on the same examples."""
+
+    name: str
+
+    def run(self, warmup: int, steps: int) -> Speed:
+        """Train some steps, and time those after the warmup."""
+
+
+@dataclass
+class Report:
+    """What a benchmark found; the content of the JSON file.
+
+    Attributes:
+        device: its name.
+        precision: Lightning's name.
+        threads: CPU threads.
+        batch_size: examples of a step.
+        tokens_per_second: real tokens, the median of the rounds.
+        examples_per_second: likewise.
+        padding: share of the tokens that are padding.
+        matmul_flops: of square matrix products on this device in this precision, per second.
+        utilisation: arithmetic of the real tokens over that rate.
+        parts: seconds of a step by what they are spent on.
+        peak_memory: bytes, of the process on a CPU, of the device elsewhere.
+        contenders: real tokens per second of each round, by name.
+    """
+
+    device: str
+    precision: str
+    threads: int
+    batch_size: int
+    tokens_per_second: float
+    examples_per_second: float
+    padding: float
+    matmul_flops: float
+    utilisation: float
+    parts: dict[str, float]
+    peak_memory: int
+    contenders: dict[str, list[float]] = field(default_factory=dict)
+
+
+def bench(cfg: DictConfig, steps: int, warmup: int, rounds: int, peers: Sequence[str] = ()) -> Report:
+    """Train a few steps again and again, alternating with other programs if any are named.
+
+    Args:
+        cfg: the composed configuration.
+        steps: timed in a round.
+        warmup: steps before them.
+        rounds: how often.
+        peers: names of contenders in ``tests/benchmarks/peers.py``.
+
+    Raises:
+        LxError: whatever training would have refused; or an unknown peer.
+    """
+    seed_everything(cfg.seed, workers=True, verbose=False)
+    here = hardware.resolve(cfg.hardware.accelerator, cfg.hardware.precision, cfg.hardware.threads)
+    with TemporaryDirectory(prefix="lx-bench-") as scratch, log_to(Path(scratch) / "log.txt"):
+        data = assembly.build_data(cfg, Place())
+        data.prepare_data()
+        data.setup()
+        task = assembly.build_task(cfg, data)
+        net = assembly.build_net(cfg, data, task)
+        ours = Ours(cfg, data, assembly.build_module(cfg, data, net, task), here, Path(scratch))
+        contenders: list[Contender] = [ours, *_peers(peers, cfg, data, here)]
+        rate = matmul_rate(here)
+        speeds: dict[str, list[Speed]] = defaultdict(list)
+        with track("rounds", rounds * len(contenders), "runs") as advance:
+            for _ in range(rounds):
+                for contender in contenders:
+                    speeds[contender.name].append(contender.run(warmup, steps))
+                    advance(1)
+        parts = ours.parts(warmup, steps)
+    middle = sorted(speeds[ours.name], key=lambda speed: speed.tokens_per_second)[rounds // 2]
+    flops = ours.flops_per_epoch() / int(data.tables["train"].lengths.sum())  # of a token, on average
+    return Report(
+        device=here.name,
+        precision=here.precision,
+        threads=here.threads,
+        batch_size=cfg.data.batch_size,
+        tokens_per_second=middle.tokens_per_second,
+        examples_per_second=middle.examples / middle.seconds,
+        padding=data.train_padding_share(),
+        matmul_flops=rate,
+        utilisation=middle.tokens_per_second * flops / rate,
+        parts=parts,
+        peak_memory=_peak_memory(here),
+        contenders={name: [speed.tokens_per_second for speed in found] for name, found in speeds.items()},
+    )
+
+
+class Ours:
+    """lx's own training, with everything that a run does at every step."""
+
+    name = "lx"
+
+    def __init__(
+        self, cfg: DictConfig, data: TextDataModule, module: TextClassifier, here: Hardware, scratch: Path
+    ) -> None:
+        self.cfg = cfg
+        self.data = data
+        self.module = module
+        self.here = here
+        self.scratch = scratch
+
+    def run(self, warmup: int, steps: int) -> Speed:
+        """Train as ``lx train`` does, and time the steps after the warmup."""
+        clock = _Clock(self.here, warmup)
+        self._fit(warmup + steps, [clock])
+        return Speed(clock.seconds, clock.tokens, clock.examples)
+
+    def parts(self, warmup: int, steps: int) -> dict[str, float]:
+        """Seconds of a step by what they are spent on, the device waited for between any two."""
+        watch = _PartWatch(self.here, warmup)
+        self._fit(warmup + steps, [watch], _Whispers(watch))
+        return watch.parts()
+
+    def flops_per_epoch(self) -> float:
+        """Arithmetic of training on every real token once.
+
+        A weight that a token meets costs 2 operations forward and 4 backward (Kaplan et al. 2020, section 2.1); scores
+        and their weighted sums cost 12 * layers * width for each pair of tokens of an example. Embeddings are looked
+        up, not multiplied.
+        """
+        lengths = self.data.tables["train"].lengths.astype(np.float64)
+        embedded = sum(
+            p.numel() for m in self.module.net.modules() if isinstance(m, nn.Embedding) for p in m.parameters()
+        )
+        weights = sum(parameter.numel() for parameter in self.module.net.parameters()) - embedded
+        model = self.cfg.model
+        pairs = 12 * model.get("num_layers", 0) * model.get("dim", 0)
+        return float(6 * weights * lengths.sum() + pairs * (lengths**2).sum())
+
+    def _fit(self, steps: int, callbacks: list[Callback], profiler: Profiler | None = None) -> None:
+        times = Timetable(self.data.steps_per_epoch, steps, _NEVER)
+        progress = Progress()
+        progress.disable()  # counts, as in training, but shows nothing
+        every = [progress, MetricLogger(), *callbacks]
+        loggers = [CsvLogger(self.scratch / "metrics.csv")]
+        trainer = assembly.build_trainer(self.cfg, self.here, times, loggers, every, Place())
+        if profiler is not None:
+            trainer.profiler = profiler  # type: ignore[attr-defined]
+        trainer.fit(self.module, train_dataloaders=None, datamodule=self.data)
+
+
+class _Clock(Callback):
+    """Times the steps after the warmup, as a whole."""
+
+    def __init__(self, here: Hardware, warmup: int) -> None:
+        self.here = here
+        self.warmup = warmup
+        self.seconds = 0.0
+        self.tokens = self.examples = 0
+        self._steps = 0
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Count, and read the clock where the timed steps begin and end."""
+        self._steps += 1
+        if self._steps > self.warmup:
+            self.tokens += batch.num_tokens
+            self.examples += batch.num_examples
+        if self._steps == self.warmup:
+            wait_for_device(self.here)
+            self.seconds = -time.perf_counter()
+        if trainer.global_step == trainer.max_steps:
+            wait_for_device(self.here)
+            self.seconds += time.perf_counter()
+
+
+class _PartWatch(Callback):
+    """Times the parts of a step."""
+
+    def __init__(self, here: Hardware, warmup: int) -> None:
+        self.here = here
+        self.warmup = warmup
+        self._open: dict[str, float] = {}
+        self._spent: dict[str, float] = defaultdict(float)
+        self._steps = 0
+        self._began = 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Watch the network and the optimizer."""
+        assert isinstance(pl_module, TextClassifier)
+        self._hooks = [
+            pl_module.net.register_forward_pre_hook(lambda *_: self.begin("forward")),
+            pl_module.net.register_forward_hook(lambda *_: self.end("forward")),
+            trainer.optimizers[0].register_step_pre_hook(lambda *_: self.begin("optimizer")),
+            trainer.optimizers[0].register_step_post_hook(lambda *_: self.end("optimizer")),
+        ]
+
+    def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
+        """Called by ``manual_backward``."""
+        self.begin("backward")
+
+    def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Likewise."""
+        self.end("backward")
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Forget the warmup."""
+        self._steps += 1
+        if self._steps == self.warmup:
+            self._spent.clear()
+            self._began = self._now()
+        self._last = self._now()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Watch no more."""
+        for hook in self._hooks:
+            hook.remove()
+
+    def parts(self) -> dict[str, float]:
+        """Seconds of a step, by part; ``everything else`` is what no part accounts for."""
+        steps = self._steps - self.warmup
+        spent = {part: self._spent[part] / steps for part in (*_PARTS, "forward", "backward", "optimizer")}
+        return {**spent, "everything else": (self._last - self._began) / steps - sum(spent.values())}
+
+    def begin(self, part: str) -> None:
+        """A part begins."""
+        self._open[part] = self._now()
+
+    def end(self, part: str) -> None:
+        """A part ends."""
+        if part in self._open:
+            self._spent[part] += self._now() - self._open.pop(part)
+
+    def _now(self) -> float:
+        wait_for_device(self.here)
+        return time.perf_counter()
+
+
+class _Whispers(Profiler):
+    """Hears from Lightning of everything that it calls, and tells the watch of what is a part of a step."""
+
+    def __init__(self, watch: _PartWatch) -> None:
+        super().__init__()
+        self.watch = watch
+
+    def start(self, action_name: str) -> None:
+        """Lightning begins something."""
+        if part := _part_of(action_name):
+            self.watch.begin(part)
+
+    def stop(self, action_name: str) -> None:
+        """Lightning has done it."""
+        if part := _part_of(action_name):
+            self.watch.end(part)
+
+
+_PARTS = ("waiting for data", "logging")
+
+
+def _part_of(action: str) -> str | None:
+    if action.endswith("train_dataloader_next"):
+        return "waiting for data"
+    callback = action.startswith("[Callback]") and action.endswith("on_train_batch_end")
+    return "logging" if callback and any(kind.__name__ in action for kind in (MetricLogger, Progress)) else None
+
+
+def wait_for_device(here: Hardware) -> None:
+    """Return when everything that was asked of a GPU is done."""
+    if here.device.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def matmul_rate(here: Hardware) -> float:
+    """Operations per second of square matrix products, in the precision of the products of training."""
+    dtype = here.autocast_dtype or (torch.float64 if here.precision == "64-true" else torch.float32)
+    size = 1024 if here.device.type == "cpu" else 8192
+    a, b = (torch.randn(size, size, device=here.device).to(dtype) for _ in range(2))
+    fastest, begun = float("inf"), time.perf_counter()
+    while time.perf_counter() - begun < _RATE_SECONDS:
+        wait_for_device(here)
+        start = time.perf_counter()
+        a @ b
+        wait_for_device(here)
+        fastest = min(fastest, time.perf_counter() - start)
+    return 2 * size**3 / fastest
+
+
+def _peak_memory(here: Hardware) -> int:
+    if here.device.type == "cuda":
+        return torch.cuda.max_memory_allocated()
+    import resource
+
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _peers(names: Sequence[str], cfg: DictConfig, data: TextDataModule, here: Hardware) -> Iterator[Contender]:
+    if not names:
+        return
+    path = conf_dir().parent / "tests" / "benchmarks" / "peers.py"
+    if not path.exists():
+        raise LxError("compare=... needs a checkout of lx's repository: the programs that it compares with are there")
+    spec = importlib.util.spec_from_file_location("lx_benchmark_peers", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module: ModuleType = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    known: dict[str, Callable[..., list[Contender]]] = module.PEERS
+    for name in names:
+        if name not in known:
+            raise LxError(f"compare={name}: unknown; there are: {', '.join(known)}")
+        yield from known[name](cfg, data, here)
+
+
+def show(report: Report) -> None:
+    """Print a report."""
+    out = display.console()
+    table = Table(title="training speed", title_justify="left", show_header=False)
+    table.add_row("hardware", f"{report.device}, {report.precision}, {report.threads} threads")
+    table.add_row("real tokens", f"{report.tokens_per_second:,.0f} a second")
+    table.add_row("examples", f"{report.examples_per_second:,.1f} a second, {report.batch_size} a step")
+    table.add_row("padding", f"{report.padding:.1%} of the tokens")
+    table.add_row("matrix products", f"{report.matmul_flops / 1e9:,.0f} GFLOP/s, measured here just before")
+    table.add_row("utilisation", f"{report.utilisation:.1%} of that, by the arithmetic of the real tokens")
+    table.add_row("peak memory", f"{report.peak_memory / 2**30:.2f} GiB")
+    out.print(table)
+    whole = sum(report.parts.values())
+    parts = Table("part of a step", title=f"{1000 * whole:,.1f} ms a step", title_justify="left")
+    parts.add_column("ms", justify="right")
+    parts.add_column("share", justify="right")
+    for name, seconds in sorted(report.parts.items(), key=lambda item: -item[1]):
+        parts.add_row(name, f"{1000 * seconds:,.1f}", f"{seconds / whole:.1%}")
+    out.print(parts)
+    if len(report.contenders) > 1:
+        out.print(_comparison(report))
+
+
+def _comparison(report: Report) -> Table:
+    table = Table("program", title="alternating rounds on the same examples", title_justify="left")
+    for heading in ("real tokens/s, median", "slowest to fastest", "lx is"):
+        table.add_column(heading, justify="right")
+    ours = statistics.median(report.contenders["lx"])
+    for name, speeds in report.contenders.items():
+        middle = statistics.median(speeds)
+        spread = f"{min(speeds):,.0f} to {max(speeds):,.0f}"
+        table.add_row(name, f"{middle:,.0f}", spread, f"{ours / middle:.2f} times as fast")
+    return table
+
+
+def write(report: Report, path: Path) -> None:
+    """Write a report as JSON."""
+    path.write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def timed(here: Hardware) -> Iterator[list[float]]:
+    """Seconds that the block takes, the device waited for; the one entry of the list afterwards."""
+    seconds: list[float] = []
+    wait_for_device(here)
+    start = time.perf_counter()
+    yield seconds
+    wait_for_device(here)
+    seconds.append(time.perf_counter() - start)

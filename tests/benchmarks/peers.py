@@ -1,0 +1,286 @@
+"""Other programs that train a Transformer of the same size on the same token ids: what ``lx bench compare=`` runs."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from lightning.pytorch import Callback, LightningModule, Trainer
+from omegaconf import DictConfig
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from lx import assembly
+from lx.bench import Speed, timed, wait_for_device
+from lx.data.datamodule import TextDataModule
+from lx.hardware import Hardware
+
+
+class Examples(Dataset):
+    """Token ids and labels of the training split, one at a time, as these programs are used to."""
+
+    def __init__(self, data: TextDataModule, count: int | None = None) -> None:
+        table = data.tables["train"]
+        rows = np.arange(len(table) if count is None else min(count, len(table)))
+        self.pad_id = data.tokenizer.pad_id
+        self.lengths = table.lengths[rows].tolist()
+        self.items: list[dict[str, Any]] = []
+        for start in range(0, len(rows), 1000):
+            part = rows[start : start + 1000]
+            ids = np.full((len(part), int(table.lengths[part].max())), self.pad_id, np.int64)
+            table.gather(part, ids)
+            for row, tokens in zip(part.tolist(), ids, strict=True):
+                self.items.append(
+                    {"input_ids": tokens[: table.lengths[row]].tolist(), "labels": int(table.labels[row])}
+                )
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        return self.items[row]
+
+
+class Collate:
+    """Pads a batch, to its longest example or to a fixed length."""
+
+    def __init__(self, pad_id: int, length: int | None = None) -> None:
+        self.pad_id = pad_id
+        self.length = length
+
+    def __call__(self, items: list[dict[str, Any]]) -> dict[str, Tensor]:
+        length = self.length or max(len(item["input_ids"]) for item in items)
+        ids = torch.full((len(items), length), self.pad_id)
+        mask = torch.zeros(len(items), length, dtype=torch.int64)
+        for row, item in enumerate(items):
+            ids[row, : len(item["input_ids"])] = torch.tensor(item["input_ids"])
+            mask[row, : len(item["input_ids"])] = 1
+        return {"input_ids": ids, "attention_mask": mask, "labels": torch.tensor([item["labels"] for item in items])}
+
+
+def bert(cfg: DictConfig, data: TextDataModule) -> nn.Module:
+    """transformers' BERT for classification, of the same size."""
+    from transformers import BertConfig, BertForSequenceClassification
+
+    model = cfg.model
+    config = BertConfig(
+        vocab_size=data.tokenizer.vocab_size,
+        hidden_size=model.dim,
+        num_hidden_layers=model.num_layers,
+        num_attention_heads=model.num_heads,
+        intermediate_size=4 * model.dim,
+        max_position_embeddings=cfg.data.max_length,
+        pad_token_id=data.tokenizer.pad_id,
+        num_labels=len(data.corpus.class_names),
+    )
+    net: nn.Module = BertForSequenceClassification(config)
+    return net
+
+
+class HuggingFace:
+    """transformers.Trainer with BERT."""
+
+    def __init__(self, name: str, cfg: DictConfig, data: TextDataModule, here: Hardware, tuned: bool) -> None:
+        self.name = name
+        self.cfg, self.data, self.here, self.tuned = cfg, data, here, tuned
+        self.net = bert(cfg, data)
+        self.examples = Examples(data)
+
+    def run(self, warmup: int, steps: int) -> Speed:
+        """Train with the library's own loop."""
+        from transformers import Trainer as HfTrainer
+        from transformers import TrainerCallback, TrainingArguments
+
+        here, tuned = self.here, self.tuned
+
+        class Clock(TrainerCallback):
+            seconds = 0.0
+
+            def on_step_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+                if state.global_step == warmup:
+                    wait_for_device(here)
+                    self.seconds = -time.perf_counter()
+                if state.global_step == warmup + steps:
+                    wait_for_device(here)
+                    self.seconds += time.perf_counter()
+
+        seen: list[int] = []
+        collate = Collate(self.examples.pad_id, None if tuned else self.cfg.data.max_length)
+
+        def counted(items: list[dict[str, Any]]) -> dict[str, Tensor]:
+            seen.append(sum(len(item["input_ids"]) for item in items))
+            return collate(items)
+
+        clock = Clock()
+        with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            arguments = TrainingArguments(
+                folder,
+                per_device_train_batch_size=self.cfg.data.batch_size,
+                max_steps=warmup + steps,
+                learning_rate=5e-4,
+                use_cpu=here.device.type == "cpu",
+                bf16=tuned and here.autocast_dtype is not None,
+                train_sampling_strategy="group_by_length" if tuned else "random",
+                report_to=[],
+                save_strategy="no",
+                disable_tqdm=True,
+                logging_steps=10 if tuned else 500,
+                remove_unused_columns=False,
+            )
+            trainer = HfTrainer(
+                self.net, arguments, data_collator=counted, train_dataset=self.examples, callbacks=[clock]
+            )
+            trainer.train()
+        counts = seen[warmup : warmup + steps]
+        return Speed(clock.seconds, sum(counts), steps * self.cfg.data.batch_size)
+
+
+class PlainModule(LightningModule):
+    """torch.nn.TransformerEncoder, as a tutorial has it."""
+
+    def __init__(self, cfg: DictConfig, data: TextDataModule) -> None:
+        super().__init__()
+        model = cfg.model
+        self.words = nn.Embedding(data.tokenizer.vocab_size, model.dim, padding_idx=data.tokenizer.pad_id)
+        self.positions = nn.Embedding(cfg.data.max_length, model.dim)
+        layer = nn.TransformerEncoderLayer(
+            model.dim, model.num_heads, 4 * model.dim, model.dropout, "gelu", batch_first=True, norm_first=True
+        )
+        self.encoder = nn.TransformerEncoder(layer, model.num_layers, enable_nested_tensor=False)
+        self.head = nn.Linear(model.dim, len(data.corpus.class_names))
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        """Cross-entropy of a batch."""
+        ids, mask = batch["input_ids"], batch["attention_mask"].bool()
+        x = self.words(ids) + self.positions(torch.arange(ids.shape[1], device=ids.device))
+        x = self.encoder(x, src_key_padding_mask=~mask)
+        pooled = (x * mask[..., None]).sum(1) / mask.sum(1, keepdim=True)
+        loss = F.cross_entropy(self.head(pooled), batch["labels"])
+        self.log("train/loss", loss)
+        return loss
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """AdamW."""
+        return torch.optim.AdamW(self.parameters(), lr=5e-4)
+
+
+class Lightning:
+    """A plain LightningModule with shuffled batches, padded to their longest example."""
+
+    def __init__(self, name: str, cfg: DictConfig, data: TextDataModule, here: Hardware, precision: str) -> None:
+        self.name = name
+        self.cfg, self.here, self.precision = cfg, here, precision
+        self.examples = Examples(data)
+        self.module = PlainModule(cfg, data)
+
+    def run(self, warmup: int, steps: int) -> Speed:
+        """Train with Lightning's own loop."""
+        here = self.here
+
+        class Clock(Callback):
+            seconds, tokens, count = 0.0, 0, 0
+
+            def on_train_batch_end(self, trainer: Trainer, module: Any, outputs: Any, batch: Any, index: int) -> None:
+                self.count += 1
+                if self.count > warmup:
+                    self.tokens += int(batch["attention_mask"].sum())
+                if self.count == warmup:
+                    wait_for_device(here)
+                    self.seconds = -time.perf_counter()
+                if self.count == warmup + steps:
+                    wait_for_device(here)
+                    self.seconds += time.perf_counter()
+
+        clock = Clock()
+        loader = DataLoader(
+            self.examples, self.cfg.data.batch_size, shuffle=True, collate_fn=Collate(self.examples.pad_id)
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            trainer = Trainer(
+                accelerator=here.accelerator,
+                devices=1,
+                precision=self.precision,
+                max_steps=warmup + steps,
+                max_epochs=-1,
+                callbacks=[clock],
+                logger=False,
+                enable_checkpointing=False,
+                enable_model_summary=False,
+                enable_progress_bar=False,
+            )
+            trainer.fit(self.module, loader)
+        return Speed(clock.seconds, clock.tokens, steps * self.cfg.data.batch_size)
+
+
+class Bare:
+    """A hand-written loop over lx's own model and batches: what no framework could be faster than."""
+
+    name = "bare loop"
+
+    def __init__(self, cfg: DictConfig, data: TextDataModule, here: Hardware) -> None:
+        self.cfg, self.data, self.here = cfg, data, here
+        task = assembly.build_task(cfg, data)
+        module = assembly.build_module(cfg, data, assembly.build_net(cfg, data, task), task).to(here.device)
+        self.net, self.task = module.net, task
+        configured = module.configure_optimizers()
+        self.optimizer, self.schedule = configured["optimizer"], configured["lr_scheduler"]
+
+    def run(self, warmup: int, steps: int) -> Speed:
+        """Forward, backward, clip, step."""
+        batches = self._batches()
+        for _ in range(warmup):
+            self._step(next(batches))
+        tokens = examples = 0
+        with timed(self.here) as seconds:
+            for _ in range(steps):
+                batch = next(batches)
+                tokens += batch.num_tokens
+                examples += batch.num_examples
+                self._step(batch)
+        return Speed(seconds[0], tokens, examples)
+
+    def _batches(self) -> Iterator[Any]:
+        while True:
+            yield from self.data.train_dataloader()
+
+    def _step(self, batch: Any) -> None:
+        self.optimizer.zero_grad()
+        for part in batch.to(self.here.device).micro_batches:
+            dtype = self.here.autocast_dtype
+            with torch.autocast(self.here.device.type, dtype, enabled=dtype is not None):
+                logits = self.net(part.token_ids, part.mask, part.token_types).float()
+                loss = self.task.loss(logits, part.labels).sum() / batch.num_examples
+            loss.backward()
+        if self.cfg.trainer.gradient_clip_val is not None:
+            nn.utils.clip_grad_norm_(self.net.parameters(), self.cfg.trainer.gradient_clip_val)
+        self.optimizer.step()
+        self.schedule.step()
+
+
+def _hf(cfg: DictConfig, data: TextDataModule, here: Hardware) -> list[Any]:
+    return [
+        HuggingFace("transformers, tuned", cfg, data, here, tuned=True),
+        HuggingFace("transformers, example defaults", cfg, data, here, tuned=False),
+    ]
+
+
+def _lightning(cfg: DictConfig, data: TextDataModule, here: Hardware) -> list[Any]:
+    return [
+        Lightning("lightning, float32", cfg, data, here, "32-true"),
+        Lightning("lightning, bf16", cfg, data, here, "bf16-mixed"),
+    ]
+
+
+def _bare(cfg: DictConfig, data: TextDataModule, here: Hardware) -> list[Any]:
+    return [Bare(cfg, data, here)]
+
+
+PEERS = {"hf": _hf, "lightning": _lightning, "bare": _bare}
