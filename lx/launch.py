@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from lx.config import compose, resolved
 from lx.errors import LxError
 from lx.run import Result, RunDirectory, default_run_dir
-from lx.supervision import child_environment, name_of_signal
+from lx.supervision import child_environment, name_of_signal, tell
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -203,7 +203,7 @@ def _wait(run: RunDirectory, command: list[str]) -> int:
         return code
     if code == _OBEYED:
         run.write_result(Result(status="stopped", run_dir=str(run.path), error="stopped by SIGINT"))
-        return 130
+        return tell(f"stopped by SIGINT; to go on: lx resume {run.path}", 130)
     error = f"the worker process was killed by {name_of_signal(code)}; to go on: lx resume {run.path}"
     run.write_result(Result(status="failed", run_dir=str(run.path), error=error))
     raise ChildProcessError(error)

@@ -36,12 +36,17 @@ def child_environment() -> dict[str, str]:
 
 
 def end_with_parent() -> None:
-    """Have this process killed when the one that started it is gone, where the system can do that (Linux)."""
-    parent = os.environ.pop(_PARENT, None)
-    if parent is None or not sys.platform.startswith("linux"):
+    """Have this process killed when the one of lx's that started it is gone, if it was one."""
+    if parent := os.environ.pop(_PARENT, None):
+        end_with(int(parent))
+
+
+def end_with(parent: int) -> None:
+    """Have this process killed when its parent is gone, where the system can do that (Linux)."""
+    if not sys.platform.startswith("linux"):
         return
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != int(parent):  # it died before it was watched
+    if os.getppid() != parent:  # it died before it was watched
         os.kill(os.getpid(), signal.SIGKILL)
 
 

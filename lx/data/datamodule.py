@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,7 @@ from lx.errors import LxError
 from lx.progress import track
 from lx.run import atomic_write
 from lx.schema import DataSettings
+from lx.supervision import end_with
 
 log = logging.getLogger(__name__)
 _FORMAT = 1  # raise it when the meaning of cached tokens changes
@@ -217,6 +220,7 @@ class TextDataModule(LightningDataModule):
             sampler=sampler,
             num_workers=self.loaders.num_workers,
             pin_memory=torch.cuda.is_available(),
+            worker_init_fn=partial(_end_with, os.getpid()),
         )
 
     def _tokenizer(self) -> Tokenizer:
@@ -245,6 +249,11 @@ class TextDataModule(LightningDataModule):
                 yield self.tokenizer.encode(texts, pairs, self.options.max_length), labels
                 start += len(texts)
                 advance(len(texts))
+
+
+def _end_with(parent: int, worker: int) -> None:
+    """Called in a new process that assembles batches, and its number: none outlives the training."""
+    end_with(parent)
 
 
 def _texts(split: Split) -> Iterator[str]:

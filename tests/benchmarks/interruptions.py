@@ -22,6 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -75,12 +76,10 @@ def processes_of(run: Path) -> list[int]:
 
 
 def kill_all(run: Path) -> None:
-    """SIGKILL for every process of a run, at once."""
-    for process in processes_of(run):
-        try:
-            os.kill(process, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
+    """SIGKILL for the process groups of a run: that of the launcher, and those that it started."""
+    for group in {os.getpgid(process) for process in processes_of(run) if Path(f"/proc/{process}").exists()}:
+        with suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGKILL)
 
 
 def instants(count: int, seconds: float, draw: random.Random) -> Iterator[tuple[str, float]]:
@@ -184,6 +183,16 @@ def group(trial: Trial, count: int, draw: random.Random) -> None:
     trial.summary()
 
 
+def is_rank(process: int) -> bool:
+    """Whether a process is a worker itself, not one of those that assemble its batches."""
+    try:
+        parent = (Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split())[1]
+        words = [Path(f"/proc/{who}/cmdline").read_bytes() for who in (process, parent)]
+    except OSError:
+        return False
+    return b"lx.worker" in words[0] and b"lx.ranks" in words[1]
+
+
 def one_rank(trial: Trial, count: int, draw: random.Random) -> None:
     """SIGKILL for one of two ranks; the group must end by itself."""
     for number in range(count):
@@ -193,7 +202,7 @@ def one_rank(trial: Trial, count: int, draw: random.Random) -> None:
         ranks: list[int] = []
         delay = draw.uniform(trial.seconds * 0.3, trial.seconds)
         while process.poll() is None and (time.monotonic() - begun < delay or len(ranks) < 2):
-            ranks = [p for p in processes_of(run) if b"lx.worker" in Path(f"/proc/{p}/cmdline").read_bytes()]
+            ranks = [process for process in processes_of(run) if is_rank(process)]
             time.sleep(0.05)
         if process.poll() is not None:
             continue
