@@ -252,8 +252,9 @@ class TextDataModule(LightningDataModule):
 
 
 def _end_with(parent: int, worker: int) -> None:
-    """Called in a new process that assembles batches, and its number: none outlives the training."""
-    end_with(parent)
+    """Called in a new process that assembles batches, with its number: none outlives the training."""
+    if os.getppid() == parent:  # not so under the start method forkserver, where torch looks after this itself
+        end_with(parent)
 
 
 def _texts(split: Split) -> Iterator[str]:
