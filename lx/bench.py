@@ -8,20 +8,19 @@ import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
-from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch import Callback, seed_everything
 from lightning.pytorch.profilers import Profiler
 from omegaconf import DictConfig
 from rich.table import Table
-from torch import Tensor, nn
+from torch import nn
 
 from lx import assembly, display, hardware
 from lx.callbacks.metrics import MetricLogger
@@ -34,6 +33,7 @@ from lx.hardware import Hardware
 from lx.logs import log_to
 from lx.module import TextClassifier
 from lx.progress import track
+from lx.stopwatch import Clock, PartWatch, Whispers, wait_for_device
 from lx.timetable import Timetable
 from lx.tracking.csv import CsvLogger
 
@@ -168,14 +168,14 @@ class Ours:
 
     def run(self, warmup: int, steps: int) -> Speed:
         """Train as ``lx train`` does, and time the steps after the warmup."""
-        clock = _Clock(self.here, warmup)
+        clock = Clock(self.here, warmup)
         self._fit(warmup + steps, [clock])
         return Speed(clock.seconds, clock.tokens, clock.examples)
 
     def parts(self, warmup: int, steps: int) -> dict[str, float]:
         """Seconds of a step by what they are spent on, the device waited for between any two."""
-        watch = _PartWatch(self.here, warmup)
-        self._fit(warmup + steps, [watch], _Whispers(watch))
+        watch = PartWatch(self.here, warmup)
+        self._fit(warmup + steps, [watch], Whispers(watch))
         return watch.parts()
 
     def flops_per_epoch(self) -> float:
@@ -204,130 +204,6 @@ class Ours:
         if profiler is not None:
             trainer.profiler = profiler  # type: ignore[attr-defined]
         trainer.fit(self.module, train_dataloaders=None, datamodule=self.data)
-
-
-class _Clock(Callback):
-    """Times the steps after the warmup, as a whole."""
-
-    def __init__(self, here: Hardware, warmup: int) -> None:
-        self.here = here
-        self.warmup = warmup
-        self.seconds = 0.0
-        self.tokens = self.examples = 0
-        self._steps = 0
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Count, and read the clock where the timed steps begin and end."""
-        self._steps += 1
-        if self._steps > self.warmup:
-            self.tokens += batch.num_tokens
-            self.examples += batch.num_examples
-        if self._steps == self.warmup:
-            wait_for_device(self.here)
-            self.seconds = -time.perf_counter()
-        if trainer.global_step == trainer.max_steps:
-            wait_for_device(self.here)
-            self.seconds += time.perf_counter()
-
-
-class _PartWatch(Callback):
-    """Times the parts of a step."""
-
-    def __init__(self, here: Hardware, warmup: int) -> None:
-        self.here = here
-        self.warmup = warmup
-        self._open: dict[str, float] = {}
-        self._spent: dict[str, float] = defaultdict(float)
-        self._steps = 0
-        self._began = 0.0
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Watch the network and the optimizer."""
-        assert isinstance(pl_module, TextClassifier)
-        self._hooks = [
-            pl_module.net.register_forward_pre_hook(lambda *_: self.begin("forward")),
-            pl_module.net.register_forward_hook(lambda *_: self.end("forward")),
-            trainer.optimizers[0].register_step_pre_hook(lambda *_: self.begin("optimizer")),
-            trainer.optimizers[0].register_step_post_hook(lambda *_: self.end("optimizer")),
-        ]
-
-    def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
-        """Called by ``manual_backward``."""
-        self.begin("backward")
-
-    def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Likewise."""
-        self.end("backward")
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Forget the warmup."""
-        self._steps += 1
-        if self._steps == self.warmup:
-            self._spent.clear()
-            self._began = self._now()
-        self._last = self._now()
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Watch no more."""
-        for hook in self._hooks:
-            hook.remove()
-
-    def parts(self) -> dict[str, float]:
-        """Seconds of a step, by part; ``everything else`` is what no part accounts for."""
-        steps = self._steps - self.warmup
-        spent = {part: self._spent[part] / steps for part in (*_PARTS, "forward", "backward", "optimizer")}
-        return {**spent, "everything else": (self._last - self._began) / steps - sum(spent.values())}
-
-    def begin(self, part: str) -> None:
-        """A part begins."""
-        self._open[part] = self._now()
-
-    def end(self, part: str) -> None:
-        """A part ends."""
-        if part in self._open:
-            self._spent[part] += self._now() - self._open.pop(part)
-
-    def _now(self) -> float:
-        wait_for_device(self.here)
-        return time.perf_counter()
-
-
-class _Whispers(Profiler):
-    """Hears from Lightning of everything that it calls, and tells the watch of what is a part of a step."""
-
-    def __init__(self, watch: _PartWatch) -> None:
-        super().__init__()
-        self.watch = watch
-
-    def start(self, action_name: str) -> None:
-        """Lightning begins something."""
-        if part := _part_of(action_name):
-            self.watch.begin(part)
-
-    def stop(self, action_name: str) -> None:
-        """Lightning has done it."""
-        if part := _part_of(action_name):
-            self.watch.end(part)
-
-
-_PARTS = ("waiting for data", "logging")
-
-
-def _part_of(action: str) -> str | None:
-    if action.endswith("train_dataloader_next"):
-        return "waiting for data"
-    callback = action.startswith("[Callback]") and action.endswith("on_train_batch_end")
-    return "logging" if callback and any(kind.__name__ in action for kind in (MetricLogger, Progress)) else None
-
-
-def wait_for_device(here: Hardware) -> None:
-    """Return when everything that was asked of a GPU is done."""
-    if here.device.type == "cuda":
-        torch.cuda.synchronize()
 
 
 def matmul_rate(here: Hardware) -> float:
@@ -409,14 +285,3 @@ def _comparison(report: Report) -> Table:
 def write(report: Report, path: Path) -> None:
     """Write a report as JSON."""
     path.write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
-
-
-@contextmanager
-def timed(here: Hardware) -> Iterator[list[float]]:
-    """Seconds that the block takes, the device waited for; the one entry of the list afterwards."""
-    seconds: list[float] = []
-    wait_for_device(here)
-    start = time.perf_counter()
-    yield seconds
-    wait_for_device(here)
-    seconds.append(time.perf_counter() - start)

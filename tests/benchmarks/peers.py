@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from lx import assembly
-from lx.bench import Speed, timed, wait_for_device
+from lx.bench import Speed
 from lx.data.datamodule import TextDataModule
 from lx.hardware import Hardware
+from lx.stopwatch import timed, wait_for_device
 
 
 class Examples(Dataset):

@@ -1,0 +1,64 @@
+"""The benchmark measures what it says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from tiny_run import tiny, write_rows
+
+import lx
+from lx.bench import Report, bench, show, write
+from lx.errors import LxError
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")
+
+
+def overrides(folder: Path) -> list[str]:
+    write_rows(folder / "train.jsonl", 480)
+    write_rows(folder / "test.jsonl", 18, start=1000)
+    return tiny(folder)
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    chosen = overrides(tmp_path_factory.mktemp("bench"))
+    return bench(lx.compose(chosen), steps=6, warmup=2, rounds=3)
+
+
+def test_the_parts_make_up_a_step(report: Report) -> None:
+    assert {"forward", "backward", "optimizer", "waiting for data", "logging", "everything else"} == set(report.parts)
+    assert all(seconds > 0 for seconds in report.parts.values())
+    tokens_of_a_step = report.tokens_per_second / report.examples_per_second * report.batch_size
+    per_second = tokens_of_a_step / sum(report.parts.values())
+    assert report.tokens_per_second / 4 < per_second < report.tokens_per_second * 4
+
+
+def test_the_arithmetic_by_hand(report: Report) -> None:
+    """A tiny model on short texts: utilisation is the arithmetic of a token times tokens a second, over the rate."""
+    dim, hidden, layers, classes = 8, 32, 1, 3
+    attention = dim * 3 * dim + 3 * dim + dim * dim + dim
+    feedforward = dim * hidden + hidden + hidden * dim + dim
+    norms = 2 * dim * (2 * layers + 1)
+    weights = layers * (attention + feedforward) + norms + dim * classes + classes
+    lowest, highest = (6 * weights + 12 * layers * dim * length for length in (3, 16))
+    of_a_token = report.utilisation * report.matmul_flops / report.tokens_per_second
+    assert lowest < of_a_token < highest
+
+
+def test_the_report_as_table_and_json(report: Report, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    show(report)
+    assert "utilisation" in capsys.readouterr().out
+    write(report, tmp_path / "report.json")
+    content = json.loads((tmp_path / "report.json").read_text())
+    assert len(content["contenders"]["lx"]) == 3
+    assert content["tokens_per_second"] == sorted(content["contenders"]["lx"])[1]
+    assert 0 <= content["padding"] < 0.2
+    assert content["peak_memory"] > 1e8
+
+
+def test_an_unknown_peer_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("accelerate")
+    with pytest.raises(LxError, match=r"compare=nobody: unknown; there are: hf, lightning, bare"):
+        bench(lx.compose(overrides(tmp_path)), steps=1, warmup=1, rounds=1, peers=["nobody"])
