@@ -119,8 +119,7 @@ def readjust(run: RunDirectory, overrides: Sequence[str], trust: Sequence[str]) 
     """
     config = run.read_config()
     check_all_targets(config, run.config, trust)
-    for override in overrides:
-        key = override.lstrip("+~").partition("=")[0]
+    for key in map(_key, overrides):
         if not any(key == known or key.startswith((f"{known}.", f"{known}/")) for known in _ADJUSTABLE):
             raise LxError(
                 f"{key} cannot change when a run goes on: it would be another run. What can: {', '.join(_ADJUSTABLE)}"
@@ -133,9 +132,9 @@ def _adjusted(config: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any
     """The configuration with the overrides' groups and values put in place of its own."""
     from omegaconf import OmegaConf
 
-    groups = [override for override in overrides if "." not in override.partition("=")[0]]
+    groups = [override for override in overrides if "." not in _key(override)]
     composed = resolved(compose(groups)) if groups else {}
-    new = OmegaConf.create({**config, **{name: composed[name] for name in (_key(group) for group in groups)}})
+    new = OmegaConf.create({**config, **{name: composed[name] for name in map(_key, groups)}})
     for override in overrides:
         if override not in groups:
             key = _key(override)
@@ -150,6 +149,7 @@ def _adjusted(config: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any
 
 
 def _key(override: str) -> str:
+    """The key that an override sets."""
     return override.lstrip("+~").partition("=")[0]
 
 
