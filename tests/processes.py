@@ -179,7 +179,9 @@ def _forked(folder: Path, log: Path, environment: Mapping[str, str], arguments: 
 def _new_log(folder: Path) -> Path:
     logs = folder / "logs"
     logs.mkdir(exist_ok=True)
-    return logs / f"{secrets.token_hex(4)}.txt"
+    log = logs / f"{secrets.token_hex(4)}.txt"
+    log.touch()  # a process may be killed before it has opened it
+    return log
 
 
 def train(folder: Path, run: str, *overrides: str, env: Mapping[str, str] | None = None) -> Ended:
