@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
+import sys
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +13,7 @@ import torch
 from lx.distributed import Place
 from lx.errors import LxError
 
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 PRECISIONS = {"32-true": None, "bf16-mixed": torch.bfloat16, "bf16-true": torch.bfloat16, "64-true": None}
 
 
@@ -58,6 +61,7 @@ def resolve(
         LxError: the machine lacks what is asked for, or the name is not known.
     """
     kind = accelerator_kind(accelerator)
+    _keep_freed_memory()
     if precision != "auto" and precision not in PRECISIONS:
         raise LxError(f"hardware.precision={precision} is not known: choose auto or one of {', '.join(PRECISIONS)}")
     neighbours = 1 if place is None else place.local_world_size
@@ -66,6 +70,18 @@ def resolve(
     chosen = precision if precision != "auto" else ("bf16-mixed" if has_native_bf16(kind) else "32-true")
     index = None if kind != "cuda" or place is None else place.local_rank
     return Hardware(kind, chosen, _device_name(kind), torch.get_num_threads(), index)
+
+
+def _keep_freed_memory() -> None:
+    """Let the C library keep what tensors leave behind.
+
+    A step of training allocates in its forward pass what its backward pass frees. glibc would hand that back to the
+    system, and the next step would pay for each page anew: on a CPU, more than the arithmetic of many an operation.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None  # musl has none
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 2**30)
+        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def num_cores() -> int:

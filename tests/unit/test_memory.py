@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import ctypes
 import logging
+import subprocess
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -97,3 +100,24 @@ def test_on_a_cpu_nothing_is_tried() -> None:
     module = Crowded(0, False)
     assert largest_micro_batch(module, data(37, 2), Hardware("cpu", "32-true", "a CPU", 1)) == 19  # type: ignore[arg-type]
     assert module.tried == []
+
+
+_PAGES_OF_A_STEP = """
+import resource, torch
+from lx import hardware
+hardware.resolve("cpu")
+def step():
+    kept = [torch.ones(4 << 20) for _ in range(16)]  # 256 MiB, freed at the end, as by a backward pass
+for _ in range(4):
+    step()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+step()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "gnu_get_libc_version"), reason="memory is glibc's to keep")
+def test_a_step_finds_the_memory_of_the_step_before() -> None:
+    """65,536 pages would be asked for anew otherwise."""
+    output = subprocess.run([sys.executable, "-c", _PAGES_OF_A_STEP], capture_output=True, text=True, check=True)
+    assert int(output.stdout) < 16_384
