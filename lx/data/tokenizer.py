@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import copy
+import gc
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -106,15 +109,28 @@ class Tokenizer:
         """
         self.backend.enable_truncation(max_length)
         inputs = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
-        encodings = self.backend.encode_batch_fast(inputs)
-        ids = [encoding.ids or [self.pad_id] for encoding in encodings]  # nothing left of a text is still an example
-        lengths = np.fromiter(map(len, ids), np.int32, len(ids))
-        flat = np.fromiter((i for row in ids for i in row), np.int32, int(lengths.sum()))
-        second = np.zeros(len(ids), np.int32)
-        if pairs is not None:
-            second[:] = [sum(encoding.type_ids) for encoding in encodings]
-        truncated = np.fromiter((len(encoding.overflowing) > 0 for encoding in encodings), np.bool_, len(ids))
+        with _no_garbage():
+            encodings = self.backend.encode_batch_fast(inputs)
+            ids = [encoding.ids or [self.pad_id] for encoding in encodings]  # an empty text is still an example
+            lengths = np.fromiter(map(len, ids), np.int32, len(ids))
+            flat = np.fromiter(chain.from_iterable(ids), np.int32, int(lengths.sum()))
+            second = np.zeros(len(ids), np.int32)
+            if pairs is not None:
+                second[:] = [sum(encoding.type_ids) for encoding in encodings]
+            truncated = np.fromiter((len(encoding.overflowing) > 0 for encoding in encodings), np.bool_, len(ids))
         return Encoded(flat, lengths, second, truncated)
+
+
+@contextmanager
+def _no_garbage() -> Iterator[None]:
+    """Let Python not look for garbage: it would go through a list for each text again and again, and find none."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def train(recipe: Recipe, texts: Callable[[], Iterable[str]]) -> Tokenizer:

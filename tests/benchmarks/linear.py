@@ -19,6 +19,7 @@ from sklearn.metrics import accuracy_score, f1_score
 import lx
 from lx.assembly import build_data
 from lx.data.corpus import Split
+from lx.distributed import Place
 
 
 def texts_of(split: Split) -> Iterator[str]:
@@ -29,7 +30,7 @@ def texts_of(split: Split) -> Iterator[str]:
 
 def main(overrides: list[str]) -> None:
     """Fit, score and print one line."""
-    data = build_data(lx.compose(overrides))
+    data = build_data(lx.compose(overrides), Place())
     data.prepare_data()
     splits = data.corpus.splits
     train = [*texts_of(splits["train"]), *texts_of(splits["validation"])]
