@@ -43,12 +43,5 @@ def initialize(net: nn.Module) -> None:
 
 
 def fill_normal(weight: Tensor, std: float) -> None:
-    """Normal values, none beyond two standard deviations; `std` is that of the untruncated distribution.
-
-    Values beyond are drawn again, and they alone: `nn.init.trunc_normal_` draws the whole tensor again for them.
-    """
-    nn.init.normal_(weight, std=std)
-    if weight.is_meta:
-        return
-    while (beyond := weight.abs() > 2 * std).any():
-        weight[beyond] = weight.new_empty(int(beyond.sum())).normal_(std=std)
+    """Normal values, none beyond two standard deviations; `std` is that of the untruncated distribution."""
+    nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)
