@@ -5,20 +5,24 @@ from __future__ import annotations
 import importlib.util
 import json
 import statistics
+import subprocess
+import sys
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from subprocess import PIPE
 from tempfile import TemporaryDirectory
 from types import ModuleType
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from lightning.pytorch import Callback, seed_everything
 from lightning.pytorch.profilers import Profiler
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.table import Table
 from torch import nn
 
@@ -118,14 +122,15 @@ def bench(cfg: DictConfig, steps: int, warmup: int, rounds: int, peers: Sequence
     """
     seed_everything(cfg.seed, workers=True, verbose=False)
     here = hardware.resolve(cfg.hardware.accelerator, cfg.hardware.precision, cfg.hardware.threads)
-    with TemporaryDirectory(prefix="lx-bench-") as scratch, log_to(Path(scratch) / "log.txt"):
+    with TemporaryDirectory(prefix="lx-bench-") as scratch, log_to(Path(scratch) / "log.txt"), ExitStack() as stack:
         data = assembly.build_data(cfg, Place())
         data.prepare_data()
         data.setup()
         task = assembly.build_task(cfg, data)
         net = assembly.build_net(cfg, data, task)
         ours = Ours(cfg, data, assembly.build_module(cfg, data, net, task), here, Path(scratch))
-        contenders: list[Contender] = [ours, *_peers(peers, cfg, data, here)]
+        contenders: list[Contender] = [ours]
+        contenders += [stack.enter_context(closing(peer)) for peer in _peers(peers, cfg, here, Path(scratch))]
         rate = matmul_rate(here)
         speeds: dict[str, list[Speed]] = defaultdict(list)
         with track("rounds", rounds * len(contenders), "runs") as advance:
@@ -229,7 +234,50 @@ def _peak_memory(here: Hardware) -> int:
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def _peers(names: Sequence[str], cfg: DictConfig, data: TextDataModule, here: Hardware) -> Iterator[Contender]:
+class Elsewhere:
+    """A contender in a process of its own: none crowds the memory of another.
+
+    Args:
+        name: of the contender.
+        command: starts the process. It reads a line of settings and then, for each round, a line with the steps of the
+            warmup and those that are timed; it answers with the fields of a :class:`Speed`. All lines are JSON.
+        settings: for the process.
+        log: a file for whatever else it says.
+    """
+
+    def __init__(self, name: str, command: Sequence[str], settings: dict[str, Any], log: Path) -> None:
+        self.name = name
+        self.log = log
+        with log.open("w") as said:
+            self._process = subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=said, text=True)
+        self._tell(settings)
+
+    def run(self, warmup: int, steps: int) -> Speed:
+        """Let it train.
+
+        Raises:
+            LxError: it ended instead.
+        """
+        self._tell([warmup, steps])
+        assert self._process.stdout is not None
+        if answer := self._process.stdout.readline():
+            return Speed(**json.loads(answer))
+        said = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["it said nothing"]
+        raise LxError(f"{self.name} ended with exit code {self._process.wait()}: {said[-1]}")
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.communicate()
+
+    def _tell(self, message: object) -> None:
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):  # it has ended: the missing answer will tell
+            self._process.stdin.write(json.dumps(message) + "\n")
+            self._process.stdin.flush()
+
+
+def _peers(names: Sequence[str], cfg: DictConfig, here: Hardware, scratch: Path) -> Iterator[Elsewhere]:
     if not names:
         return
     path = conf_dir().parent / "tests" / "benchmarks" / "peers.py"
@@ -240,11 +288,15 @@ def _peers(names: Sequence[str], cfg: DictConfig, data: TextDataModule, here: Ha
     assert spec.loader is not None
     module: ModuleType = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    known: dict[str, Callable[..., list[Contender]]] = module.PEERS
+    known: dict[str, dict[str, Any]] = module.PEERS
     for name in names:
         if name not in known:
             raise LxError(f"compare={name}: unknown; there are: {', '.join(known)}")
-        yield from known[name](cfg, data, here)
+    settings = {"cfg": OmegaConf.to_container(cfg, resolve=True), "here": asdict(here)}
+    for name in names:
+        for program in known[name]:
+            command = [sys.executable, str(path), name, program]
+            yield Elsewhere(program, command, settings, scratch / f"{program}.txt")
 
 
 def show(report: Report) -> None:

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+import json
+import os
+import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from lightning.pytorch import Callback, LightningModule, Trainer
-from omegaconf import DictConfig
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from lx import assembly
+from lx import assembly, hardware
 from lx.bench import Speed
 from lx.data.datamodule import TextDataModule
+from lx.distributed import Place
 from lx.hardware import Hardware
 from lx.stopwatch import timed, wait_for_device
 
 
-class Examples(Dataset):
+class Examples(Dataset[dict[str, Any]]):
     """Token ids and labels of the training split, one at a time, as these programs are used to."""
 
     def __init__(self, data: TextDataModule, count: int | None = None) -> None:
@@ -87,8 +93,7 @@ def bert(cfg: DictConfig, data: TextDataModule) -> nn.Module:
 class HuggingFace:
     """transformers.Trainer with BERT."""
 
-    def __init__(self, name: str, cfg: DictConfig, data: TextDataModule, here: Hardware, tuned: bool) -> None:
-        self.name = name
+    def __init__(self, cfg: DictConfig, data: TextDataModule, here: Hardware, tuned: bool) -> None:
         self.cfg, self.data, self.here, self.tuned = cfg, data, here, tuned
         self.net = bert(cfg, data)
         self.examples = Examples(data)
@@ -175,8 +180,7 @@ class PlainModule(LightningModule):
 class Lightning:
     """A plain LightningModule with shuffled batches, padded to their longest example."""
 
-    def __init__(self, name: str, cfg: DictConfig, data: TextDataModule, here: Hardware, precision: str) -> None:
-        self.name = name
+    def __init__(self, cfg: DictConfig, data: TextDataModule, here: Hardware, precision: str) -> None:
         self.cfg, self.here, self.precision = cfg, here, precision
         self.examples = Examples(data)
         self.module = PlainModule(cfg, data)
@@ -224,9 +228,8 @@ class Lightning:
 class Bare:
     """A hand-written loop over lx's own model and batches: what no framework could be faster than."""
 
-    name = "bare loop"
-
     def __init__(self, cfg: DictConfig, data: TextDataModule, here: Hardware) -> None:
+        hardware.resolve(here.accelerator, here.precision, here.threads)  # with lx's care for memory
         self.cfg, self.data, self.here = cfg, data, here
         task = assembly.build_task(cfg, data)
         module = assembly.build_module(cfg, data, assembly.build_net(cfg, data, task), task).to(here.device)
@@ -266,22 +269,35 @@ class Bare:
         self.schedule.step()
 
 
-def _hf(cfg: DictConfig, data: TextDataModule, here: Hardware) -> list[Any]:
-    return [
-        HuggingFace("transformers, tuned", cfg, data, here, tuned=True),
-        HuggingFace("transformers, example defaults", cfg, data, here, tuned=False),
-    ]
+PEERS: dict[str, dict[str, Callable[[DictConfig, TextDataModule, Hardware], Any]]] = {
+    "hf": {
+        "transformers, tuned": partial(HuggingFace, tuned=True),
+        "transformers, example defaults": partial(HuggingFace, tuned=False),
+    },
+    "lightning": {
+        "lightning, float32": partial(Lightning, precision="32-true"),
+        "lightning, bf16": partial(Lightning, precision="bf16-mixed"),
+    },
+    "bare": {"bare loop": Bare},
+}
 
 
-def _lightning(cfg: DictConfig, data: TextDataModule, here: Hardware) -> list[Any]:
-    return [
-        Lightning("lightning, float32", cfg, data, here, "32-true"),
-        Lightning("lightning, bf16", cfg, data, here, "bf16-mixed"),
-    ]
+def main(name: str, program: str) -> None:
+    """Train a round for each line of the standard input, as :class:`lx.bench.Elsewhere` asks."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what the libraries print is no answer
+    settings = json.loads(sys.stdin.readline())
+    cfg, here = OmegaConf.create(settings["cfg"]), Hardware(**settings["here"])
+    torch.set_num_threads(here.threads)
+    seed_everything(cfg.seed, verbose=False)
+    data = assembly.build_data(cfg, Place())
+    data.prepare_data()
+    data.setup()
+    contender = PEERS[name][program](cfg, data, here)
+    for line in sys.stdin:
+        warmup, steps = json.loads(line)
+        print(json.dumps(asdict(contender.run(warmup, steps))), file=answers, flush=True)
 
 
-def _bare(cfg: DictConfig, data: TextDataModule, here: Hardware) -> list[Any]:
-    return [Bare(cfg, data, here)]
-
-
-PEERS = {"hf": _hf, "lightning": _lightning, "bare": _bare}
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from tiny_run import tiny, write_rows
 
 import lx
-from lx.bench import Report, bench, show, write
+from lx.bench import Elsewhere, Report, bench, show, write
 from lx.errors import LxError
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")
@@ -62,3 +64,16 @@ def test_an_unknown_peer_is_refused(tmp_path: Path) -> None:
     pytest.importorskip("accelerate")
     with pytest.raises(LxError, match=r"compare=nobody: unknown; there are: hf, lightning, bare"):
         bench(lx.compose(overrides(tmp_path)), steps=1, warmup=1, rounds=1, peers=["nobody"])
+
+
+def test_a_peer_trains_in_a_process_of_its_own(tmp_path: Path) -> None:
+    report = bench(lx.compose(overrides(tmp_path)), steps=3, warmup=1, rounds=2, peers=["bare"])
+    assert list(report.contenders) == ["lx", "bare loop"]
+    assert all(len(speeds) == 2 and min(speeds) > 0 for speeds in report.contenders.values())
+
+
+def test_a_peer_that_fails_is_named_with_its_last_words(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "raise ValueError('no such thing')"]
+    peer = Elsewhere("somebody", command, {}, tmp_path / "log.txt")
+    with closing(peer), pytest.raises(LxError, match="somebody ended with exit code 1: ValueError: no such thing"):
+        peer.run(1, 1)
