@@ -2,37 +2,30 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import statistics
-import subprocess
-import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, suppress
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from subprocess import PIPE
 from tempfile import TemporaryDirectory
-from types import ModuleType
-from typing import Any, Protocol
 
 import numpy as np
 import torch
 from lightning.pytorch import Callback, seed_everything
 from lightning.pytorch.profilers import Profiler
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from rich.table import Table
 from torch import nn
 
 from lx import assembly, display, hardware
 from lx.callbacks.metrics import MetricLogger
 from lx.callbacks.progress import Progress
-from lx.config import conf_dir
+from lx.contenders import Contender, Speed, peers_of
 from lx.data.datamodule import TextDataModule
 from lx.distributed import Place
-from lx.errors import LxError
 from lx.hardware import Hardware
 from lx.logs import log_to
 from lx.module import TextClassifier
@@ -43,35 +36,6 @@ from lx.tracking.csv import CsvLogger
 
 _RATE_SECONDS = 1.0  # of matrix products, for the rate that utilisation is measured against
 _NEVER = 10**9  # steps: in a benchmark nothing is validated or saved
-
-
-@dataclass
-class Speed:
-    """Of one contender in one round.
-
-    Attributes:
-        seconds: of the timed steps.
-        tokens: real ones, without padding.
-        examples: of the timed steps.
-    """
-
-    seconds: float
-    tokens: int
-    examples: int
-
-    @property
-    def tokens_per_second(self) -> float:
-        """Real tokens, without padding."""
-        return self.tokens / self.seconds
-
-
-class Contender(Protocol):
-    """Something that trains on the same examples."""
-
-    name: str
-
-    def run(self, warmup: int, steps: int) -> Speed:
-        """Train some steps, and time those after the warmup."""
 
 
 @dataclass
@@ -130,7 +94,7 @@ def bench(cfg: DictConfig, steps: int, warmup: int, rounds: int, peers: Sequence
         net = assembly.build_net(cfg, data, task)
         ours = Ours(cfg, data, assembly.build_module(cfg, data, net, task), here, Path(scratch))
         contenders: list[Contender] = [ours]
-        contenders += [stack.enter_context(closing(peer)) for peer in _peers(peers, cfg, here, Path(scratch))]
+        contenders += [stack.enter_context(closing(peer)) for peer in peers_of(peers, cfg, here, Path(scratch))]
         rate = matmul_rate(here)
         speeds: dict[str, list[Speed]] = defaultdict(list)
         with track("rounds", rounds * len(contenders), "runs") as advance:
@@ -232,71 +196,6 @@ def _peak_memory(here: Hardware) -> int:
     import resource
 
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-class Elsewhere:
-    """A contender in a process of its own: none crowds the memory of another.
-
-    Args:
-        name: of the contender.
-        command: starts the process. It reads a line of settings and then, for each round, a line with the steps of the
-            warmup and those that are timed; it answers with the fields of a :class:`Speed`. All lines are JSON.
-        settings: for the process.
-        log: a file for whatever else it says.
-    """
-
-    def __init__(self, name: str, command: Sequence[str], settings: dict[str, Any], log: Path) -> None:
-        self.name = name
-        self.log = log
-        with log.open("w") as said:
-            self._process = subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=said, text=True)
-        self._tell(settings)
-
-    def run(self, warmup: int, steps: int) -> Speed:
-        """Let it train.
-
-        Raises:
-            LxError: it ended instead.
-        """
-        self._tell([warmup, steps])
-        assert self._process.stdout is not None
-        if answer := self._process.stdout.readline():
-            return Speed(**json.loads(answer))
-        said = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["it said nothing"]
-        raise LxError(f"{self.name} ended with exit code {self._process.wait()}: {said[-1]}")
-
-    def close(self) -> None:
-        """End the process."""
-        self._process.kill()
-        self._process.communicate()
-
-    def _tell(self, message: object) -> None:
-        assert self._process.stdin is not None
-        with suppress(BrokenPipeError):  # it has ended: the missing answer will tell
-            self._process.stdin.write(json.dumps(message) + "\n")
-            self._process.stdin.flush()
-
-
-def _peers(names: Sequence[str], cfg: DictConfig, here: Hardware, scratch: Path) -> Iterator[Elsewhere]:
-    if not names:
-        return
-    path = conf_dir().parent / "tests" / "benchmarks" / "peers.py"
-    if not path.exists():
-        raise LxError("compare=... needs a checkout of lx's repository: the programs that it compares with are there")
-    spec = importlib.util.spec_from_file_location("lx_benchmark_peers", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module: ModuleType = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    known: dict[str, dict[str, Any]] = module.PEERS
-    for name in names:
-        if name not in known:
-            raise LxError(f"compare={name}: unknown; there are: {', '.join(known)}")
-    settings = {"cfg": OmegaConf.to_container(cfg, resolve=True), "here": asdict(here)}
-    for name in names:
-        for program in known[name]:
-            command = [sys.executable, str(path), name, program]
-            yield Elsewhere(program, command, settings, scratch / f"{program}.txt")
 
 
 def show(report: Report) -> None:

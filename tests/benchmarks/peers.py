@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from lx import assembly, hardware
-from lx.bench import Speed
+from lx.contenders import Speed
 from lx.data.datamodule import TextDataModule
 from lx.distributed import Place
 from lx.hardware import Hardware
@@ -283,7 +283,7 @@ PEERS: dict[str, dict[str, Callable[[DictConfig, TextDataModule, Hardware], Any]
 
 
 def main(name: str, program: str) -> None:
-    """Train a round for each line of the standard input, as :class:`lx.bench.Elsewhere` asks."""
+    """Train a round for each line of the standard input, as :class:`lx.contenders.Elsewhere` asks."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what the libraries print is no answer
     settings = json.loads(sys.stdin.readline())

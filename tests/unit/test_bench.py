@@ -11,7 +11,8 @@ import pytest
 from tiny_run import tiny, write_rows
 
 import lx
-from lx.bench import Elsewhere, Report, bench, show, write
+from lx.bench import Report, bench, show, write
+from lx.contenders import Elsewhere
 from lx.errors import LxError
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")
