@@ -40,9 +40,12 @@ def scaled_dot_product_attention(
     if query.is_cuda:
         return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout)
     # Elsewhere two batched products are faster than the fused kernel, whose backward pass is slow.
-    scores = (query / math.sqrt(query.shape[-1])) @ key.transpose(-2, -1) + bias
-    weights = scores.softmax(dim=-1)
-    return drop(weights, dropout) @ value
+    num_texts, num_heads, num_tokens, head_dim = query.shape
+    query, key, value = (x.flatten(0, 1) for x in (query, key, value))
+    bias = bias.expand(num_texts, num_heads, num_tokens, num_tokens).flatten(0, 1)
+    scores = torch.baddbmm(bias, query, key.transpose(-2, -1), alpha=1 / math.sqrt(head_dim))
+    weights = scores.softmax(dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(scores.dtype)
+    return (drop(weights, dropout) @ value).view(num_texts, num_heads, num_tokens, head_dim)
 
 
 def attention_bias(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cache
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -9,6 +12,10 @@ from torch import Tensor, nn
 from lx.errors import LxError
 
 LEVELS = 1 << 16
+TABLE = 1 << 24
+"""Random numbers in each of two tables: 32 MiB."""
+STRETCH = 1 << 23
+"""The most numbers taken from a table in a row."""
 
 
 class Dropout(nn.Module):
@@ -33,22 +40,47 @@ class Dropout(nn.Module):
 def dropout(x: Tensor, probability: int | float) -> Tensor:
     """Zero each element with a probability in [0, 1) and divide the others by what remains of one.
 
-    torch draws a number for each element, one after another, which on a CPU costs as much as the rest of a
-    small Transformer. There, 16 random bits decide about an element instead. The probability is rounded to a
-    multiple of 2^-16, and the scale follows the rounded one, so that the expectation is exact.
+    On a CPU torch draws the numbers of all elements one after another in a single thread, which costs as much as the
+    rest of a small Transformer. There, 16 random bits decide about an element instead. The probability is rounded to
+    a multiple of 2^-16, and the scale follows the rounded one, so that the expectation is exact.
     """
-    if x.device.type != "cpu" or torch.compiler.is_compiling():
+    if x.device.type != "cpu":
         return F.dropout(x, probability)
     threshold = round(probability * LEVELS)
     if threshold == 0:
         return x
-    keep = random_int16(x.numel()).view(x.shape) >= threshold - LEVELS // 2
-    return x * keep.to(x.dtype).mul_(LEVELS / (LEVELS - threshold))
+    keep = random_int16(x.numel()).ge_(threshold - LEVELS // 2)  # in place: a new result would be booleans, and slower
+    return x * _scaled(keep, LEVELS / (LEVELS - threshold), x.dtype).view(x.shape)
 
 
 def random_int16(count: int) -> Tensor:
-    """Uniform 16-bit integers on the CPU from torch's global generator, four to each number that it draws."""
-    words = torch.empty((count + 3) // 4, dtype=torch.int64)
-    # Without these bounds the sign bits would stay zero.
-    words.random_(torch.iinfo(torch.int64).min, None)
-    return words.view(torch.int16)[:count]
+    """Uniform 16-bit integers on the CPU.
+
+    Tabulation hashing (Carter & Wegman 1979, section 3): the exclusive or of a stretch of one table of random numbers
+    with a stretch of another. Where the stretches begin is drawn from torch's global generator. Numbers of one stretch
+    are independent, and so are any two stretches, unless they begin at the same distance from each other in both
+    tables. It runs at the speed of memory, in all threads.
+    """
+    first, second = _tables()
+    numbers = torch.empty(count, dtype=torch.int16)
+    for part in torch.split(numbers, STRETCH):
+        i, j = torch.randint(TABLE - STRETCH + 1, (2,)).tolist()
+        torch.bitwise_xor(first[i : i + len(part)], second[j : j + len(part)], out=part)
+    return numbers
+
+
+@cache
+def _tables() -> tuple[Tensor, Tensor]:
+    generator = np.random.Generator(np.random.SFC64(0))
+    words = generator.integers(np.iinfo(np.uint64).max, size=(2, TABLE // 4), dtype=np.uint64, endpoint=True)
+    first, second = torch.from_numpy(words.view(np.int16))
+    return first, second
+
+
+def _scaled(ones: Tensor, scale: float, dtype: torch.dtype) -> Tensor:
+    """16-bit zeros and ones as floats, the ones multiplied."""
+    if dtype.itemsize != ones.itemsize:
+        return ones.to(dtype).mul_(scale)
+    # The integer product of a one and the bits of a float are the bits of that float: nothing is converted.
+    bits = int(torch.tensor(scale, dtype=dtype).view(torch.int16))
+    return ones.mul_(bits).view(dtype)

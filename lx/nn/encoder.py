@@ -61,8 +61,9 @@ class TransformerEncoder(nn.Module):
         Returns:
             Float[Tensor, "B T D"]: Vectors at padded places are meaningless.
         """
-        x = self.dropout(self.position.add(self.embedding(token_ids, token_types)))
-        bias = attention_bias(mask, self.position.bias(mask.shape[1]), compute_dtype(x))
+        x = self.position.add(self.embedding(token_ids, token_types))
+        x = self.dropout(x.to(compute_dtype(x)))  # the residual stream is as short as the products that feed it
+        bias = attention_bias(mask, self.position.bias(mask.shape[1]), x.dtype)
         for block in self.blocks:
             x = block(x, bias, self.position)
         y: Tensor = self.norm(x)

@@ -1,7 +1,12 @@
-"""Normalisation layers as factories: `norm(dim)`."""
+"""Normalisation layers as factories: `norm(dim)`.
+
+They compute in the dtype of what they get, with sums in float32: under autocast torch would otherwise convert to
+float32 and back, at each residual connection.
+"""
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -12,6 +17,11 @@ class LayerNorm(nn.LayerNorm):
     def __init__(self, dim: int, *, eps: float = 1e-5) -> None:
         super().__init__(dim, eps=eps)
 
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise the last axis."""
+        with torch.autocast(x.device.type, enabled=False):
+            return F.layer_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
+
 
 class RMSNorm(nn.RMSNorm):
     """x / sqrt(mean(x²) + eps), with gain (Zhang & Sennrich 2019, equation 4)."""
@@ -21,5 +31,5 @@ class RMSNorm(nn.RMSNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise the last axis."""
-        # Under autocast the input may be shorter than the gain, and torch's kernel wants them alike.
-        return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
+        with torch.autocast(x.device.type, enabled=False):
+            return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)

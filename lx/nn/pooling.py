@@ -31,7 +31,7 @@ class MeanPooling(nn.Module):
 
     def forward(self, x: Float[Tensor, "B T D"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B D"]:
         """Average over T."""
-        total = x.masked_fill(~mask[:, :, None], 0.0).sum(dim=1)
+        total = x.masked_fill(~mask[:, :, None], 0.0).sum(dim=1, dtype=torch.promote_types(x.dtype, torch.float32))
         return total / mask.sum(dim=1, keepdim=True).clamp(min=1)
 
 

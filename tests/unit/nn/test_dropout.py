@@ -36,6 +36,25 @@ def test_random_integers_fill_their_range() -> None:
     assert (counts / 200_003 * 16 - 1).abs().max() < 0.05
 
 
+def test_masks_are_independent() -> None:
+    """Of each other, and of themselves at any distance, however often the same stretches of the tables come again."""
+    torch.manual_seed(0)
+    masks = torch.stack([(dropout(torch.ones(100_003), 0.5) != 0).float() * 2 - 1 for _ in range(12)])
+    products = masks @ masks.T / masks.shape[1]
+    assert (products - torch.eye(12)).abs().max() < 5 / 100_003**0.5
+    triples = torch.einsum("an,bn,cn->abc", masks[:4], masks[4:8], masks[8:]) / masks.shape[1]
+    assert triples.abs().max() < 5 / 100_003**0.5
+
+
+def test_more_numbers_than_a_stretch_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lx.nn.dropout.STRETCH", 1000)
+    torch.manual_seed(0)
+    numbers = random_int16(2500).float()
+    assert abs(numbers.mean().item()) < 5 * 2**16 / 12**0.5 / 2500**0.5
+    for part, other in ((numbers[:500], numbers[1000:1500]), (numbers[:500], numbers[2000:])):
+        assert abs(torch.corrcoef(torch.stack([part, other]))[0, 1].item()) < 5 / 500**0.5
+
+
 def test_the_global_generator_decides() -> None:
     x = torch.ones(7, 11)
     torch.manual_seed(3)
