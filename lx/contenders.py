@@ -61,7 +61,7 @@ class Elsewhere:
         log: a file for whatever else it says.
     """
 
-    def __init__(self, name: str, command: Sequence[str], settings: dict[str, Any], log: Path) -> None:
+    def __init__(self, name: str, command: Sequence[str], settings: object, log: Path) -> None:
         self.name = name
         self.log = log
         with log.open("w") as said:

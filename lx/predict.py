@@ -7,19 +7,23 @@ import json
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from lx import distributed, hardware
-from lx.data.batches import eval_plan, mask_and_types
+from lx.data.batches import EVAL_TOKENS, eval_plan, mask_and_types
 from lx.data.formats import Columns, known_extensions, reader_of
+from lx.data.tokenizer import Encoded
 from lx.distributed import Place, joined
 from lx.errors import LxError
 from lx.hardware import Hardware
@@ -27,6 +31,7 @@ from lx.run import atomic_write
 from lx.trained import Trained, load_trained
 
 _CHUNK = 4096  # texts tokenized, sorted by length and labelled at a time, on each rank
+_CORE_TOKENS = 4096  # of a batch that one core labels: what it passes from layer to layer stays near it
 Chunk = list[tuple[str, str | None]]
 
 
@@ -59,10 +64,12 @@ class Classifier:
     def __init__(self, trained: Trained, here: Hardware, place: Place | None = None) -> None:
         self.trained = trained
         self.place = place or Place()
-        self.device = here.device
-        self.autocast_dtype = here.autocast_dtype
+        self.here = here
         dtype = {"64-true": torch.float64, "bf16-true": torch.bfloat16}.get(here.precision, torch.float32)
-        self.net = trained.net.to(self.device, dtype)
+        self.net = trained.net.to(here.device, dtype)
+        for module in self.net.modules():  # once, where autocast would do it for every batch
+            if isinstance(module, nn.Linear) and here.autocast_dtype is not None:
+                module.to(here.autocast_dtype)
 
     @property
     def class_names(self) -> list[str]:
@@ -100,35 +107,57 @@ class Classifier:
                 best = max(range(len(row)), key=row.__getitem__)
                 yield Prediction(text, self.class_names[best], row[best], dict(zip(self.class_names, row, strict=True)))
 
-    @torch.inference_mode()
     def probabilities(self, texts: Sequence[str], pairs: Sequence[str | None]) -> Tensor:
         """Probabilities [texts, classes] in float32, on the CPU."""
-        paired = self.trained.has_pairs
         for pair in pairs:
             self.trained.require_pairs(pair is not None)
-        seconds = [pair or "" for pair in pairs] if paired else None
+        seconds = [pair or "" for pair in pairs] if self.trained.has_pairs else None
         encoded = self.trained.tokenizer.encode(texts, seconds, self.trained.max_length)
-        starts = np.concatenate([[0], np.cumsum(encoded.lengths)])
+        on_cpu = self.here.device.type == "cpu"
+        batches = eval_plan(encoded.lengths, max_tokens=_CORE_TOKENS if on_cpu else EVAL_TOKENS)
         out = torch.empty(len(texts), len(self.class_names))
-        for rows in eval_plan(encoded.lengths):
-            lengths = encoded.lengths[rows]
-            token_ids = np.full((len(rows), int(lengths.max())), self.trained.tokenizer.pad_id, np.int64)
-            for target, row in zip(token_ids, rows.tolist(), strict=True):
-                target[: starts[row + 1] - starts[row]] = encoded.token_ids[starts[row] : starts[row + 1]]
-            mask, types = mask_and_types(lengths, encoded.second[rows] if paired else None)
-            with self._autocast():
-                logits = self.net(
-                    torch.from_numpy(token_ids).to(self.device),
-                    mask.to(self.device),
-                    None if types is None else types.to(self.device),
-                )
-            out[torch.from_numpy(rows)] = logits.float().softmax(-1).cpu()
+        with _side_by_side(self.here.threads if on_cpu and len(batches) >= self.here.threads else 1) as map_batches:
+            for rows, found in zip(batches, map_batches(partial(self._label, encoded), batches), strict=True):
+                out[torch.from_numpy(rows)] = found
         return out
 
+    @torch.inference_mode()
+    def _label(self, encoded: Encoded, rows: NDArray[np.int64]) -> Tensor:
+        """Probabilities of a batch."""
+        lengths, starts = encoded.lengths[rows], encoded.starts[rows]
+        token_ids = np.full((len(rows), int(lengths.max())), self.trained.tokenizer.pad_id, np.int64)
+        for target, start, length in zip(token_ids, starts.tolist(), lengths.tolist(), strict=True):
+            target[:length] = encoded.token_ids[start : start + length]
+        mask, types = mask_and_types(lengths, encoded.second[rows] if self.trained.has_pairs else None)
+        device = self.here.device
+        with self._autocast():
+            logits: Tensor = self.net(
+                torch.from_numpy(token_ids).to(device),
+                mask.to(device),
+                None if types is None else types.to(device),
+            )
+        return logits.float().softmax(-1).cpu()
+
     def _autocast(self) -> AbstractContextManager[Any]:
-        if self.autocast_dtype is None:
+        if self.here.autocast_dtype is None:
             return nullcontext()
-        return torch.autocast(self.device.type, self.autocast_dtype)
+        return torch.autocast(self.here.device.type, self.here.autocast_dtype)
+
+
+@contextmanager
+def _side_by_side(threads: int) -> Iterator[Callable[..., Iterator[Any]]]:
+    """A ``map`` that gives each item to one of so many cores.
+
+    Cores that share every operation wait for one another after each; with an item of its own, none waits.
+    """
+    if threads == 1:
+        yield map
+        return
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            yield pool.map
+    finally:
+        torch.set_num_threads(threads)  # torch hands on to later threads what was set last
 
 
 def _parts(chunk: Chunk, count: int) -> list[Chunk | None]:

@@ -116,17 +116,20 @@ def epoch_plan(lengths: NDArray[np.int32], batch_size: int, seed: int, epoch: in
     return [batches[i] for i in random.permutation(len(batches))]
 
 
-def eval_plan(lengths: NDArray[np.int32], limit: int | None = None) -> list[NDArray[np.int64]]:
-    """Evaluation batches: every example once, sorted by length, of at most ``EVAL_TOKENS`` tokens each.
+def eval_plan(
+    lengths: NDArray[np.int32], limit: int | None = None, max_tokens: int = EVAL_TOKENS
+) -> list[NDArray[np.int64]]:
+    """Evaluation batches: every example once, sorted by length.
 
     Args:
         lengths: [N] tokens of each example.
         limit: keep this many batches, spread over all lengths.
+        max_tokens: of a batch, padding included; a longer example is a batch of its own.
     """
     order = np.argsort(-lengths, kind="stable")
     batches, start = [], 0
     while start < len(order):
-        size = max(1, EVAL_TOKENS // int(lengths[order[start]]))
+        size = max(1, max_tokens // int(lengths[order[start]]))
         batches.append(order[start : start + size])
         start += size
     return batches if limit is None else batches[:: max(1, len(batches) // limit)][:limit]

@@ -32,6 +32,11 @@ class Encoded:
     second: NDArray[np.int32]  # [texts] how many of a text's last tokens belong to its pair
     truncated: NDArray[np.bool_]  # [texts] whether the text was longer than max_length
 
+    @property
+    def starts(self) -> NDArray[np.int64]:
+        """[texts] where in ``token_ids`` each text begins."""
+        return np.cumsum(self.lengths, dtype=np.int64) - self.lengths
+
 
 @dataclass(frozen=True)
 class Recipe:

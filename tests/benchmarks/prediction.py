@@ -2,11 +2,11 @@
 
     python tests/benchmarks/prediction.py runs/NAME test.jsonl --rounds 5
 
-The run is loaded once, as ``lx predict`` does it; what is timed goes from a list of texts to their labels, tokenization
-included. lx computes in the precision of the run, and in float32 too if that is another; the pipeline computes in
-float32, its default, at batch sizes 1 (on a part of the texts), 8 and 64. Its BERT has random weights and is given the
-token ids that lx's network is given. All share one process: its threads, and the settings of its memory that lx made.
-Ratios are those to the fastest pipeline of the same round. Needs lx[pretrained].
+Each contender is a process of its own that waits while another works, and loads its model once; what is timed goes from
+a list of texts to their labels, tokenization included. lx computes in the precision of the run, and in float32 too; the
+pipeline computes in float32, its default, at batch sizes 1 (on a part of the texts), 8 and 64. Its BERT has random
+weights and is given the token ids that lx's network is given. Ratios are those to the fastest pipeline of the same
+round. Needs lx[pretrained].
 """
 
 from __future__ import annotations
@@ -16,44 +16,23 @@ import json
 import os
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import ExitStack, closing
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 
+from lx.contenders import Elsewhere, Speed
 from lx.predict import Classifier, load
 
-hf: Any = transformers  # not annotated throughout
-BATCH_SIZES = (1, 8, 64)
 FEW = 1000  # texts for batch size 1
 WARMUP = 64  # texts labelled before anything is timed
-
-
-@dataclass(frozen=True)
-class Contender:
-    """Something that labels texts.
-
-    Attributes:
-        name: for people.
-        texts: those that it is given.
-        label: labels them.
-    """
-
-    name: str
-    texts: list[str]
-    label: Callable[[list[str]], Any]
-
-    def rate(self) -> float:
-        """Texts a second, this time."""
-        begun = time.perf_counter()
-        found = self.label(self.texts)
-        seconds = time.perf_counter() - begun
-        assert len(found) == len(self.texts)
-        return len(self.texts) / seconds
+PIPELINES = {"pipeline, batch 1": 1, "pipeline, batch 8": 8, "pipeline, batch 64": 64}
+PRECISIONS = {"lx": None, "lx, float32": "32-true"}
 
 
 def spread(texts: list[str], count: int) -> list[str]:
@@ -63,8 +42,10 @@ def spread(texts: list[str], count: int) -> list[str]:
 
 def fast_tokenizer(classifier: Classifier) -> Any:
     """transformers' tokenizer of the run's ``tokenizer.json``."""
+    from transformers import PreTrainedTokenizerFast
+
     trained = classifier.trained
-    return hf.PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(
         tokenizer_file=str(trained.run.tokenizer),
         pad_token="[PAD]",
         unk_token="[UNK]",
@@ -76,12 +57,14 @@ def fast_tokenizer(classifier: Classifier) -> Any:
 
 def bert(classifier: Classifier) -> Any:
     """transformers' BERT for classification, as large as the run's network, with random weights."""
+    from transformers import BertConfig, BertForSequenceClassification
+
     trained = classifier.trained
     size = trained.config["model"]
     if "dim" not in size:
         sys.exit(f"{trained.run.path} is not a run of one of lx's own Transformers: there is no BERT of its size")
     torch.manual_seed(0)
-    config = hf.BertConfig(
+    config = BertConfig(
         vocab_size=trained.tokenizer.vocab_size,
         hidden_size=size["dim"],
         num_hidden_layers=size["num_layers"],
@@ -91,33 +74,42 @@ def bert(classifier: Classifier) -> Any:
         pad_token_id=trained.tokenizer.pad_id,
         num_labels=len(classifier.class_names),
     )
-    return hf.BertForSequenceClassification(config).float().eval()
+    return BertForSequenceClassification(config).float().eval()
 
 
-def pipelines(classifier: Classifier, texts: list[str]) -> list[Contender]:
-    """transformers' pipeline at each batch size."""
+def pipeline(classifier: Classifier, texts: list[str], batch_size: int) -> Callable[[list[str]], Any]:
+    """transformers' pipeline."""
+    from transformers import logging
+    from transformers import pipeline as build
+
+    logging.set_verbosity_error()
     tokenizer, trained = fast_tokenizer(classifier), classifier.trained
     probe = spread(texts, FEW)
     ids = tokenizer(probe, truncation=True, max_length=trained.max_length)["input_ids"]
     if [i for row in ids for i in row] != trained.tokenizer.encode(probe, None, trained.max_length).token_ids.tolist():
         sys.exit("transformers makes other token ids of these texts than lx: the two would not do the same work")
-    pipe = hf.pipeline("text-classification", model=bert(classifier), tokenizer=tokenizer, device=classifier.device)
-
-    def at(batch_size: int) -> Callable[[list[str]], Any]:
-        options = {"batch_size": batch_size, "truncation": True, "max_length": trained.max_length}
-        return lambda texts: pipe(texts, **options)
-
-    return [Contender(f"pipeline, batch {size}", probe if size == 1 else texts, at(size)) for size in BATCH_SIZES]
+    pipe = build("text-classification", model=bert(classifier), tokenizer=tokenizer, device=classifier.here.device)
+    return lambda texts: pipe(texts, batch_size=batch_size, truncation=True, max_length=trained.max_length)
 
 
-def contenders(run: Path, texts: list[str]) -> tuple[list[Contender], list[Contender]]:
-    """lx's, and the pipelines."""
-    ours = load(run)
-    dtype = ours.autocast_dtype or next(ours.net.parameters()).dtype
-    every = [Contender(f"lx, {str(dtype).removeprefix('torch.')}", texts, ours.predict)]
-    if dtype != torch.float32:
-        every.append(Contender("lx, float32", texts, load(run, precision="32-true").predict))
-    return every, pipelines(ours, texts)
+def work(name: str) -> None:
+    """Label texts for every line of the standard input, as :class:`lx.contenders.Elsewhere` asks."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what the libraries print is no answer
+    run, file = json.loads(sys.stdin.readline())
+    texts = [json.loads(line)["text"] for line in Path(file).read_text(encoding="utf-8").splitlines()]
+    classifier = load(run, precision=PRECISIONS.get(name))
+    label = pipeline(classifier, texts, PIPELINES[name]) if name in PIPELINES else classifier.predict
+    for line in sys.stdin:
+        warmup, count = json.loads(line)
+        label(spread(texts, warmup))
+        some = spread(texts, count)
+        begun = time.perf_counter()
+        found = label(some)
+        seconds = time.perf_counter() - begun
+        assert len(found) == len(some)
+        tokens = int(classifier.trained.tokenizer.encode(some, None, classifier.trained.max_length).lengths.sum())
+        print(json.dumps(asdict(Speed(seconds, tokens, len(some)))), file=answers, flush=True)
 
 
 def main() -> None:
@@ -127,29 +119,43 @@ def main() -> None:
     parser.add_argument("file", type=Path, help='JSON Lines with a field "text"')
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
-    os.environ["TOKENIZERS_PARALLELISM"] = "true"  # else the pipeline would switch it off, for lx too
-    hf.logging.set_verbosity_error()
-    with args.file.open(encoding="utf-8") as file:
-        texts = [json.loads(line)["text"] for line in file]
-    ours, theirs = contenders(args.run, texts)
-    for contender in [*ours, *theirs]:
-        contender.label(spread(texts, WARMUP))
-    print(f"{len(texts):,} texts, {torch.get_num_threads()} threads, {ours[0].name} as configured; texts a second:")
-    rates: dict[str, list[float]] = {contender.name: [] for contender in [*ours, *theirs]}
-    for number in range(1, args.rounds + 1):
-        for contender in [*ours, *theirs]:
-            rates[contender.name].append(contender.rate())
-        print(f"round {number}: " + "  ".join(f"{name} {found[-1]:,.1f}" for name, found in rates.items()), flush=True)
+    os.environ["TOKENIZERS_PARALLELISM"] = "true"  # else the pipeline would switch it off
+    count = len(args.file.read_text(encoding="utf-8").splitlines())
+    rates: dict[str, list[float]] = {name: [] for name in [*PRECISIONS, *PIPELINES]}
+    print(f"{count:,} texts, {torch.get_num_threads()} threads; texts a second:")
+    with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
+        contenders = [
+            stack.enter_context(
+                closing(
+                    Elsewhere(
+                        name,
+                        [sys.executable, __file__, "--work", name],
+                        [str(args.run), str(args.file)],
+                        Path(scratch) / f"{name}.txt",
+                    )
+                )
+            )
+            for name in rates
+        ]
+        for number in range(1, args.rounds + 1):
+            for contender in contenders:
+                speed = contender.run(WARMUP, FEW if contender.name == "pipeline, batch 1" else count)
+                rates[contender.name].append(speed.examples / speed.seconds)
+            line = "  ".join(f"{name} {found[-1]:,.1f}" for name, found in rates.items())
+            print(f"round {number}: {line}", flush=True)
     for name, found in rates.items():
         print(f"median: {name:20s} {statistics.median(found):10,.1f}")
-    fastest = [max(found) for found in zip(*(rates[contender.name] for contender in theirs), strict=True)]
-    for contender in ours:
-        ratios = [our / their for our, their in zip(rates[contender.name], fastest, strict=True)]
+    fastest = [max(found) for found in zip(*(rates[name] for name in PIPELINES), strict=True)]
+    for name in PRECISIONS:
+        ratios = [our / their for our, their in zip(rates[name], fastest, strict=True)]
         print(
-            f"{contender.name} over the fastest pipeline: median {statistics.median(ratios):.2f}, "
+            f"{name} over the fastest pipeline: median {statistics.median(ratios):.2f}, "
             f"{min(ratios):.2f} to {max(ratios):.2f}"
         )
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1] == "--work":
+        work(sys.argv[2])
+    else:
+        main()

@@ -4,9 +4,11 @@ import csv
 import io
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from tiny_run import train_tiny
 
 import lx
@@ -38,6 +40,28 @@ def test_order_and_probabilities(classifier: Classifier) -> None:
 def test_many_texts_keep_their_order(classifier: Classifier) -> None:
     texts = [f"{'bread ' * (i % 13)}{i}" for i in range(5000)]
     assert [prediction.text for prediction in classifier.predict(texts)] == texts
+
+
+def test_cores_that_label_side_by_side_find_what_one_finds(trained_run: Path) -> None:
+    before = torch.get_num_threads()
+    texts = [f"{'bread ' * (i % 13)}{i}" for i in range(3000)]
+    try:
+        alone, together = (lx.load(trained_run, accelerator="cpu", threads=n).predict(texts) for n in (1, 3))
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    for one, other in zip(alone, together, strict=True):
+        assert other.text == one.text
+        assert other.probabilities == pytest.approx(one.probabilities, abs=1e-6)
+
+
+def test_what_a_core_raises_arrives(classifier: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = torch.get_num_threads()
+    monkeypatch.setattr(classifier, "here", replace(classifier.here, threads=2))
+    monkeypatch.setattr(classifier.net, "forward", lambda *inputs: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        classifier.predict(["bread"] * 3000)
+    torch.set_num_threads(before)
 
 
 def test_input_is_read_as_it_is_needed(classifier: Classifier) -> None:
