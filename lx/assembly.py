@@ -84,6 +84,8 @@ def build_net(cfg: DictConfig, data: TextDataModule, task: Task) -> nn.Module:
             coverage.total,
             100 * coverage.share,
         )
+    if cfg.hardware.compile:
+        net.compile(dynamic=True)  # one program for batches of all lengths
     return net
 
 

@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -118,6 +119,20 @@ def test_texts_from_standard_input(place: Path, run: Path) -> None:
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert [row["text"] for row in rows] == texts
     assert [rows[0]["label"], rows[2]["label"]] == ["music", "space"]
+
+
+@pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++"))), reason="torch.compile needs a C++ compiler here")
+def test_a_compiled_network_learns_what_an_eager_one_learns(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(place / "compiled"))
+    losses = []
+    for compile_ in ("false", "true"):
+        settings = ["model.dropout=0", "model.token_dropout=0", "hardware.precision=32-true", "trainer.max_steps=3"]
+        run = f"compile-{compile_}"
+        done = lx(place, *training(*settings, "logger=none", f"hardware.compile={compile_}", f"run_dir={run}"))
+        assert done.returncode == 0, done.stderr
+        assert list((place / "compiled").glob("*/*.cpp")) or compile_ == "false"
+        losses.append(json.loads((place / run / "result.json").read_text())["metrics"]["test/loss"])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
 
 
 def test_multirun_makes_a_run_directory_for_each_combination(place: Path) -> None:
