@@ -69,6 +69,7 @@ class HardwareSettings:
     strategy: str
     precision: str
     micro_batch: int | str | None
+    compile: bool
     num_workers: int
     threads: int | None
 
