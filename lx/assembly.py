@@ -11,7 +11,7 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
-from lightning.pytorch.strategies import DDPStrategy, Strategy
+from lightning.pytorch.strategies import Strategy
 from omegaconf import DictConfig
 from torch import nn
 from torch.optim import Optimizer
@@ -26,6 +26,7 @@ from lx.callbacks.stop import StopOnSignal
 from lx.data.datamodule import LoaderOptions, TextDataModule
 from lx.distributed import Place
 from lx.errors import LxError, did_you_mean
+from lx.exchange import ReplicatedStrategy
 from lx.finite import FiniteGuard
 from lx.hardware import Hardware
 from lx.module import TextClassifier
@@ -204,9 +205,7 @@ def _strategy(name: str, place: Place) -> Strategy | str:
         return ShardedStrategy(place.world_size)
     if place.world_size == 1:
         return "auto"
-    # Looking for unused parameters keeps the order in which gradients are added up the same from the first step on, so
-    # that a resumed run adds them up alike; buffers are no business of an evaluation whose ranks have unequal shares.
-    return DDPStrategy(find_unused_parameters=True, gradient_as_bucket_view=True, broadcast_buffers=False)
+    return ReplicatedStrategy(place)
 
 
 def _environment(place: Place) -> ClusterEnvironment:
