@@ -38,13 +38,13 @@ class Block(nn.Module):
             dim: D.
             num_heads: H.
             hidden_dim: Width inside the feed-forward network.
-            dropout: Of attention weights, hidden features, and what each sub-layer adds to the residual.
+            dropout: Of attention weights, and of what each sub-layer adds to the residual.
             norm: Called as `norm(dim)`.
-            feedforward: Called as `feedforward(dim, hidden_dim, dropout)`.
+            feedforward: Called as `feedforward(dim, hidden_dim)`.
         """
         super().__init__()
         self.attention = MultiHeadAttention(dim, num_heads, dropout)
-        self.feedforward = feedforward(dim, hidden_dim, dropout)
+        self.feedforward = feedforward(dim, hidden_dim)
         self.attention_norm = norm(dim)
         self.feedforward_norm = norm(dim)
         self.dropout = Dropout(dropout)

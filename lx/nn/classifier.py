@@ -64,7 +64,7 @@ class TransformerClassifier(nn.Module):
             freeze_vectors: Whether the word table stays as it is in that file.
             position: Called as `position(dim=D, num_heads=num_heads)`.
             norm: Called as `norm(D)`.
-            feedforward: Called as `feedforward(D, hidden_dim, dropout)`.
+            feedforward: Called as `feedforward(D, hidden_dim)`.
             block: Called as `block(D, num_heads, hidden_dim, dropout, norm=norm, feedforward=feedforward)`.
             pooling: Called as `pooling(D)`.
 

@@ -11,8 +11,6 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lx.nn.dropout import Dropout
-
 
 class FeedForward(nn.Module, ABC):
     """Two linear maps with an activation between them; a subclass says which.
@@ -23,22 +21,20 @@ class FeedForward(nn.Module, ABC):
 
     output: nn.Linear
 
-    def __init__(self, dim: int, hidden_dim: int, dropout: int | float = 0.0) -> None:
+    def __init__(self, dim: int, hidden_dim: int) -> None:
         """Build the maps.
 
         Args:
             dim: D.
             hidden_dim: Width between the two maps.
-            dropout: Probability of dropping a hidden feature.
         """
         super().__init__()
         self.input = nn.Linear(dim, hidden_dim)
-        self.dropout = Dropout(dropout)
         self.output = nn.Linear(hidden_dim, dim)
 
     def forward(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
         """Apply the same network to every token."""
-        y: Tensor = self.output(self.dropout(self.activation(self.input(x))))
+        y: Tensor = self.output(self.activation(self.input(x)))
         return y
 
     @abstractmethod
@@ -69,24 +65,22 @@ class SwiGLUFeedForward(nn.Module):
     networks; the width is rounded to a multiple of 8, which matrix units like, unless it is tiny.
     """
 
-    def __init__(self, dim: int, hidden_dim: int, dropout: int | float = 0.0) -> None:
+    def __init__(self, dim: int, hidden_dim: int) -> None:
         """Build the maps.
 
         Args:
             dim: D.
             hidden_dim: Width of the plain network that this one stands in for.
-            dropout: Probability of dropping a hidden feature.
         """
         super().__init__()
         width = swiglu_width(hidden_dim)
         self.gate_and_value = nn.Linear(dim, 2 * width, bias=False)
-        self.dropout = Dropout(dropout)
         self.output = nn.Linear(width, dim, bias=False)
 
     def forward(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
         """Apply the same network to every token."""
         gate, value = self.gate_and_value(x).chunk(2, dim=-1)
-        y: Tensor = self.output(self.dropout(F.silu(gate) * value))
+        y: Tensor = self.output(F.silu(gate) * value)
         return y
 
 

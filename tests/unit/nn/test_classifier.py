@@ -136,9 +136,9 @@ def test_dropout_acts_in_training_only_and_everywhere(build: Build) -> None:
             assert module.probability == 0.25
             module.register_forward_hook(lambda module, inputs, output: used.append(module))
     net(*batch())
-    # Embeddings, both sub-layers of each block, each of its feed-forward networks, head.
+    # Embeddings, both sub-layers of each block, head.
     blocks = net.encoder.blocks
-    expected = [(block.dropout, block.feedforward.dropout, block.dropout) for block in blocks]
+    expected = [(block.dropout, block.dropout) for block in blocks]
     assert used == [net.encoder.dropout, *itertools.chain(*expected), net.dropout]
     assert [block.attention.dropout for block in blocks] == [0.25] * 2
 
