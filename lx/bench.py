@@ -50,11 +50,12 @@ class Report:
         tokens_per_second: real tokens, the median of the rounds.
         examples_per_second: likewise.
         padding: share of the tokens that are padding.
-        matmul_flops: of square matrix products on this device in this precision, per second.
-        utilisation: arithmetic of the real tokens over that rate.
+        matmul_flops: of square matrix products on this device in this precision, per second; the median of the rounds.
+        utilisation: arithmetic of the real tokens over that rate, measured before each round; the median of the rounds.
         parts: seconds of a step by what they are spent on.
         peak_memory: bytes, of the process on a CPU, of the device elsewhere.
         contenders: real tokens per second of each round, by name.
+        matmul_rounds: the rate of matrix products before each round.
     """
 
     device: str
@@ -69,6 +70,7 @@ class Report:
     parts: dict[str, float]
     peak_memory: int
     contenders: dict[str, list[float]] = field(default_factory=dict)
+    matmul_rounds: list[float] = field(default_factory=list)
 
 
 def bench(cfg: DictConfig, steps: int, warmup: int, rounds: int, peers: Sequence[str] = ()) -> Report:
@@ -95,10 +97,11 @@ def bench(cfg: DictConfig, steps: int, warmup: int, rounds: int, peers: Sequence
         ours = Ours(cfg, data, assembly.build_module(cfg, data, net, task), here, Path(scratch))
         contenders: list[Contender] = [ours]
         contenders += [stack.enter_context(closing(peer)) for peer in peers_of(peers, cfg, here, Path(scratch))]
-        rate = matmul_rate(here)
+        rates: list[float] = []
         speeds: dict[str, list[Speed]] = defaultdict(list)
         with track("rounds", rounds * len(contenders), "runs") as advance:
             for _ in range(rounds):
+                rates.append(matmul_rate(here))
                 for contender in contenders:
                     speeds[contender.name].append(contender.run(warmup, steps))
                     advance(1)
@@ -113,11 +116,14 @@ def bench(cfg: DictConfig, steps: int, warmup: int, rounds: int, peers: Sequence
         tokens_per_second=middle.tokens_per_second,
         examples_per_second=middle.examples / middle.seconds,
         padding=data.train_padding_share(),
-        matmul_flops=rate,
-        utilisation=middle.tokens_per_second * flops / rate,
+        matmul_flops=statistics.median(rates),
+        utilisation=statistics.median(
+            speed.tokens_per_second * flops / rate for speed, rate in zip(speeds[ours.name], rates, strict=True)
+        ),
         parts=parts,
         peak_memory=_peak_memory(here),
         contenders={name: [speed.tokens_per_second for speed in found] for name, found in speeds.items()},
+        matmul_rounds=rates,
     )
 
 
@@ -206,7 +212,7 @@ def show(report: Report) -> None:
     table.add_row("real tokens", f"{report.tokens_per_second:,.0f} a second")
     table.add_row("examples", f"{report.examples_per_second:,.1f} a second, {report.batch_size} a step")
     table.add_row("padding", f"{report.padding:.1%} of the tokens")
-    table.add_row("matrix products", f"{report.matmul_flops / 1e9:,.0f} GFLOP/s, measured here just before")
+    table.add_row("matrix products", f"{report.matmul_flops / 1e9:,.0f} GFLOP/s, measured before each round")
     table.add_row("utilisation", f"{report.utilisation:.1%} of that, by the arithmetic of the real tokens")
     table.add_row("peak memory", f"{report.peak_memory / 2**30:.2f} GiB")
     out.print(table)
