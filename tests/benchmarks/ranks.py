@@ -2,8 +2,8 @@
 
     python tests/benchmarks/ranks.py data=files data.train=train.jsonl data.test=test.jsonl --rounds 5
 
-Each trains 40 steps with ``lx train``, on the same global batches. The figure is the real tokens of the steps after the
-tenth over the seconds that they took, by ``tokens_per_second`` in ``metrics.csv``.
+Each trains 120 steps with ``lx train``, on the same global batches. The figure is the real tokens of the steps after
+the twentieth over the seconds that they took, by ``tokens_per_second`` in ``metrics.csv``.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ import lx
 from lx.assembly import build_data
 from lx.distributed import Place
 
-STEPS = 40
-WARMUP = 10  # steps that are left out
+STEPS = 120
+WARMUP = 20  # steps that are left out
 SETTINGS = ["logger=csv", "trainer.log_every_n_steps=1", "trainer.limit_eval_batches=1"]
 WAYS = {
     "1 process x 2 threads": ["hardware=cpu", "hardware.threads=2"],
