@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import logging
 import re
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,8 @@ _ADJUSTABLE = (
     "trainer.save_every_n_minutes",
     "trainer.on_nan",
 )
+# What was killed keeps its lock until all of its memory is freed, which takes a moment.
+_PATIENCE_S = 3.0
 _MORE = re.compile(r"(trainer\.max_(?:epochs|steps))=\+(\d+)$")
 
 
@@ -65,7 +68,7 @@ def locked(run: RunDirectory, place: Place) -> Iterator[None]:
         yield
         return
     with _lock_file(run).open("a") as file:
-        if not _lock(file):
+        if not _lock(file, _PATIENCE_S):
             raise _refusal(run)
         yield
 
@@ -76,29 +79,39 @@ def require_idle(run: RunDirectory) -> None:
     Raises:
         LxError: one does.
     """
-    if in_use(run):
+    if in_use(run, _PATIENCE_S):
         raise _refusal(run)
 
 
-def in_use(run: RunDirectory) -> bool:
-    """Whether another process trains in a run directory at this moment; not to be asked by the one that does."""
+def in_use(run: RunDirectory, patience: float = 0.0) -> bool:
+    """Whether another process trains in a run directory; not to be asked by the one that does.
+
+    Args:
+        run: the directory.
+        patience: seconds that it is given to end.
+    """
     if not _lock_file(run).exists():
         return False
     with _lock_file(run).open("a") as file:
-        return not _lock(file)
+        return not _lock(file, patience)
 
 
 def _lock_file(run: RunDirectory) -> Path:
     return run.path / ".lock"
 
 
-def _lock(file: IO[str]) -> bool:
+def _lock(file: IO[str], patience: float) -> bool:
     # Not flock, which the processes that assemble batches would hold on to for a while after this one is gone.
-    try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.05)
+        else:
+            return True
 
 
 def _refusal(run: RunDirectory) -> LxError:

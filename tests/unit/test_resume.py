@@ -28,7 +28,7 @@ from lx.data.batches import Batch
 from lx.distributed import Place
 from lx.errors import LxError
 from lx.module import TextClassifier
-from lx.resume import locked, readjust
+from lx.resume import in_use, locked, readjust, require_idle
 from lx.run import RunDirectory
 from lx.worker import train_in
 
@@ -368,13 +368,15 @@ def test_resume_true_takes_the_same_run(place: Path, tmp_path: Path) -> None:
         prepared(place, "", folder)
 
 
+HOLDS = (
+    "import sys, time; from pathlib import Path; from lx.distributed import Place; from lx.resume import locked\n"
+    "from lx.run import RunDirectory\n"
+    "with locked(RunDirectory(Path(sys.argv[1])), Place()): print('in', flush=True); "
+)
+
+
 def test_one_process_at_a_time(untrained: RunDirectory) -> None:
-    program = (
-        "import sys; from pathlib import Path; from lx.distributed import Place; from lx.resume import locked\n"
-        "from lx.run import RunDirectory\n"
-        "with locked(RunDirectory(Path(sys.argv[1])), Place()): print('in', flush=True); sys.stdin.read()"
-    )
-    command = [sys.executable, "-c", program, str(untrained.path)]
+    command = [sys.executable, "-c", HOLDS + "sys.stdin.read()", str(untrained.path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None and other.stdout.readline() == b"in\n"
         with pytest.raises(LxError, match="is being trained by another process"), locked(untrained, Place()):
@@ -384,3 +386,13 @@ def test_one_process_at_a_time(untrained: RunDirectory) -> None:
         other.kill()
     with locked(untrained, Place()):
         pass
+
+
+def test_a_process_that_is_about_to_end_is_waited_for(untrained: RunDirectory) -> None:
+    command = [sys.executable, "-c", HOLDS + "time.sleep(1)", str(untrained.path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None and other.stdout.readline() == b"in\n"
+        assert in_use(untrained)
+        require_idle(untrained)
+        with locked(untrained, Place()):
+            pass
