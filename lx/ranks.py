@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,16 +129,33 @@ def _launch_config(run: RunDirectory, settings: dict[str, Any], devices: int) ->
             f"hardware.num_nodes={nodes}: the machines must know where to meet: give the same "
             "hardware.rdzv_endpoint=HOST:PORT, one of the machines and a free port there, to each"
         )
+    endpoint = endpoint if nodes > 1 else "localhost:0"  # 0: the system picks a port
     return LaunchConfig(
         min_nodes=nodes,
         max_nodes=nodes,
         nproc_per_node=devices,
         run_id=str(run.path.resolve()) if nodes > 1 else f"{os.getpid()}",
         rdzv_backend="c10d",
-        rdzv_endpoint=endpoint if nodes > 1 else "localhost:0",  # 0: the system picks a port
+        rdzv_endpoint=endpoint,
+        local_addr=_address_towards(endpoint),
         max_restarts=0,
         monitor_interval=0.1,
     )
+
+
+def _address_towards(endpoint: str) -> str | None:
+    """The address that this machine has on the way to where the machines meet: the others can reach it there.
+
+    A machine's own name, which torchrun would tell them, need not be known to anybody, itself included.
+    """
+    host, _, port = endpoint.rpartition(":")
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host.strip("[]"), int(port) or None, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.connect(address)  # sends nothing
+            return str(probe.getsockname()[0])
+    except (OSError, ValueError):
+        return None  # torchrun will say what is wrong with the endpoint
 
 
 def _remoteness(failure: ProcessFailure) -> int:
