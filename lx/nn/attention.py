@@ -13,7 +13,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from lx.errors import LxError
+from lx.native import ops as native
 from lx.nn.dropout import dropout as drop
+from lx.nn.linear import Linear
 from lx.nn.position import Position
 
 MASKED = -1e4
@@ -22,21 +24,20 @@ float16; and being finite, it turns a row of nothing but padding into an average
 
 
 def scaled_dot_product_attention(
-    query: Float[Tensor, "B H T K"],
-    key: Float[Tensor, "B H T K"],
-    value: Float[Tensor, "B H T K"],
-    bias: Float[Tensor, "B #H #T T"],
+    qkv: Float[Tensor, "3 B H T K"],
+    bias: Float[Tensor, "#B #H #T T"],
     dropout: int | float = 0.0,
 ) -> Float[Tensor, "B H T K"]:
     """softmax(Q Kᵀ / sqrt(K) + bias) V, equation 1, with dropout on the attention weights.
 
     Args:
-        query: Queries.
-        key: Keys.
-        value: Values.
+        qkv: Queries, keys and values.
         bias: Added to the scores, for padding and relative positions; see `attention_bias`.
         dropout: Probability of dropping an attention weight.
     """
+    if native.is_for(qkv) and bias.dtype == qkv.dtype:
+        return native.attention(qkv, bias, dropout)
+    query, key, value = qkv.contiguous().unbind()  # one copy, after which every product runs on contiguous memory
     if query.is_cuda:
         return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout)
     # Elsewhere two batched products are faster than the fused kernel, whose backward pass is slow.
@@ -45,7 +46,8 @@ def scaled_dot_product_attention(
     bias = bias.expand(num_texts, num_heads, num_tokens, num_tokens).flatten(0, 1)
     scores = torch.baddbmm(bias, query, key.transpose(-2, -1), alpha=1 / math.sqrt(head_dim))
     weights = scores.softmax(dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(scores.dtype)
-    return (drop(weights, dropout) @ value).view(num_texts, num_heads, num_tokens, head_dim)
+    heads: Tensor = drop(weights, dropout) @ value
+    return heads.view(num_texts, num_heads, num_tokens, head_dim)
 
 
 def attention_bias(
@@ -79,8 +81,8 @@ class MultiHeadAttention(nn.Module):
             )
         self.num_heads = num_heads
         self.dropout = dropout
-        self.qkv = nn.Linear(dim, 3 * dim)
-        self.output = nn.Linear(dim, dim)
+        self.qkv = Linear(dim, 3 * dim)
+        self.output = Linear(dim, dim)
 
     def forward(
         self, x: Float[Tensor, "B T D"], bias: Float[Tensor, "B #H #T T"], position: Position
@@ -92,11 +94,8 @@ class MultiHeadAttention(nn.Module):
             bias: Added to the scores.
             position: Rotates queries and keys, if it is that kind of scheme.
         """
-        # [B, T, 3 D] -> [3, B, H, T, K]: one copy, after which every product runs on contiguous memory.
-        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1))
-        query, key, value = qkv.permute(2, 0, 3, 1, 4).contiguous()
-        query, key = position.rotate(query, key)
+        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)  # [3, B, H, T, K]
         dropout = self.dropout if self.training else 0.0
-        heads = scaled_dot_product_attention(query, key, value, bias, dropout)
+        heads = scaled_dot_product_attention(position.rotate(qkv), bias, dropout)
         mixed: Tensor = self.output(heads.transpose(1, 2).flatten(2))
         return mixed

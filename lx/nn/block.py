@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lx.nn.attention import MultiHeadAttention
-from lx.nn.dropout import Dropout
+from lx.nn.dropout import Residual
 from lx.nn.position import Position
 
 
@@ -47,7 +47,7 @@ class Block(nn.Module):
         self.feedforward = feedforward(dim, hidden_dim)
         self.attention_norm = norm(dim)
         self.feedforward_norm = norm(dim)
-        self.dropout = Dropout(dropout)
+        self.residual = Residual(dropout)
 
 
 class PreNormBlock(Block):
@@ -59,8 +59,8 @@ class PreNormBlock(Block):
         self, x: Float[Tensor, "B T D"], bias: Float[Tensor, "B #H #T T"], position: Position
     ) -> Float[Tensor, "B T D"]:
         """Transform a batch; `bias` and `position` are for the attention."""
-        x = x + self.dropout(self.attention(self.attention_norm(x), bias, position))
-        y: Tensor = x + self.dropout(self.feedforward(self.feedforward_norm(x)))
+        x = self.residual(x, self.attention(self.attention_norm(x), bias, position))
+        y: Tensor = self.residual(x, self.feedforward(self.feedforward_norm(x)))
         return y
 
 
@@ -73,6 +73,6 @@ class PostNormBlock(Block):
         self, x: Float[Tensor, "B T D"], bias: Float[Tensor, "B #H #T T"], position: Position
     ) -> Float[Tensor, "B T D"]:
         """Transform a batch; `bias` and `position` are for the attention."""
-        x = self.attention_norm(x + self.dropout(self.attention(x, bias, position)))
-        y: Tensor = self.feedforward_norm(x + self.dropout(self.feedforward(x)))
+        x = self.attention_norm(self.residual(x, self.attention(x, bias, position)))
+        y: Tensor = self.feedforward_norm(self.residual(x, self.feedforward(x)))
         return y

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lx.errors import LxError
+from lx.native import ops as native
 
 LEVELS = 1 << 16
 TABLE = 1 << 24
@@ -37,6 +38,21 @@ class Dropout(nn.Module):
         return dropout(x, self.probability) if self.training else x
 
 
+class Residual(nn.Module):
+    """The residual stream plus what a sub-layer adds to it, after dropout (Vaswani et al. 2017, section 5.4)."""
+
+    def __init__(self, dropout: int | float) -> None:
+        super().__init__()
+        self.dropout = Dropout(dropout)
+
+    def forward(self, x: Tensor, added: Tensor) -> Tensor:
+        """The sum x + dropout(added)."""
+        if native.is_for(added) and x.dtype == added.dtype:
+            return native.add_dropped(x, added, self.dropout.probability if self.training else 0.0)
+        y: Tensor = x + self.dropout(added)
+        return y
+
+
 def dropout(x: Tensor, probability: int | float) -> Tensor:
     """Zero each element with a probability in [0, 1) and divide the others by what remains of one.
 
@@ -44,6 +60,8 @@ def dropout(x: Tensor, probability: int | float) -> Tensor:
     rest of a small Transformer. There, 16 random bits decide about an element instead. The probability is rounded to
     a multiple of 2^-16, and the scale follows the rounded one, so that the expectation is exact.
     """
+    if native.is_for(x):
+        return native.add_dropped(None, x, probability)
     if x.device.type != "cpu":
         return F.dropout(x, probability)
     threshold = round(probability * LEVELS)

@@ -11,6 +11,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from lx.native import ops as native
+from lx.nn.linear import Linear
+
 
 class FeedForward(nn.Module, ABC):
     """Two linear maps with an activation between them; a subclass says which.
@@ -29,8 +32,8 @@ class FeedForward(nn.Module, ABC):
             hidden_dim: Width between the two maps.
         """
         super().__init__()
-        self.input = nn.Linear(dim, hidden_dim)
-        self.output = nn.Linear(hidden_dim, dim)
+        self.input = Linear(dim, hidden_dim)
+        self.output = Linear(hidden_dim, dim)
 
     def forward(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
         """Apply the same network to every token."""
@@ -53,6 +56,13 @@ class ReLUFeedForward(FeedForward):
 class GELUFeedForward(FeedForward):
     """The same with x Φ(x) in the place of max(0, x) (Hendrycks & Gimpel 2016)."""
 
+    def forward(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
+        """Apply the same network to every token."""
+        if native.is_for(x, self.input.weight, self.input.bias):
+            weights = (self.input.weight, self.input.bias, self.output.weight, self.output.bias)
+            return native.gelu_feedforward(x, *weights)
+        return super().forward(x)
+
     def activation(self, hidden: Tensor) -> Tensor:
         """Gaussian error linear unit, exact."""
         return F.gelu(hidden)
@@ -74,8 +84,8 @@ class SwiGLUFeedForward(nn.Module):
         """
         super().__init__()
         width = swiglu_width(hidden_dim)
-        self.gate_and_value = nn.Linear(dim, 2 * width, bias=False)
-        self.output = nn.Linear(width, dim, bias=False)
+        self.gate_and_value = Linear(dim, 2 * width, bias=False)
+        self.output = Linear(width, dim, bias=False)
 
     def forward(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
         """Apply the same network to every token."""

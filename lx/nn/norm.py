@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lx.native import ops as native
+
 
 class LayerNorm(nn.LayerNorm):
     """Zero mean and unit variance over the features, with gain and bias (Ba et al. 2016)."""
@@ -19,6 +21,8 @@ class LayerNorm(nn.LayerNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise the last axis."""
+        if native.is_for(x, self.weight, self.bias):
+            return native.layer_norm(x, self.weight, self.bias, self.eps)
         with torch.autocast(x.device.type, enabled=False):
             return F.layer_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
 

@@ -26,11 +26,9 @@ class Position(nn.Module):
         """Mark positions in the embeddings."""
         return x
 
-    def rotate(
-        self, query: Float[Tensor, "B H T K"], key: Float[Tensor, "B H T K"]
-    ) -> tuple[Float[Tensor, "B H T K"], Float[Tensor, "B H T K"]]:
-        """Mark positions in the queries and keys of every layer."""
-        return query, key
+    def rotate(self, qkv: Float[Tensor, "3 B H T K"]) -> Float[Tensor, "3 B H T K"]:
+        """Mark positions in the queries and keys of every layer; values stay as they are."""
+        return qkv
 
     def bias(self, num_tokens: int) -> Float[Tensor, "H T T"] | None:
         """Mark distances in the attention scores of every layer, by a term added to them."""
@@ -109,16 +107,14 @@ class RotaryPosition(Position):
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
 
-    def rotate(
-        self, query: Float[Tensor, "B H T K"], key: Float[Tensor, "B H T K"]
-    ) -> tuple[Float[Tensor, "B H T K"], Float[Tensor, "B H T K"]]:
+    def rotate(self, qkv: Float[Tensor, "3 B H T K"]) -> Float[Tensor, "3 B H T K"]:
         """Rotate the vectors at position t by t times their pair's frequency."""
-        num_tokens = query.shape[2]
+        num_tokens = qkv.shape[3]
         if num_tokens > len(self.cos):
             cos, sin = rotation_table(grown(num_tokens), self.head_dim)
             self.cos, self.sin = cos.to(self.cos), sin.to(self.sin)
-        cos, sin = self.cos[:num_tokens].to(query.dtype), self.sin[:num_tokens].to(query.dtype)
-        return rotate_pairs(query, cos, sin), rotate_pairs(key, cos, sin)
+        cos, sin = self.cos[:num_tokens].to(qkv.dtype), self.sin[:num_tokens].to(qkv.dtype)
+        return torch.cat([rotate_pairs(qkv[:2], cos, sin), qkv[2:]])
 
 
 class ALiBiPosition(Position):
@@ -164,8 +160,8 @@ def rotation_table(num_positions: int, head_dim: int) -> tuple[Float[Tensor, "T 
 
 
 def rotate_pairs(
-    x: Float[Tensor, "B H T K"], cos: Float[Tensor, "T pairs"], sin: Float[Tensor, "T pairs"]
-) -> Float[Tensor, "B H T K"]:
+    x: Float[Tensor, "*batch T K"], cos: Float[Tensor, "T pairs"], sin: Float[Tensor, "T pairs"]
+) -> Float[Tensor, "*batch T K"]:
     """Turn each pair (first, second) by its angle."""
     first, second = x.chunk(2, dim=-1)
     return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)

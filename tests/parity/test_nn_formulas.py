@@ -42,7 +42,8 @@ def lengths_mask() -> Tensor:
 def test_attention_follows_equation_one() -> None:
     query, key, value = (double(BATCH, HEADS, TOKENS, HEAD_DIM) for _ in range(3))
     relative = double(HEADS, TOKENS, TOKENS)
-    actual = scaled_dot_product_attention(query, key, value, attention_bias(lengths_mask(), relative, torch.float64))
+    bias = attention_bias(lengths_mask(), relative, torch.float64)
+    actual = scaled_dot_product_attention(torch.stack([query, key, value]), bias)
     for b in range(BATCH):
         for h in range(HEADS):
             for i in range(TOKENS):
@@ -68,7 +69,7 @@ def test_attention_dropout_acts_on_the_weights() -> None:
     query = key = torch.zeros(1, 1, 64, HEAD_DIM)
     value = torch.ones(1, 1, 64, HEAD_DIM)
     bias = torch.zeros(1, 1, 1, 64)
-    sums = scaled_dot_product_attention(query, key, value, bias, 0.5)[0, 0]
+    sums = scaled_dot_product_attention(torch.stack([query, key, value]), bias, 0.5)[0, 0]
     # Each output is a sum of 64 weights of 1/64, each of them zero or doubled: the same for all K features.
     assert (sums == sums[:, :1]).all() and len(sums.unique()) > 10
     torch.testing.assert_close(sums * 32, (sums * 32).round())
@@ -105,8 +106,10 @@ def test_learned_adds_its_scaled_rows_and_refuses_longer_texts() -> None:
 def test_rotary_turns_each_pair(num_tokens: int) -> None:
     head_dim = 6
     position = RotaryPosition(dim=HEADS * head_dim, num_heads=HEADS)
-    query, key = (double(BATCH, HEADS, num_tokens, head_dim) for _ in range(2))
-    for before, after in zip((query, key), position.rotate(query, key), strict=True):
+    qkv = double(3, BATCH, HEADS, num_tokens, head_dim)
+    rotated = position.rotate(qkv)
+    assert torch.equal(rotated[2], qkv[2])
+    for before, after in zip(qkv[:2], rotated[:2], strict=True):
         for t in (0, 1, 2, num_tokens - 1):
             for pair in range(head_dim // 2):
                 angle = t * 10000 ** (-2 * pair / head_dim)
@@ -121,14 +124,14 @@ def test_rotary_turns_each_pair(num_tokens: int) -> None:
 
 def test_rotary_scores_depend_on_the_distance_alone() -> None:
     position = RotaryPosition(dim=6, num_heads=1)
-    query, key = (double(1, 1, 1, 6).expand(1, 1, 30, 6) for _ in range(2))
-    query, key = position.rotate(query, key)
+    qkv = position.rotate(double(3, 1, 1, 1, 6).expand(3, 1, 1, 30, 6))
+    query, key, _ = qkv
     scores = (query @ key.transpose(-2, -1))[0, 0]
     for distance in (-13, -1, 0, 4):
         diagonal = scores.diagonal(distance)
         torch.testing.assert_close(diagonal, diagonal[:1].expand_as(diagonal), rtol=0, atol=2e-6)
     assert (scores[0, 0] - scores[0, 4]).abs() > 0.1
-    assert position.rotate(query.bfloat16(), key.bfloat16())[0].dtype == torch.bfloat16
+    assert position.rotate(qkv.bfloat16()).dtype == torch.bfloat16
 
 
 def test_rotary_refuses_odd_heads() -> None:
@@ -161,7 +164,7 @@ def test_alibi_bias_is_minus_slope_times_distance() -> None:
 
 
 def test_schemes_leave_the_other_hooks_alone() -> None:
-    x, query = torch.randn(2, 3, 8), torch.randn(2, 2, 3, 4)
+    x, qkv = torch.randn(2, 3, 8), torch.randn(3, 2, 2, 3, 4)
     schemes = {
         "none": NoPosition(8, 2),
         "add": SinusoidalPosition(8, 2),
@@ -170,7 +173,7 @@ def test_schemes_leave_the_other_hooks_alone() -> None:
     }
     for hook, position in schemes.items():
         assert (position.add(x) is x) == (hook != "add")
-        assert (position.rotate(query, query)[0] is query) == (hook != "rotate")
+        assert (position.rotate(qkv) is qkv) == (hook != "rotate")
         assert (position.bias(3) is None) == (hook != "bias")
 
 

@@ -138,7 +138,7 @@ def test_dropout_acts_in_training_only_and_everywhere(build: Build) -> None:
     net(*batch())
     # Embeddings, both sub-layers of each block, head.
     blocks = net.encoder.blocks
-    expected = [(block.dropout, block.dropout) for block in blocks]
+    expected = [(block.residual.dropout, block.residual.dropout) for block in blocks]
     assert used == [net.encoder.dropout, *itertools.chain(*expected), net.dropout]
     assert [block.attention.dropout for block in blocks] == [0.25] * 2
 

@@ -1,0 +1,247 @@
+"""The compiled kernels as operations on tensors, with gradients.
+
+Every operation here has a twin in torch, in `lx.nn`, which is what it computes but for rounding; `is_for` says which of
+the two a tensor is for. Activations are bf16, weights and their gradients float32, sums are added up in float32.
+
+Axis legend: M rows (texts times tokens), K inputs, N outputs, D model width; B, H, T as in `lx.nn.attention`.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from ctypes import c_float, c_long, c_uint32, c_void_p
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from lx.native.build import library
+
+WIDTH_MULTIPLE = 32
+LEVELS = 1 << 16
+
+
+def is_for(x: Tensor, *weights: Tensor | None) -> bool:
+    """Whether the kernels compute with these numbers: bf16 activations and float32 weights on a CPU that can.
+
+    Args:
+        x: activations, whose last axis holds features.
+        weights: all sizes of them are to be multiples of `WIDTH_MULTIPLE`, as the features are.
+    """
+    return (
+        x.dtype == torch.bfloat16
+        and x.device.type == "cpu"
+        and x.shape[-1] % WIDTH_MULTIPLE == 0
+        and x.numel() > 0
+        and all(w is None or (w.dtype == torch.float32 and _fits(w)) for w in weights)
+        and not torch.compiler.is_compiling()
+        and library() is not None
+    )
+
+
+def _fits(weight: Tensor) -> bool:
+    return type(weight) in (Tensor, torch.nn.Parameter) and all(size % WIDTH_MULTIPLE == 0 for size in weight.shape)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """The linear map x Wᵀ + b: x [..., K], W [N, K], b [N] or None -> [..., N]."""
+    y: Tensor = _Linear.apply(x, weight, bias)  # type: ignore[no-untyped-call]
+    return y
+
+
+def gelu_feedforward(x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor) -> Tensor:
+    """gelu(x W1ᵀ + b1) W2ᵀ + b2: x [..., K], W1 [N, K], W2 [K, N] -> [..., K]."""
+    y: Tensor = _FeedForward.apply(x, weight1, bias1, weight2, bias2)  # type: ignore[no-untyped-call]
+    return y
+
+
+def layer_norm(x: Tensor, gain: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """Layer normalisation of the last axis: x [..., D], gain and bias [D]."""
+    y: Tensor = _LayerNorm.apply(x, gain, bias, eps)  # type: ignore[no-untyped-call]
+    return y
+
+
+def add_dropped(x: Tensor | None, y: Tensor, probability: float) -> Tensor:
+    """The sum x + dropout(y), or dropout(y) alone; x and y have one shape."""
+    z: Tensor = _AddDropped.apply(x, y, _dropout(probability))  # type: ignore[no-untyped-call]
+    return z
+
+
+def attention(qkv: Tensor, bias: Tensor, probability: float) -> Tensor:
+    """softmax(q kᵀ / sqrt(K) + bias) v with dropout on the weights.
+
+    Args:
+        qkv: [3, B, H, T, K], queries, keys and values.
+        bias: [B or 1, H or 1, T or 1, T] in bf16; it gets no gradient.
+        probability: of dropping a weight.
+
+    Returns:
+        [B, H, T, K], in memory [B, T, H, K].
+    """
+    out: Tensor = _Attention.apply(qkv, bias, _dropout(probability))  # type: ignore[no-untyped-call]
+    return out
+
+
+class _Dropout(ctypes.Structure):
+    _fields_ = (("keys", c_uint32 * 2), ("threshold", c_uint32), ("scale", c_float))
+
+
+class _Shape(ctypes.Structure):
+    _fields_ = tuple(
+        (name, c_long)
+        for name in (
+            *("texts", "heads", "tokens", "width", "text_step", "head_step", "token_step", "part_step"),
+            *("bias_text_step", "bias_head_step", "bias_query_step"),
+        )
+    )
+
+
+def _dropout(probability: float) -> _Dropout:
+    """What a kernel has to know, with keys from torch's global generator; the probability is rounded to 16 bits."""
+    threshold = round(probability * LEVELS)
+    keys = torch.randint(1 << 32, (2,)).tolist() if threshold else (0, 0)
+    return _Dropout((c_uint32 * 2)(*keys), threshold, LEVELS / (LEVELS - threshold))
+
+
+@cache
+def _kernel(name: str) -> Any:
+    kernel = getattr(library(), name)
+    kernel.restype = None
+    return kernel
+
+
+def _call(name: str, *arguments: Tensor | ctypes.Structure | int | float | None) -> None:
+    """Call a kernel: tensors and structures by address, integers as long, None as a missing one."""
+    _kernel(name)(*[_argument(argument) for argument in arguments])
+
+
+def _argument(argument: Tensor | ctypes.Structure | int | float | None) -> Any:
+    if argument is None:
+        return c_void_p(None)
+    if isinstance(argument, Tensor):
+        return c_void_p(argument.data_ptr())
+    if isinstance(argument, ctypes.Structure):
+        return ctypes.byref(argument)
+    return c_float(argument) if isinstance(argument, float) else c_long(argument)
+
+
+def _rows(x: Tensor) -> tuple[int, int]:
+    """M and the width of [..., width]."""
+    return x.numel() // x.shape[-1], x.shape[-1]
+
+
+class _Linear(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        x, weight = x.contiguous(), weight.contiguous()
+        (m, k), n = _rows(x), len(weight)
+        y = x.new_empty(*x.shape[:-1], n)
+        _call("lx_linear", x, weight, bias, y, m, n, k)
+        ctx.save_for_backward(x, weight, bias)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, bias = ctx.saved_tensors
+        dy = dy.contiguous()
+        (m, k), n = _rows(x), len(weight)
+        dx = torch.empty_like(x) if ctx.needs_input_grad[0] else None
+        dweight, dbias = torch.empty_like(weight), None if bias is None else torch.empty_like(bias)
+        _call("lx_linear_gradient", dy, x, weight, dx, dweight, dbias, m, n, k)
+        return dx, dweight, dbias
+
+
+class _FeedForward(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor) -> Tensor:
+        x, weight1, weight2 = x.contiguous(), weight1.contiguous(), weight2.contiguous()
+        (m, k), n = _rows(x), len(weight1)
+        slope = x.new_empty(m, n) if any(ctx.needs_input_grad) else None
+        active, y = x.new_empty(m, n), torch.empty_like(x)
+        _call("lx_feedforward", x, weight1, bias1, weight2, bias2, slope, active, y, m, n, k)
+        ctx.save_for_backward(x, weight1, weight2, slope, active)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight1, weight2, slope, active = ctx.saved_tensors
+        dy = dy.contiguous()
+        (m, k), n = _rows(x), len(weight1)
+        dhidden, dx = torch.empty_like(slope), torch.empty_like(x) if ctx.needs_input_grad[0] else None
+        dweight1, dweight2 = torch.empty_like(weight1), torch.empty_like(weight2)
+        dbias1, dbias2 = weight1.new_empty(n), weight2.new_empty(k)
+        gradients = (dhidden, dx, dweight1, dbias1, dweight2, dbias2)
+        _call("lx_feedforward_gradient", dy, x, slope, active, weight1, weight2, *gradients, m, n, k)
+        return dx, dweight1, dbias1, dweight2, dbias2
+
+
+class _LayerNorm(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, gain: Tensor, bias: Tensor, eps: float) -> Tensor:
+        x = x.contiguous()
+        m, d = _rows(x)
+        y = torch.empty_like(x)
+        moments = gain.new_empty(m, 2) if any(ctx.needs_input_grad) else None
+        _call("lx_layer_norm", x, gain, bias, y, moments, m, d, float(eps))
+        ctx.save_for_backward(x, gain, moments)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, gain, moments = ctx.saved_tensors
+        dx, dgain, dbias = torch.empty_like(x), torch.empty_like(gain), torch.empty_like(gain)
+        _call("lx_layer_norm_gradient", dy.contiguous(), x, gain, moments, dx, dgain, dbias, *_rows(x))
+        return dx, dgain, dbias, None
+
+
+class _AddDropped(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor | None, y: Tensor, dropout: _Dropout) -> Tensor:
+        y = y.contiguous()
+        x = None if x is None else x.contiguous()
+        out = torch.empty_like(y)
+        _call("lx_add_dropped", x, y, out, y.numel(), dropout)
+        ctx.dropout = dropout
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
+        dout = dout.contiguous()
+        dy = torch.empty_like(dout)
+        _call("lx_add_dropped", None, dout, dy, dout.numel(), ctx.dropout)
+        return (dout if ctx.needs_input_grad[0] else None), dy, None
+
+
+class _Attention(Function):
+    @staticmethod
+    def forward(ctx: Any, qkv: Tensor, bias: Tensor, dropout: _Dropout) -> Tensor:
+        _, texts, heads, tokens, width = qkv.shape
+        if qkv.stride(-1) != 1:
+            qkv = qkv.contiguous()
+        bias = bias.contiguous()
+        out = qkv.new_empty(texts, tokens, heads, width)
+        needs_gradient = any(ctx.needs_input_grad)
+        log_sums = torch.empty(texts, heads, tokens) if needs_gradient else None
+        part_step, text_step, head_step, token_step, _ = qkv.stride()
+        steps = (0 if size == 1 else step for size, step in zip(bias.shape[:3], bias.stride()[:3], strict=True))
+        shape = _Shape(texts, heads, tokens, width, text_step, head_step, token_step, part_step, *steps)
+        _call("lx_attention", qkv, bias, out, log_sums, shape, dropout)
+        ctx.save_for_backward(qkv, bias, out, log_sums)
+        ctx.shape, ctx.dropout = shape, dropout
+        return out.transpose(1, 2)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
+        qkv, bias, out, log_sums = ctx.saved_tensors
+        dqkv = torch.empty_strided(qkv.shape, qkv.stride(), dtype=qkv.dtype)
+        dout = dout.transpose(1, 2).contiguous()
+        _call("lx_attention_gradient", dout, qkv, bias, out, log_sums, dqkv, ctx.shape, ctx.dropout)
+        return dqkv, None, None
