@@ -55,8 +55,9 @@ class Elsewhere:
 
     Args:
         name: of the contender.
-        command: starts the process. It reads a line of settings and then, for each round, a line with the steps of the
-            warmup and those that are timed; it answers with the fields of a :class:`Speed`. All lines are JSON.
+        command: starts the process. It reads a line of settings, and says that it is ready by an empty object. Then it
+            reads for each round a line with the steps of the warmup and those that are timed, and answers with the
+            fields of a :class:`Speed`. All lines are JSON.
         settings: for the process.
         log: a file for whatever else it says.
     """
@@ -67,6 +68,7 @@ class Elsewhere:
         with log.open("w") as said:
             self._process = subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=said, text=True)
         self._tell(settings)
+        self._answer()  # while it prepares itself, it would disturb the others
 
     def run(self, warmup: int, steps: int) -> Speed:
         """Let it train.
@@ -75,11 +77,17 @@ class Elsewhere:
             LxError: it ended instead.
         """
         self._tell([warmup, steps])
+        return Speed(**self._answer())
+
+    def _answer(self) -> dict[str, Any]:
         assert self._process.stdout is not None
         if answer := self._process.stdout.readline():
-            return Speed(**json.loads(answer))
+            found: dict[str, Any] = json.loads(answer)
+            return found
         said = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["it said nothing"]
-        raise LxError(f"{self.name} ended with exit code {self._process.wait()}: {said[-1]}")
+        code = self._process.wait()
+        self.close()
+        raise LxError(f"{self.name} ended with exit code {code}: {said[-1]}")
 
     def close(self) -> None:
         """End the process."""

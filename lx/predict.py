@@ -27,6 +27,7 @@ from lx.data.tokenizer import Encoded
 from lx.distributed import Place, joined
 from lx.errors import LxError
 from lx.hardware import Hardware
+from lx.native import ops as native
 from lx.run import atomic_write
 from lx.trained import Trained, load_trained
 
@@ -67,9 +68,10 @@ class Classifier:
         self.here = here
         dtype = {"64-true": torch.float64, "bf16-true": torch.bfloat16}.get(here.precision, torch.float32)
         self.net = trained.net.to(here.device, dtype)
-        for module in self.net.modules():  # once, where autocast would do it for every batch
-            if isinstance(module, nn.Linear) and here.autocast_dtype is not None:
-                module.to(here.autocast_dtype)
+        short = here.autocast_dtype
+        for module in self.net.modules():  # once, where autocast would do it for every batch; kernels do it in passing
+            if isinstance(module, nn.Linear) and short is not None and not native.are_here(here.device, short):
+                module.to(short)
 
     @property
     def class_names(self) -> list[str]:

@@ -2,15 +2,15 @@
 //
 // Axis legend: M rows of all texts, K inputs, N outputs, both multiples of 32. Sums run in an order that no number of
 // threads changes.
+#include <omp.h>
 #include <string.h>
 
 #include "product.h"
 
 enum {
-    STRETCH = 48,        // rows that a thread takes at a time: they stay in its cache while panels pass by
-    CHUNK = 1024,        // rows whose part of a weight gradient is computed at a time
-    BLOCK = 64,          // rows whose sum, for the gradient of a bias, is computed by itself
-    GAP = 272,           // pairs between packed panels, or they would compete for the same places in the cache
+    STRETCH = 96, // rows that a thread takes at a time: they stay in its cache while panels pass by
+    CHUNK = 512,  // rows whose part of a weight gradient is computed at a time: packed, they stay in the cache too
+    SIZE = CHUNK / 2 * PANEL + 272, // of a packed panel; without the gap panels would compete for places in the cache
 };
 
 // What happens to a tile of a product before it is stored.
@@ -65,47 +65,44 @@ static void pack(const float *weight, long outputs, long inputs, pair *packed) {
 // c [m, n] = a [m, k] B, with a bias if there is one.
 //   GELU: c = z Φ(z) of the sum z; `slope` gets the derivative Φ(z) + z φ(z), unless it is missing.
 //   TIMES: c is multiplied by `slope`.
-static inline __attribute__((always_inline)) void product(const bf16 *a, const pair *packed, const float *bias, bf16 *c,
-                                                          bf16 *slope, const finish how, long m, long n, long k) {
-#pragma omp parallel for
-    for (long start = 0; start < m; start += STRETCH) {
-        float tile[ROWS * PANEL];
-        long end = least(m, start + STRETCH);
-        for (long column = 0; column < n; column += PANEL) {
-            int vectors = (int)least(PANEL, n - column) / LANES;
-            const pair *panel = packed + column * (k / 2);
-            for (long row = start; row < end; row += ROWS) {
-                int rows = (int)least(ROWS, end - row);
-                multiply_rows(rows, vectors, k / 2, (const pair *)(a + row * k), k / 2, panel, tile, PANEL);
-                for (int r = 0; r < rows; r++)
-                    for (int v = 0; v < vectors; v++) {
-                        long to = (row + r) * n + column + v * LANES;
-                        __m512 sum = _mm512_loadu_ps(tile + r * PANEL + v * LANES), density;
-                        if (bias) sum = _mm512_add_ps(sum, _mm512_loadu_ps(bias + column + v * LANES));
-                        if (how == GELU) {
-                            __m512 distribution = normal_distribution(sum, &density);
-                            if (slope) store(slope + to, _mm512_add_ps(distribution, density));
-                            sum = _mm512_mul_ps(sum, distribution);
-                        }
-                        if (how == TIMES) sum = _mm512_mul_ps(sum, load(slope + to));
-                        store(c + to, sum);
+static void product(const bf16 *a, const pair *packed, const float *bias, bf16 *c, bf16 *slope, finish how, long m,
+                    long n, long k) {
+    float tile[ROWS * PANEL];
+    for (long column = 0; column < n; column += PANEL) {
+        int vectors = (int)least(PANEL, n - column) / LANES;
+        const pair *panel = packed + column * (k / 2);
+        for (long row = 0; row < m; row += ROWS) {
+            int rows = (int)least(ROWS, m - row);
+            multiply_rows(rows, vectors, k / 2, (const pair *)(a + row * k), k / 2, panel, tile, PANEL);
+            for (int r = 0; r < rows; r++)
+                for (int v = 0; v < vectors; v++) {
+                    long to = (row + r) * n + column + v * LANES;
+                    __m512 sum = _mm512_loadu_ps(tile + r * PANEL + v * LANES), density;
+                    if (bias) sum = _mm512_add_ps(sum, _mm512_loadu_ps(bias + column + v * LANES));
+                    if (how == GELU) {
+                        __m512 distribution = normal_distribution(sum, &density);
+                        if (slope) store(slope + to, _mm512_add_ps(distribution, density));
+                        sum = _mm512_mul_ps(sum, distribution);
                     }
-            }
+                    if (how == TIMES) sum = _mm512_mul_ps(sum, load(slope + to));
+                    store(c + to, sum);
+                }
         }
     }
 }
 
-static __attribute__((noinline)) void plain_product(const bf16 *a, const pair *packed, const float *bias, bf16 *c,
-                                                    long m, long n, long k) {
-    product(a, packed, bias, c, NULL, ALONE, m, n, k);
+static void plain_product(const bf16 *a, const pair *packed, const float *bias, bf16 *c, long m, long n, long k) {
+#pragma omp parallel for schedule(static)
+    for (long start = 0; start < m; start += STRETCH)
+        product(a + start * k, packed, bias, c + start * n, NULL, ALONE, least(STRETCH, m - start), n, k);
 }
 
-// Rows of x as pairs of neighbouring rows, in panels that lie `size` pairs apart; adds the rows up if asked to.
-static void pack_rows(const bf16 *x, long rows, long width, pair *packed, long size, float *sum) {
+// Some columns of x as pairs of neighbouring rows, in panels that lie SIZE pairs apart; adds the rows up if asked to.
+static void pack_rows(const bf16 *x, long rows, long step, long width, pair *packed, float *sum) {
     for (long row = 0; row < rows; row += 2)
         for (long column = 0; column < width; column += 2 * LANES) {
-            const bf16 *first = x + row * width + column, *second = row + 1 < rows ? first + width : NULL;
-            interleave(first, second, packed + column / PANEL * size + row / 2 * PANEL + column % PANEL);
+            const bf16 *first = x + row * step + column, *second = row + 1 < rows ? first + step : NULL;
+            interleave(first, second, packed + column / PANEL * SIZE + row / 2 * PANEL + column % PANEL);
             for (int v = 0; sum && v < 2; v++) {
                 __m512 both = load(first + v * LANES);
                 if (second) both = _mm512_add_ps(both, load(second + v * LANES));
@@ -115,39 +112,28 @@ static void pack_rows(const bf16 *x, long rows, long width, pair *packed, long s
         }
 }
 
-// dw [n, k] = dyᵀ x and db [n], the sum of dy's rows, unless it is missing.
-static void weight_gradient(const bf16 *dy, const bf16 *x, float *dw, float *db, long m, long n, long k) {
+// dw = dyᵀ x for some outputs and inputs, [n, k] of a matrix with `inputs` columns; db, the sum of dy's rows, unless it is
+// missing. dy and x have `outputs` and `inputs` columns.
+static void part_of_weight_gradient(const bf16 *dy, const bf16 *x, float *dw, float *db, long m, long n, long k,
+                                    long outputs, long inputs) {
     long output_panels = rounded_up(n, PANEL) / PANEL, input_panels = rounded_up(k, PANEL) / PANEL;
-    long size = CHUNK / 2 * PANEL + GAP;
-    pair *packed = aligned_alloc(64, (size_t)rounded_up((output_panels + input_panels) * size * 4, 64));
-    float *sums = aligned_alloc(64, (size_t)(CHUNK / BLOCK * n) * 4);
+    pair *packed = aligned_alloc(64, (size_t)((output_panels + input_panels) * SIZE) * 4);
+    float tile[ROWS * PANEL];
     if (db) memset(db, 0, (size_t)n * 4);
-#pragma omp parallel
     for (long start = 0; start < m; start += CHUNK) {
         long rows = least(CHUNK, m - start);
-#pragma omp for
-        for (long row = 0; row < rows; row += BLOCK) {
-            float *sum = db ? sums + row / BLOCK * n : NULL;
-            if (sum) memset(sum, 0, (size_t)n * 4);
-            long count = least(BLOCK, rows - row);
-            pack_rows(dy + (start + row) * n, count, n, packed + row / 2 * PANEL, size, sum);
-            pack_rows(x + (start + row) * k, count, k, packed + output_panels * size + row / 2 * PANEL, size, NULL);
-        }
-#pragma omp for nowait
-        for (long output = 0; output < (db ? n : 0); output++)
-            for (long row = 0; row < rows; row += BLOCK) db[output] += sums[row / BLOCK * n + output];
-#pragma omp for collapse(2)
-        for (long i = 0; i < output_panels; i++)
-            for (long j = 0; j < input_panels; j++) {
-                float tile[ROWS * PANEL];
-                int width = (int)least(PANEL, n - i * PANEL), vectors = (int)least(PANEL, k - j * PANEL) / LANES;
+        pack_rows(dy + start * outputs, rows, outputs, n, packed, db);
+        pack_rows(x + start * inputs, rows, inputs, k, packed + output_panels * SIZE, NULL);
+        for (long i = 0; i < n; i += PANEL)
+            for (long j = 0; j < k; j += PANEL) {
+                const pair *left = packed + i / PANEL * SIZE, *right = packed + (output_panels + j / PANEL) * SIZE;
+                int width = (int)least(PANEL, n - i), vectors = (int)least(PANEL, k - j) / LANES;
                 for (int first = 0; first < width; first += ROWS) {
                     int count = (int)least(ROWS, width - first);
-                    multiply_packed(count, vectors, (rows + 1) / 2, packed + i * size + first, PANEL,
-                                    packed + (output_panels + j) * size, tile, PANEL);
+                    multiply_packed(count, vectors, (rows + 1) / 2, left + first, PANEL, right, tile, PANEL);
                     for (int r = 0; r < count; r++)
                         for (int v = 0; v < vectors; v++) {
-                            float *to = dw + (i * PANEL + first + r) * k + j * PANEL + v * LANES;
+                            float *to = dw + (i + first + r) * inputs + j + v * LANES;
                             __m512 sum = _mm512_loadu_ps(tile + r * PANEL + v * LANES);
                             if (start) sum = _mm512_add_ps(sum, _mm512_loadu_ps(to));
                             _mm512_storeu_ps(to, sum);
@@ -156,7 +142,20 @@ static void weight_gradient(const bf16 *dy, const bf16 *x, float *dw, float *db,
             }
     }
     free(packed);
-    free(sums);
+}
+
+// dw [n, k] = dyᵀ x and db [n], unless it is missing. Each thread takes some panels of the wider of the two matrices and
+// packs the whole of the other for itself: that costs less than to fetch it from the cache of another core.
+static void weight_gradient(const bf16 *dy, const bf16 *x, float *dw, float *db, long m, long n, long k) {
+    long width = n > k ? n : k, panels = rounded_up(width, PANEL) / PANEL, threads = least(omp_get_max_threads(), panels);
+#pragma omp parallel for schedule(static)
+    for (long thread = 0; thread < threads; thread++) {
+        long first = thread * panels / threads * PANEL, last = least((thread + 1) * panels / threads * PANEL, width);
+        if (n > k)
+            part_of_weight_gradient(dy + first, x, dw + first * k, db ? db + first : NULL, m, last - first, k, n, k);
+        else
+            part_of_weight_gradient(dy, x + first, dw + first, thread ? NULL : db, m, n, last - first, n, k);
+    }
 }
 
 static pair *packed_weight(long n, long k) { return aligned_alloc(64, (size_t)(rounded_up(n, PANEL) * k) * 2); }
@@ -181,23 +180,42 @@ void lx_linear_gradient(const bf16 *dy, const bf16 *x, const float *weight, bf16
 }
 
 // y = gelu(x W1ᵀ + b1) W2ᵀ + b2, with x and y [M, K] and N numbers between the two maps. What the backward pass needs is
-// kept: the numbers behind the activation, and its slopes, unless they are not asked for.
+// kept: the numbers behind the activation, and its slopes, unless they are not asked for. Rows go through both maps
+// before the next ones do, so that what is between the maps does not leave the cache.
 void lx_feedforward(const bf16 *x, const float *weight1, const float *bias1, const float *weight2, const float *bias2,
                     bf16 *slope, bf16 *active, bf16 *y, long m, long n, long k) {
-    pair *packed = packed_weight(n, k);
-    pack_transposed(weight1, n, k, packed);
-    product(x, packed, bias1, active, slope, GELU, m, n, k);
-    free(packed);
-    lx_linear(active, weight2, bias2, y, m, k, n);
+    pair *packed1 = packed_weight(n, k), *packed2 = packed_weight(k, n);
+    pack_transposed(weight1, n, k, packed1);
+    pack_transposed(weight2, k, n, packed2);
+#pragma omp parallel
+    {
+        bf16 *own = active ? NULL : aligned_alloc(64, (size_t)(STRETCH * n) * 2);
+#pragma omp for schedule(static)
+        for (long start = 0; start < m; start += STRETCH) {
+            long rows = least(STRETCH, m - start);
+            bf16 *between = active ? active + start * n : own;
+            product(x + start * k, packed1, bias1, between, slope ? slope + start * n : NULL, GELU, rows, n, k);
+            product(between, packed2, bias2, y + start * k, NULL, ALONE, rows, k, n);
+        }
+        free(own);
+    }
+    free(packed1), free(packed2);
 }
 
-void lx_feedforward_gradient(const bf16 *dy, const bf16 *x, const bf16 *slope, const bf16 *active,
-                             const float *weight1, const float *weight2, bf16 *dhidden, bf16 *dx, float *dw1, float *db1,
-                             float *dw2, float *db2, long m, long n, long k) {
+void lx_feedforward_gradient(const bf16 *dy, const bf16 *x, const bf16 *slope, const bf16 *active, const float *weight1,
+                             const float *weight2, bf16 *dhidden, bf16 *dx, float *dw1, float *db1, float *dw2,
+                             float *db2, long m, long n, long k) {
     weight_gradient(dy, active, dw2, db2, m, k, n);
-    pair *packed = packed_weight(n, k);
-    pack(weight2, k, n, packed);
-    product(dy, packed, NULL, dhidden, (bf16 *)slope, TIMES, m, n, k);
-    free(packed);
-    lx_linear_gradient(dhidden, x, weight1, dx, dw1, db1, m, n, k);
+    pair *packed1 = packed_weight(k, n), *packed2 = packed_weight(n, k);
+    pack(weight1, n, k, packed1);
+    pack(weight2, k, n, packed2);
+#pragma omp parallel for schedule(static)
+    for (long start = 0; start < m; start += STRETCH) {
+        long rows = least(STRETCH, m - start);
+        bf16 *between = dhidden + start * n;
+        product(dy + start * k, packed2, NULL, between, (bf16 *)slope + start * n, TIMES, rows, n, k);
+        if (dx) product(between, packed1, NULL, dx + start * k, NULL, ALONE, rows, k, n);
+    }
+    free(packed1), free(packed2);
+    weight_gradient(dhidden, x, dw1, db1, m, n, k);
 }

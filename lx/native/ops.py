@@ -24,21 +24,24 @@ WIDTH_MULTIPLE = 32
 LEVELS = 1 << 16
 
 
+def are_here(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether there are kernels for activations of this kind: bf16 on a CPU that can."""
+    return dtype == torch.bfloat16 and device.type == "cpu" and library() is not None
+
+
 def is_for(x: Tensor, *weights: Tensor | None) -> bool:
-    """Whether the kernels compute with these numbers: bf16 activations and float32 weights on a CPU that can.
+    """Whether the kernels compute with these numbers: bf16 activations and float32 weights.
 
     Args:
         x: activations, whose last axis holds features.
         weights: all sizes of them are to be multiples of `WIDTH_MULTIPLE`, as the features are.
     """
     return (
-        x.dtype == torch.bfloat16
-        and x.device.type == "cpu"
+        not torch.compiler.is_compiling()
+        and are_here(x.device, x.dtype)
         and x.shape[-1] % WIDTH_MULTIPLE == 0
         and x.numel() > 0
         and all(w is None or (w.dtype == torch.float32 and _fits(w)) for w in weights)
-        and not torch.compiler.is_compiling()
-        and library() is not None
     )
 
 
@@ -160,8 +163,9 @@ class _FeedForward(Function):
     def forward(ctx: Any, x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor) -> Tensor:
         x, weight1, weight2 = x.contiguous(), weight1.contiguous(), weight2.contiguous()
         (m, k), n = _rows(x), len(weight1)
-        slope = x.new_empty(m, n) if any(ctx.needs_input_grad) else None
-        active, y = x.new_empty(m, n), torch.empty_like(x)
+        needs_gradient = any(ctx.needs_input_grad)
+        slope, active = (x.new_empty(m, n) if needs_gradient else None for _ in range(2))
+        y = torch.empty_like(x)
         _call("lx_feedforward", x, weight1, bias1, weight2, bias2, slope, active, y, m, n, k)
         ctx.save_for_backward(x, weight1, weight2, slope, active)
         return y

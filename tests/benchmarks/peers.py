@@ -294,6 +294,7 @@ def main(name: str, program: str) -> None:
     data.prepare_data()
     data.setup()
     contender = PEERS[name][program](cfg, data, here)
+    print("{}", file=answers, flush=True)  # ready
     for line in sys.stdin:
         warmup, steps = json.loads(line)
         print(json.dumps(asdict(contender.run(warmup, steps))), file=answers, flush=True)

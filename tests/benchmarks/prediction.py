@@ -100,6 +100,7 @@ def work(name: str) -> None:
     texts = [json.loads(line)["text"] for line in Path(file).read_text(encoding="utf-8").splitlines()]
     classifier = load(run, precision=PRECISIONS.get(name))
     label = pipeline(classifier, texts, PIPELINES[name]) if name in PIPELINES else classifier.predict
+    print("{}", file=answers, flush=True)  # ready
     for line in sys.stdin:
         warmup, count = json.loads(line)
         label(spread(texts, warmup))

@@ -77,6 +77,12 @@ def test_a_peer_trains_in_a_process_of_its_own(tmp_path: Path) -> None:
 
 def test_a_peer_that_fails_is_named_with_its_last_words(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "raise ValueError('no such thing')"]
+    with pytest.raises(LxError, match="somebody ended with exit code 1: ValueError: no such thing"):
+        Elsewhere("somebody", command, {}, tmp_path / "log.txt")
+
+
+def test_a_peer_that_fails_later_is_named_too(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "input(); print('{}', flush=True); input(); raise ValueError('no memory')"]
     peer = Elsewhere("somebody", command, {}, tmp_path / "log.txt")
-    with closing(peer), pytest.raises(LxError, match="somebody ended with exit code 1: ValueError: no such thing"):
+    with closing(peer), pytest.raises(LxError, match="somebody ended with exit code 1: ValueError: no memory"):
         peer.run(1, 1)
