@@ -44,7 +44,7 @@ class Report:
 
     Attributes:
         device: its name.
-        precision: Lightning's name.
+        arithmetic: its precision, and whose kernels compute.
         threads: CPU threads.
         batch_size: examples of a step.
         tokens_per_second: real tokens, the median of the rounds.
@@ -59,7 +59,7 @@ class Report:
     """
 
     device: str
-    precision: str
+    arithmetic: str
     threads: int
     batch_size: int
     tokens_per_second: float
@@ -110,7 +110,7 @@ def bench(cfg: DictConfig, steps: int, warmup: int, rounds: int, peers: Sequence
     flops = ours.flops_per_epoch() / int(data.tables["train"].lengths.sum())  # of a token, on average
     return Report(
         device=here.name,
-        precision=here.precision,
+        arithmetic=here.arithmetic,
         threads=here.threads,
         batch_size=cfg.data.batch_size,
         tokens_per_second=middle.tokens_per_second,
@@ -208,7 +208,7 @@ def show(report: Report) -> None:
     """Print a report."""
     out = display.console()
     table = Table(title="training speed", title_justify="left", show_header=False)
-    table.add_row("hardware", f"{report.device}, {report.precision}, {report.threads} threads")
+    table.add_row("hardware", f"{report.device}, {report.arithmetic}, {report.threads} threads")
     table.add_row("real tokens", f"{report.tokens_per_second:,.0f} a second")
     table.add_row("examples", f"{report.examples_per_second:,.1f} a second, {report.batch_size} a step")
     table.add_row("padding", f"{report.padding:.1%} of the tokens")

@@ -58,14 +58,14 @@ class HardwareSummary:
 
     Args:
         device: Its name.
-        precision: Lightning's name.
+        arithmetic: Its precision, and whose kernels compute.
         threads: CPU threads of each process.
         num_ranks: Processes, one a device.
         micro_batch: Examples of one forward pass.
     """
 
     device: str
-    precision: str
+    arithmetic: str
     threads: int
     num_ranks: int
     micro_batch: int
@@ -122,7 +122,7 @@ def start_table(summary: RunSummary) -> Table:
             ("model", f"{model.name}, {model.parameters:,} parameters, {model.vocabulary:,} pieces"),
             (
                 "hardware",
-                f"{hardware.device}, {hardware.precision}, {hardware.num_ranks} x {_count(hardware.threads, 'thread')}",
+                f"{hardware.device}, {hardware.arithmetic}, {hardware.num_ranks} x {_count(hardware.threads, 'thread')}",
             ),
             ("batch", f"{steps.batch_size:,} examples a step, {hardware.micro_batch:,} at a time"),
             (

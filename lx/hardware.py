@@ -12,6 +12,7 @@ import torch
 
 from lx.distributed import Place
 from lx.errors import LxError
+from lx.native import ops as native
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 PRECISIONS = {"32-true": None, "bf16-mixed": torch.bfloat16, "bf16-true": torch.bfloat16, "64-true": None}
@@ -44,6 +45,16 @@ class Hardware:
     def autocast_dtype(self) -> torch.dtype | None:
         """The lower precision of matrix products in mixed precision; None: none."""
         return PRECISIONS[self.precision] if self.precision.endswith("mixed") else None
+
+    @property
+    def has_kernels(self) -> bool:
+        """Whether lx computes with kernels of its own here, and not with torch's. Compiles them if need be."""
+        return self.autocast_dtype is not None and native.are_here(self.device, self.autocast_dtype)
+
+    @property
+    def arithmetic(self) -> str:
+        """Precision and kernels, for people."""
+        return f"{self.precision}, lx's kernels" if self.has_kernels else self.precision
 
 
 def resolve(

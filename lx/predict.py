@@ -27,7 +27,6 @@ from lx.data.tokenizer import Encoded
 from lx.distributed import Place, joined
 from lx.errors import LxError
 from lx.hardware import Hardware
-from lx.native import ops as native
 from lx.run import atomic_write
 from lx.trained import Trained, load_trained
 
@@ -70,7 +69,7 @@ class Classifier:
         self.net = trained.net.to(here.device, dtype)
         short = here.autocast_dtype
         for module in self.net.modules():  # once, where autocast would do it for every batch; kernels do it in passing
-            if isinstance(module, nn.Linear) and short is not None and not native.are_here(here.device, short):
+            if isinstance(module, nn.Linear) and short is not None and not here.has_kernels:
                 module.to(short)
 
     @property

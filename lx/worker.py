@@ -226,7 +226,7 @@ def _summary(
             vocabulary=data.tokenizer.vocab_size,
         ),
         hardware=display.HardwareSummary(
-            here.name, here.precision, here.threads, place.world_size, min(data.loaders.micro_batch or share, share)
+            here.name, here.arithmetic, here.threads, place.world_size, min(data.loaders.micro_batch or share, share)
         ),
         steps=display.StepsSummary(
             epochs=times.num_epochs,

@@ -3,7 +3,6 @@
 // Axis legend: B texts, H heads, T tokens, K head width, a multiple of 32. i counts queries, j keys. Scores are computed
 // for ROWS queries at a time and never leave the cache; the backward pass computes them once more (Dao et al. 2022).
 #include <math.h>
-#include <string.h>
 
 #include "product.h"
 
@@ -93,14 +92,48 @@ static void sum_queries(const pair *a, long tokens, long padded, const pair *pac
     }
 }
 
-// In place: score * scale + bias; minus infinity beyond the last key.
+// One row of the bias, of query i.
+static inline const bf16 *bias_at(const bf16 *bias, const shape *of, long text, long number, long query) {
+    return bias + text * of->bias_text_step + number * of->bias_head_step + query * of->bias_query_step;
+}
+
+// score * scale + bias for 16 keys of which `left` are there; minus infinity beyond them.
 static inline __m512 biased(const float *score, const bf16 *bias, float scale, long left) {
     __m512 sum = _mm512_mul_ps(_mm512_loadu_ps(score), _mm512_set1_ps(scale));
     if (left >= LANES) return _mm512_add_ps(sum, load(bias));
+    if (left <= 0) return _mm512_set1_ps(-INFINITY);
     __mmask16 there = (__mmask16)((1u << left) - 1);
     __m256i rest = _mm256_maskz_loadu_epi16(there, bias);
     __m512 numbers = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(rest), 16));
     return _mm512_mask_add_ps(_mm512_set1_ps(-INFINITY), there, sum, numbers);
+}
+
+// Which of 32 weights are kept; `row` counts the rows of all texts and heads.
+static inline __mmask32 kept_weights(const dropout *how, long row, long key, long padded) {
+    return how->threshold ? kept(how, (uint32_t)((row * padded + key) / (2 * LANES))) : ~(__mmask32)0;
+}
+
+// One row of scores, in place, and of weights: exponentials, those that are dropped zero, which are yet to be divided by
+// their sum `total`. Returns the logarithm of the sum of the exponentials of the scores themselves.
+static float weigh(float *scores, const bf16 *bias, float scale, const shape *of, long padded, const dropout *how, long row,
+                   bf16 *weights, float *total) {
+    __m512 most = _mm512_set1_ps(-INFINITY), sum = _mm512_setzero_ps();
+    for (long j = 0; j < padded; j += LANES) {
+        __m512 score = biased(scores + j, bias + j, scale, of->tokens - j);
+        _mm512_storeu_ps(scores + j, score);
+        most = _mm512_max_ps(most, score);
+    }
+    float maximum = _mm512_reduce_max_ps(most);
+    for (long j = 0; j < padded; j += 2 * LANES) {
+        __mmask32 keep = kept_weights(how, row, j, padded);
+        for (int v = 0; v < 2 * LANES; v += LANES) {
+            __m512 weight = exponential(_mm512_sub_ps(_mm512_loadu_ps(scores + j + v), _mm512_set1_ps(maximum)));
+            sum = _mm512_add_ps(sum, weight);
+            store(weights + j + v, _mm512_maskz_mov_ps((__mmask16)(keep >> v), weight));
+        }
+    }
+    *total = _mm512_reduce_add_ps(sum);
+    return maximum + logf(*total);
 }
 
 // out [B, T, H, K] = softmax(q kᵀ / sqrt(K) + bias) v with dropout on the weights. `log_sums` [B, H, T] gets the
@@ -125,108 +158,100 @@ void lx_attention(const bf16 *qkv, const bf16 *bias, bf16 *out, float *log_sums,
                 float factors[ROWS];
                 multiply_tokens(rows, here.query + first * of->token_step, of->token_step, keys, width, padded, scores);
                 for (int r = 0; r < rows; r++) {
-                    float *row = scores + r * padded;
-                    const bf16 *added = bias + text * of->bias_text_step + h * of->bias_head_step +
-                                        (first + r) * of->bias_query_step;
-                    __m512 most = _mm512_set1_ps(-INFINITY), total = _mm512_setzero_ps();
-                    for (long j = 0; j < padded; j += LANES) {
-                        __m512 score = j < tokens ? biased(row + j, added + j, scale, tokens - j) : _mm512_set1_ps(-INFINITY);
-                        _mm512_storeu_ps(row + j, score);
-                        most = _mm512_max_ps(most, score);
-                    }
-                    float maximum = _mm512_reduce_max_ps(most);
-                    uint32_t place = (uint32_t)((number * tokens + first + r) * (padded / (2 * LANES)));
-                    for (long j = 0; j < padded; j += 2 * LANES, place++) {
-                        __mmask32 keep = how->threshold ? kept(how, place) : ~(__mmask32)0;
-                        for (int v = 0; v < 2 * LANES; v += LANES) {
-                            __m512 weight = exponential(_mm512_sub_ps(_mm512_loadu_ps(row + j + v), _mm512_set1_ps(maximum)));
-                            total = _mm512_add_ps(total, weight);
-                            store(weights + r * padded + j + v, _mm512_maskz_mov_ps((__mmask16)(keep >> v), weight));
-                        }
-                    }
-                    float sum = _mm512_reduce_add_ps(total);
-                    factors[r] = how->scale / sum;
-                    if (log_sums) log_sums[number * tokens + first + r] = maximum + logf(sum);
+                    long i = first + r, row = number * tokens + i;
+                    float total, log_sum = weigh(scores + r * padded, bias_at(bias, of, text, h, i), scale, of, padded, how,
+                                                 row, weights + r * padded, &total);
+                    factors[r] = how->scale / total;
+                    if (log_sums) log_sums[row] = log_sum;
                 }
-                sum_tokens(rows, weights, tokens, padded, values, width, factors, out + (text * tokens + first) * step + h * width,
-                           step);
+                bf16 *to = out + (text * tokens + first) * step + h * width;
+                sum_tokens(rows, weights, tokens, padded, values, width, factors, to, step);
             }
         }
         free(keys), free(values), free(scores), free(weights);
     }
 }
 
-// The gradient of q, k and v, laid out as they are. With weights w, kept ones m, and what dropout makes of a gradient,
-// g = m dout vᵀ: dv = (m w)ᵀ dout, and the scores get ds = w (g - sum over j of w g).
+// One row of weights, those that are dropped zero and the others scaled up, and of the gradient of its scores:
+// ds = w (g - mean) with the gradient g that the weights get, and the mean of g by w.
+static void weigh_gradients(const float *scores, const float *dweights, const bf16 *bias, float scale, float log_sum,
+                            float mean, const shape *of, long padded, const dropout *how, long row, bf16 *weights,
+                            bf16 *dscores) {
+    for (long j = 0; j < padded; j += 2 * LANES) {
+        __mmask32 keep = kept_weights(how, row, j, padded);
+        for (int v = 0; v < 2 * LANES; v += LANES) {
+            long at = j + v;
+            __m512 score = biased(scores + at, bias + at, scale, of->tokens - at);
+            __m512 weight = exponential(_mm512_sub_ps(score, _mm512_set1_ps(log_sum)));
+            __m512 factor = _mm512_maskz_mov_ps((__mmask16)(keep >> v), _mm512_set1_ps(how->scale));
+            store(weights + at, _mm512_mul_ps(weight, factor));
+            __m512 slope = _mm512_fmsub_ps(_mm512_loadu_ps(dweights + at), factor, _mm512_set1_ps(mean));
+            store(dscores + at, _mm512_mul_ps(weight, slope));
+        }
+    }
+}
+
+static inline float inner_product(const bf16 *x, const bf16 *y, long width) {
+    __m512 sum = _mm512_setzero_ps();
+    for (long k = 0; k < width; k += LANES) sum = _mm512_fmadd_ps(load(x + k), load(y + k), sum);
+    return _mm512_reduce_add_ps(sum);
+}
+
+// Rows as pairs of neighbouring rows, to[rows / 2][padded]; what the last of an odd number is paired with is zero.
+static void pair_rows(const bf16 *x, int rows, long padded, pair *to) {
+    for (int r = 0; r < rows; r += 2)
+        for (long j = 0; j < padded; j += 2 * LANES) {
+            const bf16 *first = x + r * padded + j;
+            interleave(first, r + 1 < rows ? first + padded : NULL, to + r / 2 * padded + j);
+        }
+}
+
+// The gradients of q, k and v, laid out as they are. With weights w, a mask m of those that are kept, scaled, and the
+// gradient g = m dout vᵀ of the weights: dv = (m w)ᵀ dout, and dq and dk follow from the gradient of the scores. The mean
+// of g by w is out · dout.
 void lx_attention_gradient(const bf16 *dout, const bf16 *qkv, const bf16 *bias, const bf16 *out, const float *log_sums,
                            bf16 *dqkv, const shape *of, const dropout *how) {
     long tokens = of->tokens, width = of->width, padded = rounded_up(tokens, 2 * LANES), step = of->heads * width;
-    float scale = 1.0f / sqrtf((float)width);
+    float scale = 1.0f / sqrtf((float)width), scales[ROWS] = {scale, scale, scale, scale, scale, scale};
     size_t by_feature = (size_t)(rounded_up(padded, PANEL) * width) * 2;
-    size_t by_token = (size_t)(padded * rounded_up(width, PANEL)) * 2, square = (size_t)(padded * rounded_up(tokens, 2)) * 2;
+    size_t by_token = (size_t)(padded * rounded_up(width, PANEL)) * 2;
+    size_t square = (size_t)(rounded_up(tokens, 2) * padded) * 2, rows_of_floats = (size_t)(ROWS * padded) * 4;
 #pragma omp parallel
     {
         pair *keys = aligned_alloc(64, by_feature), *values = aligned_alloc(64, by_feature);
         pair *key_rows = aligned_alloc(64, by_token), *query_rows = aligned_alloc(64, by_token);
         pair *dout_rows = aligned_alloc(64, by_token);
-        pair *weights = aligned_alloc(64, square), *dscores = aligned_alloc(64, square);
-        float *scores = aligned_alloc(64, (size_t)(ROWS * padded) * 4);
-        float *dweights = aligned_alloc(64, (size_t)(ROWS * padded) * 4);
-        bf16 *weight_rows = aligned_alloc(64, (size_t)(ROWS * padded) * 2);
-        bf16 *dscore_rows = aligned_alloc(64, (size_t)(ROWS * padded) * 2);
+        pair *all_weights = aligned_alloc(64, square), *all_dscores = aligned_alloc(64, square);
+        float *scores = aligned_alloc(64, rows_of_floats), *dweights = aligned_alloc(64, rows_of_floats);
+        bf16 *weights = aligned_alloc(64, rows_of_floats / 2), *dscores = aligned_alloc(64, rows_of_floats / 2);
 #pragma omp for schedule(static)
         for (long number = 0; number < of->texts * of->heads; number++) {
-            long text = number / of->heads, h = number % of->heads;
+            long text = number / of->heads, h = number % of->heads, at = text * tokens * step + h * width;
             head here = head_at(qkv, of, text, h), gradient = head_at(dqkv, of, text, h);
-            const bf16 *gradients = dout + text * tokens * step + h * width, *outs = out + text * tokens * step + h * width;
             pack_features(here.key, tokens, padded, of->token_step, width, keys);
             pack_features(here.value, tokens, padded, of->token_step, width, values);
             pack_tokens(here.key, tokens, padded, of->token_step, width, key_rows);
             pack_tokens(here.query, tokens, padded, of->token_step, width, query_rows);
-            pack_tokens(gradients, tokens, padded, step, width, dout_rows);
+            pack_tokens(dout + at, tokens, padded, step, width, dout_rows);
             for (long first = 0; first < tokens; first += ROWS) {
                 int rows = (int)least(ROWS, tokens - first);
-                float factors[ROWS];
                 multiply_tokens(rows, here.query + first * of->token_step, of->token_step, keys, width, padded, scores);
-                multiply_tokens(rows, gradients + first * step, step, values, width, padded, dweights);
+                multiply_tokens(rows, dout + at + first * step, step, values, width, padded, dweights);
                 for (int r = 0; r < rows; r++) {
-                    const bf16 *added = bias + text * of->bias_text_step + h * of->bias_head_step +
-                                        (first + r) * of->bias_query_step;
-                    const bf16 *got = outs + (first + r) * step, *wanted = gradients + (first + r) * step;
-                    __m512 products = _mm512_setzero_ps(); // out · dout is the sum over j of w g
-                    for (long k = 0; k < width; k += LANES) products = _mm512_fmadd_ps(load(got + k), load(wanted + k), products);
-                    __m512 mean = _mm512_set1_ps(_mm512_reduce_add_ps(products));
-                    __m512 log_sum = _mm512_set1_ps(log_sums[number * tokens + first + r]);
-                    uint32_t place = (uint32_t)((number * tokens + first + r) * (padded / (2 * LANES)));
-                    for (long j = 0; j < padded; j += 2 * LANES, place++) {
-                        __mmask32 keep = how->threshold ? kept(how, place) : ~(__mmask32)0;
-                        for (int v = 0; v < 2 * LANES; v += LANES) {
-                            long at = r * padded + j + v;
-                            __m512 weight = _mm512_setzero_ps();
-                            if (j + v < tokens)
-                                weight = exponential(_mm512_sub_ps(biased(scores + at, added + j + v, scale, tokens - j - v), log_sum));
-                            __m512 factor = _mm512_maskz_mov_ps((__mmask16)(keep >> v), _mm512_set1_ps(how->scale));
-                            store(weight_rows + at, _mm512_mul_ps(weight, factor));
-                            __m512 slope = _mm512_fmsub_ps(_mm512_loadu_ps(dweights + at), factor, mean);
-                            store(dscore_rows + at, _mm512_mul_ps(weight, slope));
-                        }
-                    }
-                    factors[r] = scale;
+                    long i = first + r, row = number * tokens + i;
+                    float mean = inner_product(out + at + i * step, dout + at + i * step, width);
+                    weigh_gradients(scores + r * padded, dweights + r * padded, bias_at(bias, of, text, h, i), scale,
+                                    log_sums[row], mean, of, padded, how, row, weights + r * padded, dscores + r * padded);
                 }
-                for (int r = 0; r < rows; r += 2)
-                    for (long j = 0; j < padded; j += 2 * LANES) {
-                        long from = r * padded + j, to = (first + r) / 2 * padded + j;
-                        int alone = r + 1 == rows;
-                        interleave(weight_rows + from, alone ? NULL : weight_rows + from + padded, weights + to);
-                        interleave(dscore_rows + from, alone ? NULL : dscore_rows + from + padded, dscores + to);
-                    }
-                sum_tokens(rows, dscore_rows, tokens, padded, key_rows, width, factors, gradient.query + first * of->token_step,
-                           of->token_step);
+                pair_rows(weights, rows, padded, all_weights + first / 2 * padded);
+                pair_rows(dscores, rows, padded, all_dscores + first / 2 * padded);
+                bf16 *to = gradient.query + first * of->token_step;
+                sum_tokens(rows, dscores, tokens, padded, key_rows, width, scales, to, of->token_step);
             }
-            sum_queries(weights, tokens, padded, dout_rows, width, 1.0f, gradient.value, of->token_step);
-            sum_queries(dscores, tokens, padded, query_rows, width, scale, gradient.key, of->token_step);
+            sum_queries(all_weights, tokens, padded, dout_rows, width, 1.0f, gradient.value, of->token_step);
+            sum_queries(all_dscores, tokens, padded, query_rows, width, scale, gradient.key, of->token_step);
         }
-        free(keys), free(values), free(key_rows), free(query_rows), free(dout_rows), free(weights), free(dscores);
-        free(scores), free(dweights), free(weight_rows), free(dscore_rows);
+        free(keys), free(values), free(key_rows), free(query_rows), free(dout_rows), free(all_weights);
+        free(all_dscores), free(scores), free(dweights), free(weights), free(dscores);
     }
 }

@@ -19,8 +19,8 @@ typedef enum { ALONE, GELU, TIMES } finish;
 // Φ(z), and z φ(z) with the normal density φ. Abramowitz & Stegun 1964, equation 7.1.26: to seven digits.
 static inline __m512 normal_distribution(__m512 z, __m512 *density) {
     __m512 magnitude = _mm512_abs_ps(z);
-    __m512 t = _mm512_div_ps(_mm512_set1_ps(1.0f),
-                             _mm512_fmadd_ps(magnitude, _mm512_set1_ps(0.3275911f * 0.70710678f), _mm512_set1_ps(1.0f)));
+    __m512 t = _mm512_fmadd_ps(magnitude, _mm512_set1_ps(0.3275911f * 0.70710678f), _mm512_set1_ps(1.0f));
+    t = _mm512_div_ps(_mm512_set1_ps(1.0f), t);
     __m512 y = _mm512_set1_ps(0.5f * 1.061405429f);
     y = _mm512_fmadd_ps(y, t, _mm512_set1_ps(0.5f * -1.453152027f));
     y = _mm512_fmadd_ps(y, t, _mm512_set1_ps(0.5f * 1.421413741f));
@@ -147,7 +147,8 @@ static void part_of_weight_gradient(const bf16 *dy, const bf16 *x, float *dw, fl
 // dw [n, k] = dyᵀ x and db [n], unless it is missing. Each thread takes some panels of the wider of the two matrices and
 // packs the whole of the other for itself: that costs less than to fetch it from the cache of another core.
 static void weight_gradient(const bf16 *dy, const bf16 *x, float *dw, float *db, long m, long n, long k) {
-    long width = n > k ? n : k, panels = rounded_up(width, PANEL) / PANEL, threads = least(omp_get_max_threads(), panels);
+    long width = n > k ? n : k, panels = rounded_up(width, PANEL) / PANEL;
+    long threads = least(omp_get_max_threads(), panels);
 #pragma omp parallel for schedule(static)
     for (long thread = 0; thread < threads; thread++) {
         long first = thread * panels / threads * PANEL, last = least((thread + 1) * panels / threads * PANEL, width);

@@ -65,7 +65,8 @@ static inline __attribute__((always_inline)) void transpose(__m512i rows[LANES])
 }
 
 // e to the x, to seven digits: a power of two times the series of 2^rest, whose terms are (ln 2)^n / n! rest^n, for what
-// remains between -1/2 and 1/2. Exactly zero where x is far below zero.
+// remains between -1/2 and 1/2. Exactly zero where x is far below zero, and for minus infinity, since scaling by that makes
+// zero even of what is not a number.
 static inline __m512 exponential(__m512 x) {
     __m512 exponent = _mm512_mul_ps(x, _mm512_set1_ps(1.44269504f));
     __m512 whole = _mm512_roundscale_ps(exponent, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
