@@ -122,7 +122,8 @@ def start_table(summary: RunSummary) -> Table:
             ("model", f"{model.name}, {model.parameters:,} parameters, {model.vocabulary:,} pieces"),
             (
                 "hardware",
-                f"{hardware.device}, {hardware.arithmetic}, {hardware.num_ranks} x {_count(hardware.threads, 'thread')}",
+                f"{hardware.device}, {hardware.arithmetic}, "
+                f"{hardware.num_ranks} x {_count(hardware.threads, 'thread')}",
             ),
             ("batch", f"{steps.batch_size:,} examples a step, {hardware.micro_batch:,} at a time"),
             (

@@ -111,6 +111,7 @@ class Started:
         output = self.log.read_text(errors="replace")
         if code is None:
             self.process.kill()
+            self.process.wait() if isinstance(self.process, subprocess.Popen) else self.process.join()
             raise AssertionError(f"still running after {seconds} s; it has said:\n{output}")
         return Ended(code, output, time.monotonic() - self._since)
 

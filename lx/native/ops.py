@@ -218,8 +218,9 @@ class _AddDropped(Function):
     @once_differentiable
     def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
         dout = dout.contiguous()
-        dy = torch.empty_like(dout)
-        _call("lx_add_dropped", None, dout, dy, dout.numel(), ctx.dropout)
+        dy = torch.empty_like(dout) if ctx.dropout.threshold else dout
+        if ctx.dropout.threshold:
+            _call("lx_add_dropped", None, dout, dy, dout.numel(), ctx.dropout)
         return (dout if ctx.needs_input_grad[0] else None), dy, None
 
 

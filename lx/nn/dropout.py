@@ -60,13 +60,13 @@ def dropout(x: Tensor, probability: int | float) -> Tensor:
     rest of a small Transformer. There, 16 random bits decide about an element instead. The probability is rounded to
     a multiple of 2^-16, and the scale follows the rounded one, so that the expectation is exact.
     """
-    if native.is_for(x):
-        return native.add_dropped(None, x, probability)
     if x.device.type != "cpu":
         return F.dropout(x, probability)
     threshold = round(probability * LEVELS)
     if threshold == 0:
         return x
+    if native.is_for(x):
+        return native.add_dropped(None, x, probability)
     keep = random_int16(x.numel()).ge_(threshold - LEVELS // 2)  # in place: a new result would be booleans, and slower
     return x * _scaled(keep, LEVELS / (LEVELS - threshold), x.dtype).view(x.shape)
 
