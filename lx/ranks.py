@@ -13,6 +13,7 @@ import signal
 import socket
 import sys
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -146,16 +147,19 @@ def _launch_config(run: RunDirectory, settings: dict[str, Any], devices: int) ->
 def _address_towards(endpoint: str) -> str | None:
     """The address that this machine has on the way to where the machines meet: the others can reach it there.
 
-    A machine's own name, which torchrun would tell them, need not be known to anybody, itself included.
+    A machine's own name, which torchrun would tell them, need not be known to anybody, itself included. Where they meet
+    on this very machine, whose own name may lead it to itself alone, the others know it as the endpoint's host.
     """
     host, _, port = endpoint.rpartition(":")
+    host = host.strip("[]")
     try:
-        family, kind, _, _, address = socket.getaddrinfo(host.strip("[]"), int(port) or None, type=socket.SOCK_DGRAM)[0]
+        family, kind, _, _, address = socket.getaddrinfo(host, int(port) or None, type=socket.SOCK_DGRAM)[0]
         with socket.socket(family, kind) as probe:
             probe.connect(address)  # sends nothing
-            return str(probe.getsockname()[0])
+            found = str(probe.getsockname()[0])
     except (OSError, ValueError):
         return None  # torchrun will say what is wrong with the endpoint
+    return host if ip_address(found).is_loopback and host != "localhost" else found
 
 
 def _remoteness(failure: ProcessFailure) -> int:
