@@ -9,8 +9,8 @@ from __future__ import annotations
 import logging
 import os
 import pickle
-from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from hashlib import sha256
 from pathlib import Path
 from typing import IO, Any
@@ -159,26 +159,28 @@ def _load(path: Path, mmap: bool = False) -> Any:
         raise LxError(f"{path} is truncated or not a checkpoint ({type(error).__name__})") from error
 
 
-class TrainingStateWriter:
-    """Writes ``last.ckpt`` beside training, which waits for a copy of the state only; the one before is kept.
+class CheckpointWriter:
+    """Writes checkpoints beside training, which waits for a copy of the tensors only; one after the other, in order.
 
-    Args:
-        run: the run directory.
+    Signals reach the main thread, which never writes, so that none can break off a checkpoint.
     """
 
-    def __init__(self, run: RunDirectory) -> None:
-        self.run = run
+    def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
         self._writing: Future[None] | None = None
 
-    def submit(self, content: Mapping[str, Any]) -> None:
-        """Copy the state and begin to write it.
+    def submit(self, content: Mapping[str, Any], write: Callable[[dict[str, Any]], None]) -> None:
+        """Copy the content and begin to write it.
+
+        Args:
+            content: plain containers and tensors.
+            write: brings the copy onto the disk, for example :func:`write_training_state` of a run.
 
         Raises:
             TrainingError: the write before it failed.
         """
         self.wait()
-        self._writing = self._thread.submit(self._write, _copied(dict(content)))
+        self._writing = self._thread.submit(write, _copied(dict(content)))
 
     def wait(self) -> None:
         """Return when everything is on the disk.
@@ -186,18 +188,25 @@ class TrainingStateWriter:
         Raises:
             TrainingError: it could not be written.
         """
-        writing, self._writing = self._writing, None
-        if writing is not None:
+        if self._writing is not None:
+            wait([self._writing])  # a signal may end this wait: then the next one waits for the same checkpoint
+            writing, self._writing = self._writing, None
             writing.result()
 
-    def _write(self, content: dict[str, Any]) -> None:
-        newer = self.run.last.with_name("newer.ckpt")
-        write_checkpoint(newer, content)
-        # At every instant one of the two names holds a whole state.
-        if self.run.last.exists():
-            self.run.last.replace(self.run.previous)
-        newer.replace(self.run.last)
-        sync_directory(newer.parent)
+
+def write_training_state(run: RunDirectory, content: Mapping[str, Any]) -> None:
+    """Write ``last.ckpt``, and keep the one before as ``previous.ckpt``.
+
+    Raises:
+        TrainingError: the disk does not take it; the training states from before are still there.
+    """
+    newer = run.last.with_name("newer.ckpt")
+    write_checkpoint(newer, content)
+    # At every instant one of the two names holds a whole state.
+    if run.last.exists():
+        run.last.replace(run.previous)
+    newer.replace(run.last)
+    sync_directory(newer.parent)
 
 
 def _copied(value: Any) -> Any:

@@ -6,11 +6,13 @@ import logging
 import math
 import time
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
 
-from lx.checkpoint import TrainingStateWriter, write_checkpoint
+from lx.checkpoint import CheckpointWriter, write_checkpoint, write_training_state
 from lx.distributed import Agreement
 from lx.errors import TrainingError
 from lx.module import TextClassifier
@@ -30,7 +32,8 @@ class Checkpoint(Callback):
     validation with the best objective: ``{"weights", "step", "epoch", "objective"}``; further ones, where they are
     kept, are ``best-STEP.ckpt``.
 
-    Only the first rank writes, and the others do not wait for it, unless the weights are sharded and all are needed.
+    Only the first rank writes, beside training, and the others do not wait for it, unless the weights are sharded and
+    all are needed.
 
     Args:
         run: where the checkpoints go.
@@ -64,7 +67,7 @@ class Checkpoint(Callback):
         self.best_metrics: dict[str, float] = {}
         self.best_summary: Summary | None = None
         self.validated_step = 0
-        self._writer = TrainingStateWriter(run)
+        self._writer = CheckpointWriter()
         self._saved_at = time.monotonic()
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -105,7 +108,9 @@ class Checkpoint(Callback):
             if trainer.is_global_zero:
                 epoch, _ = self.timetable.position(step - 1)  # that of the last step
                 content = {"weights": weights, "step": step, "epoch": epoch, "objective": objective}
-                self._keep(content, is_best)
+                self._writer.submit(content, partial(self._keep, is_best, [step for _, step in self.kept]))
+                if trainer.state.fn != TrainerFn.FITTING:
+                    self._writer.wait()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """See that everything is on the disk."""
@@ -144,7 +149,7 @@ class Checkpoint(Callback):
             if name != "loops"
         }
         if trainer.is_global_zero:
-            self._writer.submit(state)
+            self._writer.submit(state, partial(write_training_state, self.run))
             if wait:
                 self._writer.wait()
 
@@ -167,12 +172,13 @@ class Checkpoint(Callback):
         self.kept = [(objective, step) for objective, step in state_dict["kept"]]
         self.validated_step = state_dict["validated_step"]
 
-    def _keep(self, content: dict[str, Any], is_best: bool) -> None:
+    def _keep(self, is_best: bool, kept: list[int], content: dict[str, Any]) -> None:
+        """Write the best weights, or one of the best, and remove what is none any more; in the writer's thread."""
         if is_best:
             write_checkpoint(self.run.best, content)
         if self.keep_best > 1:
             write_checkpoint(self.run.best_at(content["step"]), content)
-            wanted = {self.run.best_at(step) for _, step in self.kept}
+            wanted = set(map(self.run.best_at, kept))
             for path in self.run.best.parent.glob("best-*.ckpt"):
                 if path not in wanted:
                     path.unlink()

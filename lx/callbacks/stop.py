@@ -43,15 +43,18 @@ class StopOnSignal(Callback):
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """From now on a signal acts at once; one that came before does now."""
-        self.request.patient = False
-        if self.request.received is not None:
-            raise Stopped(self.request.received)
+        self._act_at_once()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """From now on a signal waits for the step to end again."""
         self.request.patient = trainer.state.fn == TrainerFn.FITTING
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """A signal acts at once again."""
+        """A signal acts at once again; one that came after the last step does now."""
         self._agree.close()
+        self._act_at_once()
+
+    def _act_at_once(self) -> None:
         self.request.patient = False
+        if self.request.received is not None:
+            raise Stopped(self.request.received)

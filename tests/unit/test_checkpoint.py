@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tiny_run import train_tiny
 
-from lx.checkpoint import TrainingStateWriter, is_whole, newest_whole, read_checkpoint, read_step, write_checkpoint
+from lx.checkpoint import (
+    CheckpointWriter,
+    is_whole,
+    newest_whole,
+    read_checkpoint,
+    read_step,
+    write_checkpoint,
+    write_training_state,
+)
 from lx.errors import LxError, TrainingError
 from lx.run import RunDirectory
+from lx.stop import Stopped, stop_on_signals
 
 CONTENT = {"global_step": 7, "weights": {"a": torch.arange(131.0), "b": torch.tensor([True])}, "x": [None, "中", 1.5]}
 
@@ -179,9 +192,9 @@ def held_back(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
 
 def test_training_goes_on_while_the_state_is_written(run: RunDirectory, monkeypatch: pytest.MonkeyPatch) -> None:
     go = held_back(monkeypatch)
-    writer = TrainingStateWriter(run)
+    writer = CheckpointWriter()
     weight, inner = torch.zeros(3), {"list": [torch.zeros(2)], "pair": (torch.zeros(1), 5)}
-    writer.submit({"weight": weight, "inner": inner})
+    writer.submit({"weight": weight, "inner": inner}, partial(write_training_state, run))
     weight.add_(1)
     inner["list"][0].add_(1)  # type: ignore[index]
     inner["pair"][0].add_(1)  # type: ignore[index]
@@ -200,9 +213,9 @@ def test_training_goes_on_while_the_state_is_written(run: RunDirectory, monkeypa
 
 
 def test_the_state_before_is_kept(run: RunDirectory) -> None:
-    writer = TrainingStateWriter(run)
+    writer = CheckpointWriter()
     for step, (last, previous) in [(1, (1, None)), (2, (2, 1)), (3, (3, 2))]:
-        writer.submit({"global_step": step})
+        writer.submit({"global_step": step}, partial(write_training_state, run))
         writer.wait()
         assert read_step(run.last) == last
         assert (read_step(run.previous) if run.previous.exists() else None) == previous
@@ -214,17 +227,52 @@ def test_the_state_before_is_kept(run: RunDirectory) -> None:
 def test_a_write_that_failed_is_told_at_the_next_occasion(
     run: RunDirectory, told: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    writer = TrainingStateWriter(run)
-    writer.submit({"global_step": 1})
+    writer = CheckpointWriter()
+
+    def submit(step: int) -> None:
+        writer.submit({"global_step": step}, partial(write_training_state, run))
+
+    submit(1)
     writer.wait()
 
     def refuses(path: Path, content: dict[str, Any]) -> None:
         raise TrainingError("no space left")
 
     monkeypatch.setattr("lx.checkpoint.write_checkpoint", refuses)
-    writer.submit({"global_step": 2})
-    occasion: dict[str, Callable[[], None]] = {"wait": writer.wait, "submit": lambda: writer.submit({"global_step": 3})}
+    submit(2)
+    occasion: dict[str, Callable[[], None]] = {"wait": writer.wait, "submit": lambda: submit(3)}
     with pytest.raises(TrainingError, match="no space left"):
         occasion[told]()
     assert read_step(run.last) == 1
     writer.wait()  # told once
+
+
+def test_a_signal_breaks_off_the_wait_and_not_the_checkpoint(
+    run: RunDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = held_back(monkeypatch)
+    writer = CheckpointWriter()
+    writer.submit({"global_step": 1}, partial(write_training_state, run))
+    threading.Timer(0.2, os.kill, [os.getpid(), signal.SIGINT]).start()
+    with stop_on_signals(), pytest.raises(Stopped):
+        writer.wait()
+    assert not run.last.exists()
+    go.set()
+    writer.wait()  # as when the exception is handled
+    assert read_step(run.last) == 1
+
+
+def test_the_main_thread_where_signals_act_writes_no_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The best weights neither: a signal inside torch's writer once ended a run with an error of the file's."""
+    written: dict[str, bool] = {}
+
+    def write(path: Path, content: dict[str, Any]) -> None:
+        written[path.name] = written.get(path.name, False) or threading.current_thread() is threading.main_thread()
+        write_checkpoint(path, content)
+
+    for module in ("lx.checkpoint", "lx.callbacks.checkpoint"):
+        monkeypatch.setattr(f"{module}.write_checkpoint", write)
+    train_tiny(tmp_path)
+    assert written == {"newer.ckpt": False, "best.ckpt": False}

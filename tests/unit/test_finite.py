@@ -137,8 +137,8 @@ def test_a_skip_changes_neither_weights_nor_optimizer(
     caplog.set_level(logging.INFO, logger="lx")
     overrides = ["trainer.on_nan=skip", "trainer.save_every_n_steps=1", "logger=csv", "trainer.log_every_n_steps=1"]
     states: dict[int, Any] = {}
-    submit = "lx.checkpoint.TrainingStateWriter.submit"
-    monkeypatch.setattr(submit, lambda self, state: states.update({state["global_step"]: copied(state)}))
+    write = "lx.callbacks.checkpoint.write_training_state"
+    monkeypatch.setattr(write, lambda run, state: states.update({state["global_step"]: copied(state)}))
     result = train_tiny(tmp_path, *overrides)
     assert (result.status, result.steps) == ("finished", 12)
     for step in (4, 9):

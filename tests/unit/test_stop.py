@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import json
 import signal
 import threading
+from pathlib import Path
 
 import pytest
+from tiny_run import train_tiny
 
 from lx.stop import Stopped, StopRequest, stop_on_signals
 
@@ -52,3 +55,12 @@ def test_outside_the_main_thread_nothing_is_touched() -> None:
     thread.start()
     thread.join()
     assert found and signal.getsignal(signal.SIGTERM) is before
+
+
+def test_a_request_after_the_last_step_is_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "lx.callbacks.checkpoint.Checkpoint.on_train_end", lambda *_: signal.raise_signal(signal.SIGTERM)
+    )
+    with pytest.raises(Stopped):
+        train_tiny(tmp_path)
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "stopped"
