@@ -23,7 +23,7 @@ from torch.utils.data import Dataset, Sampler
 
 from lx.data.tokens import TokenTable
 
-WINDOW = 50  # batches in a shuffled window; larger: less padding, smaller: more mixing of lengths over an epoch
+WINDOW = 200  # batches in a shuffled window; larger: less padding, smaller: more mixing of lengths over an epoch
 EVAL_TOKENS = 16_384  # tokens of an evaluation batch, padding included
 
 

@@ -22,6 +22,12 @@ static inline head head_at(const bf16 *qkv, const shape *of, long text, long num
     return (head){query, query + of->part_step, query + 2 * of->part_step};
 }
 
+// Have the cache fetch some rows of features: those of the next head, while this one is computed.
+static inline void fetch(const bf16 *x, int rows, long step, long width) {
+    for (int r = 0; r < rows; r++)
+        for (long k = 0; k < width; k += 2 * LANES) _mm_prefetch(x + r * step + k, _MM_HINT_T1);
+}
+
 // Pairs along the features, panels of tokens: what the product with all tokens' vectors needs. Beyond the last token
 // there are zeros.
 static void pack_features(const bf16 *x, long tokens, long padded, long step, long width, pair *packed) {
@@ -82,7 +88,7 @@ static void sum_queries(const pair *a, long tokens, long padded, const pair *pac
         int rows = (int)least(ROWS, tokens - token);
         for (long k = 0; k < width; k += PANEL) {
             int vectors = (int)least(PANEL, width - k) / LANES;
-            multiply_packed(rows, vectors, (tokens + 1) / 2, a + token, padded, packed + k * (padded / 2), tile, PANEL);
+            multiply_packed(rows, vectors, (tokens + 1) / 2, a + token, padded, packed + k * (padded / 2), 0, tile, PANEL);
             for (int r = 0; r < rows; r++)
                 for (int v = 0; v < vectors; v++) {
                     __m512 sum = _mm512_loadu_ps(tile + r * PANEL + v * LANES);
@@ -228,6 +234,10 @@ void lx_attention_gradient(const bf16 *dout, const bf16 *qkv, const bf16 *bias, 
         for (long number = 0; number < of->texts * of->heads; number++) {
             long text = number / of->heads, h = number % of->heads, at = text * tokens * step + h * width;
             head here = head_at(qkv, of, text, h), gradient = head_at(dqkv, of, text, h);
+            long next_text = (number + 1) / of->heads, next_h = (number + 1) % of->heads;
+            head next = head_at(qkv, of, next_text, next_h);
+            const bf16 *next_parts[] = {next.query, next.key, next.value};
+            long next_at = next_text * tokens * step + next_h * width;
             pack_features(here.key, tokens, padded, of->token_step, width, keys);
             pack_features(here.value, tokens, padded, of->token_step, width, values);
             pack_tokens(here.key, tokens, padded, of->token_step, width, key_rows);
@@ -235,6 +245,10 @@ void lx_attention_gradient(const bf16 *dout, const bf16 *qkv, const bf16 *bias, 
             pack_tokens(dout + at, tokens, padded, step, width, dout_rows);
             for (long first = 0; first < tokens; first += ROWS) {
                 int rows = (int)least(ROWS, tokens - first);
+                for (int part = 0; part < 3; part++)
+                    fetch(next_parts[part] + first * of->token_step, rows, of->token_step, width);
+                fetch(dout + next_at + first * step, rows, step, width);
+                fetch(out + next_at + first * step, rows, step, width);
                 multiply_tokens(rows, here.query + first * of->token_step, of->token_step, keys, width, padded, scores);
                 multiply_tokens(rows, dout + at + first * step, step, values, width, padded, dweights);
                 for (int r = 0; r < rows; r++) {

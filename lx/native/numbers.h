@@ -33,6 +33,23 @@ static inline void interleave(const bf16 *first, const bf16 *second, pair *to) {
     _mm512_storeu_si512(to + LANES, _mm512_permutex2var_epi16(numbers, upper, others));
 }
 
+// Two rows of 16 numbers, in bf16, one after the other.
+static inline __m512i shortened(__m512 first, __m512 second) { return (__m512i)_mm512_cvtne2ps_pbh(second, first); }
+
+// The same as 16 pairs.
+static inline __m512i paired(__m512i rows) {
+    __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20,
+                                     4, 19, 3, 18, 2, 17, 1, 16, 0);
+    return _mm512_permutexvar_epi16(order, rows);
+}
+
+// The first and the second numbers of 16 pairs.
+static inline __m512 first_of(__m512i pairs) { return _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16)); }
+
+static inline __m512 second_of(__m512i pairs) {
+    return _mm512_castsi512_ps(_mm512_and_si512(pairs, _mm512_set1_epi32((int)0xffff0000)));
+}
+
 // 16 rows of 16 pairs, rows for columns.
 static inline __attribute__((always_inline)) void transpose(__m512i rows[LANES]) {
     __m512i half[LANES];
@@ -64,20 +81,18 @@ static inline __attribute__((always_inline)) void transpose(__m512i rows[LANES])
     }
 }
 
-// e to the x, to seven digits: a power of two times the series of 2^rest, whose terms are (ln 2)^n / n! rest^n, for what
-// remains between -1/2 and 1/2. Exactly zero where x is far below zero, and for minus infinity, since scaling by that makes
-// zero even of what is not a number.
+// e to the x, right to 3e-6 of itself: a power of two times 2^rest for what remains between -1/2 and 1/2, by the polynomial
+// of degree 4 with the least relative error there. Exactly zero where x is far below zero, and for minus infinity, since
+// scaling by that makes zero even of what is not a number.
 static inline __m512 exponential(__m512 x) {
     __m512 exponent = _mm512_mul_ps(x, _mm512_set1_ps(1.44269504f));
     __m512 whole = _mm512_roundscale_ps(exponent, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
     __m512 rest = _mm512_sub_ps(exponent, whole);
-    __m512 y = _mm512_set1_ps(1.54035304e-4f);
-    y = _mm512_fmadd_ps(y, rest, _mm512_set1_ps(1.33335581e-3f));
-    y = _mm512_fmadd_ps(y, rest, _mm512_set1_ps(9.61812911e-3f));
-    y = _mm512_fmadd_ps(y, rest, _mm512_set1_ps(5.55041087e-2f));
-    y = _mm512_fmadd_ps(y, rest, _mm512_set1_ps(2.40226507e-1f));
-    y = _mm512_fmadd_ps(y, rest, _mm512_set1_ps(6.93147181e-1f));
-    y = _mm512_fmadd_ps(y, rest, _mm512_set1_ps(1.0f));
+    __m512 y = _mm512_set1_ps(9.57010128e-3f);
+    y = _mm512_fmadd_ps(y, rest, _mm512_set1_ps(5.59178591e-2f));
+    y = _mm512_fmadd_ps(y, rest, _mm512_set1_ps(2.40247443e-1f));
+    y = _mm512_fmadd_ps(y, rest, _mm512_set1_ps(6.93121791e-1f));
+    y = _mm512_fmadd_ps(y, rest, _mm512_set1_ps(9.99999285e-1f));
     return _mm512_scalef_ps(y, whole);
 }
 

@@ -22,6 +22,7 @@ from lx.native.build import library
 
 WIDTH_MULTIPLE = 32
 LEVELS = 1 << 16
+PANEL = 64
 
 
 def are_here(device: torch.device, dtype: torch.dtype) -> bool:
@@ -45,8 +46,29 @@ def is_for(x: Tensor, *weights: Tensor | None) -> bool:
     )
 
 
+def is_for_rows_of(table: Tensor, dtype: torch.dtype) -> bool:
+    """Whether the kernels look up rows of a table [V, D] in float32, for activations of the given kind."""
+    return (
+        not torch.compiler.is_compiling()
+        and are_here(table.device, dtype)
+        and type(table) in (Tensor, torch.nn.Parameter)
+        and table.dtype == torch.float32
+        and table.shape[1] % WIDTH_MULTIPLE == 0
+    )
+
+
 def _fits(weight: Tensor) -> bool:
     return type(weight) in (Tensor, torch.nn.Parameter) and all(size % WIDTH_MULTIPLE == 0 for size in weight.shape)
+
+
+def embedding(ids: Tensor, table: Tensor, scale: float, padding: int) -> Tensor:
+    """Rows of a table, scaled: ids [...] in [0, V), table [V, D] -> [..., D] in bf16. `padding` gets no gradient.
+
+    Raises:
+        IndexError: an id is out of range.
+    """
+    rows: Tensor = _Embedding.apply(ids, table, scale, padding)  # type: ignore[no-untyped-call]
+    return rows
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -136,6 +158,34 @@ def _rows(x: Tensor) -> tuple[int, int]:
     return x.numel() // x.shape[-1], x.shape[-1]
 
 
+def _row_pairs(m: int, width: int) -> Tensor:
+    """Room for M rows of bf16 numbers in pairs of neighbouring rows, in panels of `PANEL` columns: see `linear.c`."""
+    return torch.empty(-(-width // PANEL), -(-m // 2), PANEL, dtype=torch.int32)
+
+
+class _Embedding(Function):
+    @staticmethod
+    def forward(ctx: Any, ids: Tensor, table: Tensor, scale: float, padding: int) -> Tensor:
+        ids, table = ids.long().contiguous(), table.contiguous()
+        vocabulary, d = table.shape
+        if ids.numel() and not (ids.min() >= 0 and ids.max() < vocabulary):
+            raise IndexError(f"a token id is not in [0, {vocabulary})")
+        rows = torch.empty(*ids.shape, d, dtype=torch.bfloat16)
+        _call("lx_embedding", ids, table, rows, ids.numel(), d, scale)
+        ctx.save_for_backward(ids, table)
+        ctx.scale, ctx.padding = scale, padding
+        return rows
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, drows: Tensor) -> tuple[Tensor | None, ...]:
+        ids, table = ctx.saved_tensors
+        dtable = torch.empty_like(table)
+        arguments = (ids.numel(), *table.shape, ctx.padding, ctx.scale)
+        _call("lx_embedding_gradient", ids, drows.contiguous(), dtable, *arguments)
+        return None, dtable, None, None
+
+
 class _Linear(Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -164,23 +214,23 @@ class _FeedForward(Function):
         x, weight1, weight2 = x.contiguous(), weight1.contiguous(), weight2.contiguous()
         (m, k), n = _rows(x), len(weight1)
         needs_gradient = any(ctx.needs_input_grad)
-        slope, active = (x.new_empty(m, n) if needs_gradient else None for _ in range(2))
+        slopes, active = (_row_pairs(m, n) if needs_gradient else None for _ in range(2))
         y = torch.empty_like(x)
-        _call("lx_feedforward", x, weight1, bias1, weight2, bias2, slope, active, y, m, n, k)
-        ctx.save_for_backward(x, weight1, weight2, slope, active)
+        _call("lx_feedforward", x, weight1, bias1, weight2, bias2, slopes, active, y, m, n, k)
+        ctx.save_for_backward(x, weight1, weight2, slopes, active)
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight1, weight2, slope, active = ctx.saved_tensors
+        x, weight1, weight2, slopes, active = ctx.saved_tensors
         dy = dy.contiguous()
         (m, k), n = _rows(x), len(weight1)
-        dhidden, dx = torch.empty_like(slope), torch.empty_like(x) if ctx.needs_input_grad[0] else None
+        dhidden, dx = _row_pairs(m, n), torch.empty_like(x) if ctx.needs_input_grad[0] else None
         dweight1, dweight2 = torch.empty_like(weight1), torch.empty_like(weight2)
         dbias1, dbias2 = weight1.new_empty(n), weight2.new_empty(k)
         gradients = (dhidden, dx, dweight1, dbias1, dweight2, dbias2)
-        _call("lx_feedforward_gradient", dy, x, slope, active, weight1, weight2, *gradients, m, n, k)
+        _call("lx_feedforward_gradient", dy, x, slopes, active, weight1, weight2, *gradients, m, n, k)
         return dx, dweight1, dbias1, dweight2, dbias2
 
 

@@ -1,6 +1,7 @@
-// What happens to rows of features between the products: residual sums with dropout, and layer normalisation. Numbers
-// are bf16, computed with in float32.
+// What happens to rows of features between the products: embeddings, residual sums with dropout, and layer
+// normalisation. Numbers are bf16, computed with in float32.
 #include <math.h>
+#include <omp.h>
 #include <string.h>
 
 #include "numbers.h"
@@ -9,6 +10,7 @@ enum {
     GROUP = 2 * LANES, // numbers that one draw of random bits decides about
     SHARE = 64,        // groups that a thread takes at a time
     BLOCK = 128,       // rows whose part of the gradients of gain and bias is computed by itself
+    AHEAD = 16,        // rows of a table that are fetched before they are needed
 };
 
 static inline __m512 drop(__m512 numbers, const dropout *how, __mmask16 keep) {
@@ -27,6 +29,41 @@ void lx_add_dropped(const bf16 *x, const bf16 *y, bf16 *out, long size, const dr
                 store(out + i + v, numbers);
             }
         }
+}
+
+// out [M, D] = scale * table[ids], table [V, D] in float32.
+void lx_embedding(const int64_t *ids, const float *table, bf16 *out, long m, long d, float scale) {
+#pragma omp parallel for schedule(static)
+    for (long row = 0; row < m; row++)
+        for (long i = 0; i < d; i += LANES)
+            store(out + row * d + i, _mm512_mul_ps(_mm512_loadu_ps(table + ids[row] * d + i), _mm512_set1_ps(scale)));
+}
+
+// The gradient of the table, zero where `ids` have nothing but `padding`. Each thread adds up some columns of all rows, so
+// that no two write to one place and the order of each sum is that of the rows.
+void lx_embedding_gradient(const int64_t *ids, const bf16 *dout, float *dtable, long m, long vocabulary, long d, long padding,
+                           float scale) {
+    long threads = least(omp_get_max_threads(), d / LANES);
+#pragma omp parallel
+    {
+#pragma omp for schedule(static)
+        for (long row = 0; row < vocabulary; row++) memset(dtable + row * d, 0, (size_t)d * 4);
+#pragma omp for schedule(static)
+        for (long thread = 0; thread < threads; thread++) {
+            long first = thread * (d / LANES) / threads * LANES, last = (thread + 1) * (d / LANES) / threads * LANES;
+            for (long row = 0; row < m; row++) {
+                if (row + AHEAD < m)
+                    for (long i = first; i < last; i += LANES)
+                        _mm_prefetch(dtable + ids[row + AHEAD] * d + i, _MM_HINT_T0);
+                if (ids[row] == padding) continue;
+                for (long i = first; i < last; i += LANES) {
+                    float *to = dtable + ids[row] * d + i;
+                    __m512 sum = _mm512_fmadd_ps(load(dout + row * d + i), _mm512_set1_ps(scale), _mm512_loadu_ps(to));
+                    _mm512_storeu_ps(to, sum);
+                }
+            }
+        }
+    }
 }
 
 // (x - mean) / sqrt(variance + eps) * gain + bias over each row of D features, a multiple of 16. `moments` [M, 2] gets

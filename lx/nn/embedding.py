@@ -12,18 +12,32 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from lx.errors import LxError
+from lx.native import ops as native
 
 PAD, UNK = 0, 1
 FIRST_WORD = 4
 """Ids below this one are the special tokens [PAD], [UNK], [CLS] and [SEP]."""
 
 
-class TokenEmbedding(nn.Module):
-    """Sum of a word and, for pairs of texts, a segment embedding.
+class ScaledEmbedding(nn.Embedding):
+    """A vector for each word, times the square root of its width (Vaswani et al. 2017, section 3.4).
 
-    Words are scaled by the square root of their width (Vaswani et al. 2017, section 3.4), which brings rows
-    initialised with a variance of 1 / E to the size of the position signals that are added to them.
+    That brings rows initialised with a variance of 1 / E to the size of the position signals that are added to them.
     """
+
+    def __init__(self, vocab_size: int, width: int) -> None:
+        super().__init__(vocab_size, width, padding_idx=PAD)
+        self.scale = math.sqrt(width)
+
+    def forward(self, token_ids: Int[Tensor, "*tokens"]) -> Float[Tensor, "*tokens E"]:
+        """Look words up."""
+        if native.is_for_rows_of(self.weight, compute_dtype(self.weight)):
+            return native.embedding(token_ids, self.weight, self.scale, PAD)
+        return super().forward(token_ids) * self.scale
+
+
+class TokenEmbedding(nn.Module):
+    """Sum of a word and, for pairs of texts, a segment embedding."""
 
     def __init__(
         self,
@@ -52,9 +66,8 @@ class TokenEmbedding(nn.Module):
         if not 0 <= token_dropout < 1:
             raise LxError(f"model.token_dropout={token_dropout}: a probability is at least 0 and below 1")
         width = embedding_dim or dim
-        self.scale = math.sqrt(width)
         self.token_dropout = token_dropout
-        self.word = nn.Embedding(vocab_size, width, padding_idx=PAD)
+        self.word = ScaledEmbedding(vocab_size, width)
         self.projection = nn.Linear(width, dim, bias=False) if width != dim else nn.Identity()
         self.segment = nn.Embedding(num_token_types, dim) if num_token_types > 1 else None
 
@@ -69,7 +82,7 @@ class TokenEmbedding(nn.Module):
         """
         if self.training and self.token_dropout > 0:
             token_ids = drop_words(token_ids, self.token_dropout)
-        x: Tensor = self.projection(self.word(token_ids) * self.scale)
+        x: Tensor = self.projection(self.word(token_ids))
         if self.segment is not None:
             x = x + self.segment(torch.zeros_like(token_ids) if token_types is None else token_types)
         return x
@@ -79,3 +92,9 @@ def drop_words(token_ids: Int[Tensor, "B T"], probability: int | float) -> Int[T
     """Replace words, but no special tokens, by [UNK], each with the given probability."""
     dropped = torch.rand(token_ids.shape, device=token_ids.device) < probability
     return token_ids.masked_fill(dropped & (token_ids >= FIRST_WORD), UNK)
+
+
+def compute_dtype(x: Tensor) -> torch.dtype:
+    """The dtype in which matrix products of `x` come out: autocast's, where that is on."""
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from lx.nn.attention import attention_bias
 from lx.nn.block import Block
 from lx.nn.dropout import Dropout
-from lx.nn.embedding import TokenEmbedding
+from lx.nn.embedding import TokenEmbedding, compute_dtype
 from lx.nn.position import Position
 
 
@@ -68,9 +67,3 @@ class TransformerEncoder(nn.Module):
             x = block(x, bias, self.position)
         y: Tensor = self.norm(x)
         return y
-
-
-def compute_dtype(x: Tensor) -> torch.dtype:
-    """The dtype in which matrix products of `x` come out: autocast's, where that is on."""
-    device = x.device.type
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype

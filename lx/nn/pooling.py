@@ -31,8 +31,9 @@ class MeanPooling(nn.Module):
 
     def forward(self, x: Float[Tensor, "B T D"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B D"]:
         """Average over T."""
-        total = x.masked_fill(~mask[:, :, None], 0.0).sum(dim=1, dtype=torch.promote_types(x.dtype, torch.float32))
-        return total / mask.sum(dim=1, keepdim=True).clamp(min=1)
+        # As a product, which needs no copy of x: torch adds bf16 up in float32 only after it has converted all of it.
+        total = (mask[:, None, :].to(x.dtype) @ x).squeeze(1)
+        return total.to(torch.promote_types(x.dtype, torch.float32)) / mask.sum(dim=1, keepdim=True).clamp(min=1)
 
 
 class MaxPooling(nn.Module):

@@ -65,7 +65,7 @@ class LearnedPosition(Position):
 
     def __init__(self, dim: int, num_heads: int, *, max_length: int) -> None:
         super().__init__()
-        # The same scale as the words: see TokenEmbedding.
+        # The same scale as the words: see ScaledEmbedding.
         self.scale = math.sqrt(dim)
         self.table = nn.Embedding(max_length, dim)
 

@@ -53,6 +53,26 @@ def assert_same(actual: Tensor, inputs: tuple[Tensor, ...], expected: Tensor, do
         assert_near(one, other, BF16)
 
 
+@pytest.mark.parametrize("width", [32, 96])
+def test_embedding(width: int) -> None:
+    """Ids that come often, once and never; padding learns nothing."""
+    table = weights(50, width)
+    (doubled,) = doubles((table,))
+    ids = torch.randint(0, 40, (7, 33))
+    ids[0, 0] = 49
+    expected = 3.0 * F.embedding(ids, doubled, padding_idx=0)
+    assert_same(ops.embedding(ids, table, 3.0, 0), (table,), expected, (doubled,))
+    (gradient,) = torch.autograd.grad(ops.embedding(ids, table, 3.0, 0).sum(), table)
+    assert not gradient[0].any() and not gradient[40:49].any() and (gradient[49] == 3.0).all()
+    assert torch.equal(gradient[1], torch.full((width,), 3.0 * (ids == 1).sum()))
+
+
+@pytest.mark.parametrize("wrong", [-1, 50])
+def test_an_id_that_is_in_no_table_is_refused(wrong: int) -> None:
+    with pytest.raises(IndexError, match=r"not in \[0, 50\)"):
+        ops.embedding(torch.tensor([[1, wrong]]), weights(50, 32), 1.0, 0)
+
+
 # Rows, inputs and outputs with a remainder for each size of tile, panel and chunk.
 @pytest.mark.parametrize("rows", [1, 5, 143, 1025])
 @pytest.mark.parametrize(("inputs", "outputs"), [(32, 32), (96, 160), (256, 224)])
@@ -162,12 +182,13 @@ def test_number_of_threads_changes_nothing() -> None:
 
     def everything() -> list[Tensor]:
         torch.manual_seed(2)
-        x, weight, bias = activations(40, 61, 64), weights(192, 64), weights(192)
+        table, weight, bias = weights(300, 64), weights(192, 64), weights(192)
+        x = ops.embedding(torch.randint(0, 300, (40, 61)), table, 8.0, 0)
         maps = (weights(96, 64), weights(96), weights(64, 96), weights(64), weights(64), weights(64))
         heads = ops.attention(heads_of(ops.linear(x, weight, bias), 2), torch.zeros(1, 1, 1, 61).bfloat16(), 0.1)
         y = ops.add_dropped(x, heads.transpose(1, 2).flatten(2), 0.1)
         out = ops.layer_norm(ops.gelu_feedforward(y, *maps[:4]), *maps[4:], 1e-5)
-        return [out, *torch.autograd.grad(out, (x, weight, bias, *maps), torch.randn_like(out))]
+        return [out, *torch.autograd.grad(out, (table, weight, bias, *maps), torch.randn_like(out))]
 
     torch.set_num_threads(1)
     alone = everything()
@@ -184,3 +205,8 @@ def test_what_the_kernels_are_for() -> None:
     assert not ops.is_for(activations(3, 48))
     assert not ops.is_for(activations(0, 64), weight)
     assert not ops.is_for(x.to("meta"), weight)
+    assert ops.is_for_rows_of(weight, torch.bfloat16)
+    assert not ops.is_for_rows_of(weight, torch.float32)
+    assert not ops.is_for_rows_of(weight.bfloat16(), torch.bfloat16)
+    assert not ops.is_for_rows_of(weights(32, 48), torch.bfloat16)
+    assert not ops.is_for_rows_of(weight.to("meta"), torch.bfloat16)
