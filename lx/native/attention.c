@@ -1,14 +1,15 @@
 // Scaled dot-product attention (Vaswani et al. 2017, equation 1), one head of one text at a time.
 //
-// Axis legend: B texts, H heads, T tokens, K head width, a multiple of 32. i counts queries, j keys. Scores are computed
-// for ROWS queries at a time and never leave the cache; the backward pass computes them once more (Dao et al. 2022).
+// Axis legend: B texts, H heads, T tokens, K head width, a multiple of 32. i counts queries, j keys. Scores are
+// computed for ROWS queries at a time and never leave the cache; the backward pass computes them once more (Dao et al.
+// 2022).
 #include <math.h>
 
 #include "product.h"
 
 typedef struct {
     long texts, heads, tokens, width;
-    long text_step, head_step, token_step, part_step; // between numbers of q, k and v: element [part, b, h, t, 0]
+    long text_step, head_step, token_step, part_step;     // between numbers of q, k and v: element [part, b, h, t, 0]
     long bias_text_step, bias_head_step, bias_query_step; // of bias [B, H, T, T]; zero where it is the same for all
 } shape;
 
@@ -88,7 +89,8 @@ static void sum_queries(const pair *a, long tokens, long padded, const pair *pac
         int rows = (int)least(ROWS, tokens - token);
         for (long k = 0; k < width; k += PANEL) {
             int vectors = (int)least(PANEL, width - k) / LANES;
-            multiply_packed(rows, vectors, (tokens + 1) / 2, a + token, padded, packed + k * (padded / 2), 0, tile, PANEL);
+            multiply_packed(rows, vectors, (tokens + 1) / 2, a + token, padded, packed + k * (padded / 2), 0, tile,
+                            PANEL);
             for (int r = 0; r < rows; r++)
                 for (int v = 0; v < vectors; v++) {
                     __m512 sum = _mm512_loadu_ps(tile + r * PANEL + v * LANES);
@@ -119,10 +121,10 @@ static inline __mmask32 kept_weights(const dropout *how, long row, long key, lon
     return how->threshold ? kept(how, (uint32_t)((row * padded + key) / (2 * LANES))) : ~(__mmask32)0;
 }
 
-// One row of scores, in place, and of weights: exponentials, those that are dropped zero, which are yet to be divided by
-// their sum `total`. Returns the logarithm of the sum of the exponentials of the scores themselves.
-static float weigh(float *scores, const bf16 *bias, float scale, const shape *of, long padded, const dropout *how, long row,
-                   bf16 *weights, float *total) {
+// One row of scores, in place, and of weights: exponentials, those that are dropped zero, which are yet to be divided
+// by their sum `total`. Returns the logarithm of the sum of the exponentials of the scores themselves.
+static float weigh(float *scores, const bf16 *bias, float scale, const shape *of, long padded, const dropout *how,
+                   long row, bf16 *weights, float *total) {
     __m512 most = _mm512_set1_ps(-INFINITY), sum = _mm512_setzero_ps();
     for (long j = 0; j < padded; j += LANES) {
         __m512 score = biased(scores + j, bias + j, scale, of->tokens - j);
@@ -165,8 +167,8 @@ void lx_attention(const bf16 *qkv, const bf16 *bias, bf16 *out, float *log_sums,
                 multiply_tokens(rows, here.query + first * of->token_step, of->token_step, keys, width, padded, scores);
                 for (int r = 0; r < rows; r++) {
                     long i = first + r, row = number * tokens + i;
-                    float total, log_sum = weigh(scores + r * padded, bias_at(bias, of, text, h, i), scale, of, padded, how,
-                                                 row, weights + r * padded, &total);
+                    float total, log_sum = weigh(scores + r * padded, bias_at(bias, of, text, h, i), scale, of, padded,
+                                                 how, row, weights + r * padded, &total);
                     factors[r] = how->scale / total;
                     if (log_sums) log_sums[row] = log_sum;
                 }
@@ -213,8 +215,8 @@ static void pair_rows(const bf16 *x, int rows, long padded, pair *to) {
 }
 
 // The gradients of q, k and v, laid out as they are. With weights w, a mask m of those that are kept, scaled, and the
-// gradient g = m dout vᵀ of the weights: dv = (m w)ᵀ dout, and dq and dk follow from the gradient of the scores. The mean
-// of g by w is out · dout.
+// gradient g = m dout vᵀ of the weights: dv = (m w)ᵀ dout, and dq and dk follow from the gradient of the scores. The
+// mean of g by w is out · dout.
 void lx_attention_gradient(const bf16 *dout, const bf16 *qkv, const bf16 *bias, const bf16 *out, const float *log_sums,
                            bf16 *dqkv, const shape *of, const dropout *how) {
     long tokens = of->tokens, width = of->width, padded = rounded_up(tokens, 2 * LANES), step = of->heads * width;
@@ -255,7 +257,8 @@ void lx_attention_gradient(const bf16 *dout, const bf16 *qkv, const bf16 *bias, 
                     long i = first + r, row = number * tokens + i;
                     float mean = inner_product(out + at + i * step, dout + at + i * step, width);
                     weigh_gradients(scores + r * padded, dweights + r * padded, bias_at(bias, of, text, h, i), scale,
-                                    log_sums[row], mean, of, padded, how, row, weights + r * padded, dscores + r * padded);
+                                    log_sums[row], mean, of, padded, how, row, weights + r * padded,
+                                    dscores + r * padded);
                 }
                 pair_rows(weights, rows, padded, all_weights + first / 2 * padded);
                 pair_rows(dscores, rows, padded, all_dscores + first / 2 * padded);

@@ -28,14 +28,15 @@ static inline pair *pairs_at(row_pairs of, long row, long column) {
 // What happens to a tile of a product before it is stored.
 typedef enum { ALONE, GELU, TIMES } finish;
 
-// The Gaussian error linear unit (Hendrycks & Gimpel 2016) is z Φ(z) = max(z, 0) - u(|z|), with u(a) = a Φ(-a); its slope
-// is u'(|z|) for negative z and 1 - u'(|z|) otherwise. u and u' are cubic between a = 0, 1/5.5, ..., 32/5.5, with the right
-// values and derivatives there (Hermite), and zero beyond: right to 8e-6.
+// The Gaussian error linear unit (Hendrycks & Gimpel 2016) is z Φ(z) = max(z, 0) - u(|z|), with u(a) = a Φ(-a); its
+// slope is u'(|z|) for negative z and 1 - u'(|z|) otherwise. u and u' are cubic between a = 0, 1/5.5, ..., 32/5.5, with
+// the right values and derivatives there (Hermite), and zero beyond: right to 8e-6.
 enum { PIECES = 2 * LANES };
 static const double PIECES_PER_UNIT = 5.5;
 static float tail[4][PIECES], tail_slope[4][PIECES]; // coefficients of 1, t, t², t³, with t from 0 to 1 in each piece
 
-static void set_piece(float coefficients[4][PIECES], int piece, double value, double slope, double next, double next_slope) {
+static void set_piece(float coefficients[4][PIECES], int piece, double value, double slope, double next,
+                      double next_slope) {
     slope /= PIECES_PER_UNIT, next_slope /= PIECES_PER_UNIT;
     coefficients[0][piece] = (float)value;
     coefficients[1][piece] = (float)slope;
@@ -108,8 +109,9 @@ static void pack(const float *weight, long outputs, long inputs, pair *packed) {
 }
 
 // c [m, n] = a [m, k] B, with a bias if there is one. Rows of `pairs` and `slopes` are counted from `start` on.
-//   GELU: c = z Φ(z) of the sum z; unless they are missing, `pairs` gets c too, and `slopes` the derivative Φ(z) + z φ(z).
-//   TIMES: c is multiplied by `slopes`, and `pairs` gets it too.
+//
+// - GELU: c = z Φ(z) of the sum z; unless they are missing, `pairs` gets c too, and `slopes` the slope at z.
+// - TIMES: c is multiplied by `slopes`, and `pairs` gets it too.
 static inline __attribute__((always_inline)) void product(const finish how, const bf16 *a, const pair *packed,
                                                           const float *bias, bf16 *c, row_pairs pairs, row_pairs slopes,
                                                           long start, long m, long n, long k) {
@@ -152,7 +154,8 @@ static inline __attribute__((always_inline)) void product(const finish how, cons
                 }
         }
     }
-    if (how != ALONE) _mm_sfence(); // what went past the cache is there before another thread is told that this one is done
+    // What went past the cache is to be there before another thread is told that this one is done.
+    if (how != ALONE) _mm_sfence();
 }
 
 static const row_pairs NO_PAIRS = {NULL, 0};
@@ -160,7 +163,8 @@ static const row_pairs NO_PAIRS = {NULL, 0};
 static void plain_product(const bf16 *a, const pair *packed, const float *bias, bf16 *c, long m, long n, long k) {
 #pragma omp parallel for schedule(static)
     for (long start = 0; start < m; start += STRETCH)
-        product(ALONE, a + start * k, packed, bias, c + start * n, NO_PAIRS, NO_PAIRS, 0, least(STRETCH, m - start), n, k);
+        product(ALONE, a + start * k, packed, bias, c + start * n, NO_PAIRS, NO_PAIRS, 0, least(STRETCH, m - start), n,
+                k);
 }
 
 // A factor of a weight gradient: its rows, or pairs of rows already.
@@ -194,8 +198,8 @@ static void add_rows(const pair *panel, long rows, long width, float *to) {
     }
 }
 
-// dw = dyᵀ x for the panels [first, last) of the wider of the two, and all of the other; db, the sum of dy's rows, unless
-// it is missing.
+// dw = dyᵀ x for the panels [first, last) of the wider of the two, and all of the other; db, the sum of dy's rows,
+// unless it is missing.
 static void part_of_weight_gradient(const factor *dy, const factor *x, float *dw, float *db, long m, long first,
                                     long last) {
     int dy_is_wide = dy->columns > x->columns;
@@ -205,13 +209,15 @@ static void part_of_weight_gradient(const factor *dy, const factor *x, float *dw
     const pair *inner[narrow_panels];
     for (long start = 0; start < m; start += CHUNK) {
         long rows = least(CHUNK, m - start);
-        for (long j = 0; j < narrow_panels; j++) inner[j] = panel_of(narrow, start, rows, j * PANEL, space + (j + 1) * SIZE);
+        for (long j = 0; j < narrow_panels; j++)
+            inner[j] = panel_of(narrow, start, rows, j * PANEL, space + (j + 1) * SIZE);
         for (long i = first; i < last; i++) {
             const pair *outer = panel_of(wide, start, rows, i * PANEL, space);
             for (long j = 0; j < narrow_panels; j++) {
                 const pair *left = dy_is_wide ? outer : inner[j], *right = dy_is_wide ? inner[j] : outer;
                 long output = (dy_is_wide ? i : j) * PANEL, input = (dy_is_wide ? j : i) * PANEL;
-                int width = (int)least(PANEL, dy->columns - output), vectors = (int)least(PANEL, x->columns - input) / LANES;
+                int width = (int)least(PANEL, dy->columns - output);
+                int vectors = (int)least(PANEL, x->columns - input) / LANES;
                 long tiles = (width + ROWS - 1) / ROWS;
                 for (long t = 0; t < tiles; t++) {
                     int count = (int)least(ROWS, width - t * ROWS);
@@ -258,9 +264,9 @@ void lx_linear_gradient(const bf16 *dy, const bf16 *x, const float *weight, bf16
     free(packed);
 }
 
-// y = gelu(x W1ᵀ + b1) W2ᵀ + b2, with x and y [M, K] and N numbers between the two maps. What the backward pass needs is
-// kept as pairs of rows: the numbers behind the activation, and its slopes, unless they are not asked for. Rows go through
-// both maps before the next ones do, so that what is between the maps does not leave the cache.
+// y = gelu(x W1ᵀ + b1) W2ᵀ + b2, with x and y [M, K] and N numbers between the two maps. What the backward pass needs
+// is kept as pairs of rows: the numbers behind the activation, and its slopes, unless they are not asked for. Rows go
+// through both maps before the next ones do, so that what is between the maps does not leave the cache.
 void lx_feedforward(const bf16 *x, const float *weight1, const float *bias1, const float *weight2, const float *bias2,
                     pair *slopes, pair *active, bf16 *y, long m, long n, long k) {
     pair *packed1 = packed_weight(n, k), *packed2 = packed_weight(k, n);
@@ -273,8 +279,8 @@ void lx_feedforward(const bf16 *x, const float *weight1, const float *bias1, con
 #pragma omp for schedule(static)
         for (long start = 0; start < m; start += STRETCH) {
             long rows = least(STRETCH, m - start);
-            product(GELU, x + start * k, packed1, bias1, between, (row_pairs){active, height}, (row_pairs){slopes, height},
-                    start, rows, n, k);
+            product(GELU, x + start * k, packed1, bias1, between, (row_pairs){active, height},
+                    (row_pairs){slopes, height}, start, rows, n, k);
             product(ALONE, between, packed2, bias2, y + start * k, NO_PAIRS, NO_PAIRS, 0, rows, k, n);
         }
         free(between);
@@ -282,9 +288,9 @@ void lx_feedforward(const bf16 *x, const float *weight1, const float *bias1, con
     free(packed1), free(packed2);
 }
 
-void lx_feedforward_gradient(const bf16 *dy, const bf16 *x, const pair *slopes, const pair *active, const float *weight1,
-                             const float *weight2, pair *dhidden, bf16 *dx, float *dw1, float *db1, float *dw2,
-                             float *db2, long m, long n, long k) {
+void lx_feedforward_gradient(const bf16 *dy, const bf16 *x, const pair *slopes, const pair *active,
+                             const float *weight1, const float *weight2, pair *dhidden, bf16 *dx, float *dw1,
+                             float *db1, float *dw2, float *db2, long m, long n, long k) {
     long height = (m + 1) / 2;
     row_pairs slope = {(pair *)slopes, height}, gradient = {dhidden, height};
     weight_gradient((factor){dy, NO_PAIRS, k}, (factor){NULL, {(pair *)active, height}, n}, dw2, db2, m);

@@ -38,8 +38,8 @@ static inline __m512i shortened(__m512 first, __m512 second) { return (__m512i)_
 
 // The same as 16 pairs.
 static inline __m512i paired(__m512i rows) {
-    __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20,
-                                     4, 19, 3, 18, 2, 17, 1, 16, 0);
+    __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5,
+                                     20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
     return _mm512_permutexvar_epi16(order, rows);
 }
 
@@ -81,9 +81,9 @@ static inline __attribute__((always_inline)) void transpose(__m512i rows[LANES])
     }
 }
 
-// e to the x, right to 3e-6 of itself: a power of two times 2^rest for what remains between -1/2 and 1/2, by the polynomial
-// of degree 4 with the least relative error there. Exactly zero where x is far below zero, and for minus infinity, since
-// scaling by that makes zero even of what is not a number.
+// e to the x, right to 3e-6 of itself: a power of two times 2^rest for what remains between -1/2 and 1/2, by the
+// polynomial of degree 4 with the least relative error there. Exactly zero where x is far below zero, and for minus
+// infinity, since scaling by that makes zero even of what is not a number.
 static inline __m512 exponential(__m512 x) {
     __m512 exponent = _mm512_mul_ps(x, _mm512_set1_ps(1.44269504f));
     __m512 whole = _mm512_roundscale_ps(exponent, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);

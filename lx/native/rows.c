@@ -39,10 +39,10 @@ void lx_embedding(const int64_t *ids, const float *table, bf16 *out, long m, lon
             store(out + row * d + i, _mm512_mul_ps(_mm512_loadu_ps(table + ids[row] * d + i), _mm512_set1_ps(scale)));
 }
 
-// The gradient of the table, zero where `ids` have nothing but `padding`. Each thread adds up some columns of all rows, so
-// that no two write to one place and the order of each sum is that of the rows.
-void lx_embedding_gradient(const int64_t *ids, const bf16 *dout, float *dtable, long m, long vocabulary, long d, long padding,
-                           float scale) {
+// The gradient of the table, zero where `ids` have nothing but `padding`. Each thread adds up some columns of all rows,
+// so that no two write to one place and the order of each sum is that of the rows.
+void lx_embedding_gradient(const int64_t *ids, const bf16 *dout, float *dtable, long m, long vocabulary, long d,
+                           long padding, float scale) {
     long threads = least(omp_get_max_threads(), d / LANES);
 #pragma omp parallel
     {
