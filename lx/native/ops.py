@@ -42,7 +42,7 @@ def is_for(x: Tensor, *weights: Tensor | None) -> bool:
         and are_here(x.device, x.dtype)
         and x.shape[-1] % WIDTH_MULTIPLE == 0
         and x.numel() > 0
-        and all(w is None or (w.dtype == torch.float32 and _fits(w)) for w in weights)
+        and all(w is None or (_is_plain(w) and all(size % WIDTH_MULTIPLE == 0 for size in w.shape)) for w in weights)
     )
 
 
@@ -51,14 +51,14 @@ def is_for_rows_of(table: Tensor, dtype: torch.dtype) -> bool:
     return (
         not torch.compiler.is_compiling()
         and are_here(table.device, dtype)
-        and type(table) in (Tensor, torch.nn.Parameter)
-        and table.dtype == torch.float32
+        and _is_plain(table)
         and table.shape[1] % WIDTH_MULTIPLE == 0
     )
 
 
-def _fits(weight: Tensor) -> bool:
-    return type(weight) in (Tensor, torch.nn.Parameter) and all(size % WIDTH_MULTIPLE == 0 for size in weight.shape)
+def _is_plain(weight: Tensor) -> bool:
+    """In float32, and no subclass whose numbers lie elsewhere, as those of sharded weights do."""
+    return weight.dtype == torch.float32 and type(weight) in (Tensor, torch.nn.Parameter)
 
 
 def embedding(ids: Tensor, table: Tensor, scale: float, padding: int) -> Tensor:

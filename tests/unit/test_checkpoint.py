@@ -253,9 +253,10 @@ def test_a_signal_breaks_off_the_wait_and_not_the_checkpoint(
     go = held_back(monkeypatch)
     writer = CheckpointWriter()
     writer.submit({"global_step": 1}, partial(write_training_state, run))
-    threading.Timer(0.2, os.kill, [os.getpid(), signal.SIGINT]).start()
-    with stop_on_signals(), pytest.raises(Stopped):
-        writer.wait()
+    with stop_on_signals():
+        threading.Timer(0.2, os.kill, [os.getpid(), signal.SIGINT]).start()
+        with pytest.raises(Stopped):
+            writer.wait()
     assert not run.last.exists()
     go.set()
     writer.wait()  # as when the exception is handled
