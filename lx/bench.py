@@ -29,6 +29,7 @@ from lx.distributed import Place
 from lx.hardware import Hardware
 from lx.logs import log_to
 from lx.module import TextClassifier
+from lx.nn.classifier import TransformerClassifier
 from lx.progress import track
 from lx.stopwatch import Clock, PartWatch, Whispers, wait_for_device
 from lx.timetable import Timetable
@@ -154,11 +155,12 @@ class Ours:
         return watch.parts()
 
     def flops_per_epoch(self) -> float:
-        """Arithmetic of training on every real token once.
+        """Arithmetic that training on every real token once takes.
 
         A weight that a token meets costs 2 operations forward and 4 backward (Kaplan et al. 2020, section 2.1); scores
         and their weighted sums cost 12 * layers * width for each pair of tokens of an example. Embeddings are looked
-        up, not multiplied.
+        up, not multiplied. Where only a query attends in the last block, it alone meets its weights, and scores and
+        sums there cost 12 * heads * width for each token.
         """
         lengths = self.data.tables["train"].lengths.astype(np.float64)
         embedded = sum(
@@ -166,8 +168,14 @@ class Ours:
         )
         weights = sum(parameter.numel() for parameter in self.module.net.parameters()) - embedded
         model = self.cfg.model
-        pairs = 12 * model.get("num_layers", 0) * model.get("dim", 0)
-        return float(6 * weights * lengths.sum() + pairs * (lengths**2).sum())
+        num_tokens, num_pairs = lengths.sum(), (lengths**2).sum()
+        flops = 6 * weights * num_tokens + 12 * model.get("num_layers", 0) * model.get("dim", 0) * num_pairs
+        net = self.module.net
+        if isinstance(net, TransformerClassifier) and net.pooling.has_query:
+            last = sum(parameter.numel() for parameter in net.encoder.blocks[-1].parameters())
+            flops -= 6 * last * (num_tokens - len(lengths))
+            flops -= 12 * model.dim * (num_pairs - model.num_heads * num_tokens)
+        return float(flops)
 
     def _fit(self, steps: int, callbacks: list[Callback], profiler: Profiler | None = None) -> None:
         times = Timetable(self.data.steps_per_epoch, steps, _NEVER)

@@ -44,10 +44,20 @@ def scaled_dot_product_attention(
     num_texts, num_heads, num_tokens, head_dim = query.shape
     query, key, value = (x.flatten(0, 1) for x in (query, key, value))
     bias = bias.expand(num_texts, num_heads, num_tokens, num_tokens).flatten(0, 1)
-    scores = torch.baddbmm(bias, query, key.transpose(-2, -1), alpha=1 / math.sqrt(head_dim))
-    weights = scores.softmax(dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(scores.dtype)
-    heads: Tensor = drop(weights, dropout) @ value
+    heads = attention_weights(query / math.sqrt(head_dim), key, bias, dropout) @ value
     return heads.view(num_texts, num_heads, num_tokens, head_dim)
+
+
+def attention_weights(
+    query: Float[Tensor, "batch Q K"],
+    key: Float[Tensor, "batch T K"],
+    bias: Float[Tensor, "batch Q T"],
+    dropout: int | float,
+) -> Float[Tensor, "batch Q T"]:
+    """softmax(Q Kᵀ + bias), with dropout; the queries come scaled."""
+    scores = torch.baddbmm(bias, query, key.transpose(-2, -1))
+    weights = scores.softmax(dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(scores.dtype)
+    return drop(weights, dropout)
 
 
 def attention_bias(
@@ -85,17 +95,56 @@ class MultiHeadAttention(nn.Module):
         self.output = Linear(dim, dim)
 
     def forward(
-        self, x: Float[Tensor, "B T D"], bias: Float[Tensor, "B #H #T T"], position: Position
-    ) -> Float[Tensor, "B T D"]:
-        """Attend from each token to all of them.
+        self,
+        x: Float[Tensor, "B T D"],
+        bias: Float[Tensor, "B #H #T T"],
+        position: Position,
+        query: Float[Tensor, "B 1 D"] | None = None,
+    ) -> Float[Tensor, "B Q D"]:
+        """Attend to all tokens.
 
         Args:
             x: The block's input.
             bias: Added to the scores.
             position: Rotates queries and keys, if it is that kind of scheme.
+            query: What attends, in the place of each text's first token. None: every token; Q is T then.
         """
-        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)  # [3, B, H, T, K]
         dropout = self.dropout if self.training else 0.0
-        heads = scaled_dot_product_attention(position.rotate(qkv), bias, dropout)
+        if query is not None:
+            heads = self._attend_from(query, x, bias[:, :, 0], position, dropout)
+        else:
+            qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)  # [3, B, H, T, K]
+            if position.rotates:
+                qkv = torch.cat([position.rotate(qkv[:2]), qkv[2:]])
+            heads = scaled_dot_product_attention(qkv, bias, dropout)
         mixed: Tensor = self.output(heads.transpose(1, 2).flatten(2))
         return mixed
+
+    def _attend_from(
+        self,
+        query: Float[Tensor, "B 1 D"],
+        x: Float[Tensor, "B T D"],
+        bias: Float[Tensor, "B #H T"],
+        position: Position,
+        dropout: int | float,
+    ) -> Float[Tensor, "B H 1 K"]:
+        """The same for one query a text, by far fewer products.
+
+        A product of matrices may begin at either end: q · (Wk x) = (Wkᵀ q) · x, and the sum of w (Wv x + b) is
+        Wv (sum of w x) + (sum of w) b. So the maps meet one vector a text and head, and no token has a key or a value.
+        A bias of the keys moves all scores alike, which the softmax takes back. Only where positions rotate keys, each
+        is needed.
+        """
+        dim, head_dim = x.shape[-1], x.shape[-1] // self.num_heads
+        query_map, key_map, value_map = self.qkv.weight.view(3, self.num_heads, head_dim, dim).unbind()
+        query_shift, key_shift, value_shift = self.qkv.bias.view(3, self.num_heads, head_dim).unbind()
+        bias = bias.expand(-1, self.num_heads, -1)
+        wanted = (torch.einsum("bd,hkd->bhk", query[:, 0], query_map) + query_shift) / math.sqrt(head_dim)
+        if position.rotates:
+            key = position.rotate(torch.einsum("btd,hkd->bhtk", x, key_map) + key_shift[:, None]).flatten(0, 1)
+            weights = attention_weights(wanted.flatten(0, 1)[:, None], key, bias.flatten(0, 1)[:, None], dropout)
+            weights = weights.view(bias.shape)
+        else:
+            weights = attention_weights(torch.einsum("bhk,hkd->bhd", wanted, key_map), x, bias, dropout)
+        heads = torch.einsum("bhd,hkd->bhk", weights @ x, value_map) + weights.sum(-1, keepdim=True) * value_shift
+        return heads.to(x.dtype).unsqueeze(2)

@@ -1,10 +1,11 @@
 """A Transformer block: attention and feed-forward, each inside a residual connection.
 
-Axis legend: B batch, T tokens, D model width, H heads.
+Axis legend: B batch, T tokens, Q queries (T, or 1), D model width, H heads.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -16,7 +17,7 @@ from lx.nn.dropout import Residual
 from lx.nn.position import Position
 
 
-class Block(nn.Module):
+class Block(nn.Module, ABC):
     """The parts of a block; a subclass says where the norms stand."""
 
     needs_final_norm: ClassVar[bool]
@@ -49,6 +50,24 @@ class Block(nn.Module):
         self.feedforward_norm = norm(dim)
         self.residual = Residual(dropout)
 
+    @abstractmethod
+    def forward(
+        self,
+        x: Float[Tensor, "B T D"],
+        bias: Float[Tensor, "B #H #T T"],
+        position: Position,
+        query: Float[Tensor, "B 1 D"] | None = None,
+    ) -> Float[Tensor, "B Q D"]:
+        """Transform a batch.
+
+        Args:
+            x: The residual stream.
+            bias: Added to the attention's scores.
+            position: The scheme, for the attention.
+            query: What takes the place of the first token and is transformed alone, attending to all of x. None: every
+                token is.
+        """
+
 
 class PreNormBlock(Block):
     """Norm before each sub-layer (Xiong et al. 2020, figure 1b): trains without warmup, at any depth."""
@@ -56,10 +75,16 @@ class PreNormBlock(Block):
     needs_final_norm = True
 
     def forward(
-        self, x: Float[Tensor, "B T D"], bias: Float[Tensor, "B #H #T T"], position: Position
-    ) -> Float[Tensor, "B T D"]:
-        """Transform a batch; `bias` and `position` are for the attention."""
-        x = self.residual(x, self.attention(self.attention_norm(x), bias, position))
+        self,
+        x: Float[Tensor, "B T D"],
+        bias: Float[Tensor, "B #H #T T"],
+        position: Position,
+        query: Float[Tensor, "B 1 D"] | None = None,
+    ) -> Float[Tensor, "B Q D"]:
+        """Transform a batch; see `Block.forward`."""
+        normed_query = None if query is None else self.attention_norm(query)
+        attended = self.attention(self.attention_norm(x), bias, position, normed_query)
+        x = self.residual(x if query is None else query, attended)
         y: Tensor = self.residual(x, self.feedforward(self.feedforward_norm(x)))
         return y
 
@@ -70,9 +95,14 @@ class PostNormBlock(Block):
     needs_final_norm = False
 
     def forward(
-        self, x: Float[Tensor, "B T D"], bias: Float[Tensor, "B #H #T T"], position: Position
-    ) -> Float[Tensor, "B T D"]:
-        """Transform a batch; `bias` and `position` are for the attention."""
-        x = self.attention_norm(self.residual(x, self.attention(x, bias, position)))
+        self,
+        x: Float[Tensor, "B T D"],
+        bias: Float[Tensor, "B #H #T T"],
+        position: Position,
+        query: Float[Tensor, "B 1 D"] | None = None,
+    ) -> Float[Tensor, "B Q D"]:
+        """Transform a batch; see `Block.forward`."""
+        attended = self.attention(x, bias, position, query)
+        x = self.attention_norm(self.residual(x if query is None else query, attended))
         y: Tensor = self.feedforward_norm(self.residual(x, self.feedforward(x)))
         return y

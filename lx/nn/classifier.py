@@ -16,6 +16,7 @@ from lx.nn.dropout import Dropout
 from lx.nn.embedding import TokenEmbedding
 from lx.nn.encoder import TransformerEncoder
 from lx.nn.init import initialize
+from lx.nn.pooling import Pooling
 from lx.nn.position import Position
 from lx.nn.vectors import check_freezing
 
@@ -44,7 +45,7 @@ class TransformerClassifier(nn.Module):
         norm: Callable[..., nn.Module],
         feedforward: Callable[..., nn.Module],
         block: Callable[..., Block],
-        pooling: Callable[..., nn.Module],
+        pooling: Callable[..., Pooling],
     ) -> None:
         """Build and initialise the model.
 
@@ -119,6 +120,6 @@ class TransformerClassifier(nn.Module):
         Returns:
             Float[Tensor, "B C"]: Logits.
         """
-        x = self.encoder(token_ids, mask, token_types)
+        x = self.encoder(token_ids, mask, token_types, self.pooling.last_query)
         logits: Tensor = self.head(self.dropout(self.pooling(x, mask)))
         return logits

@@ -1,11 +1,11 @@
 """The encoder: embedding and position, blocks, and the final norm that pre-norm blocks need.
 
-Axis legend: B batch, T tokens, D model width.
+Axis legend: B batch, T tokens, Q queries (T, or 1), D model width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -15,6 +15,8 @@ from lx.nn.block import Block
 from lx.nn.dropout import Dropout
 from lx.nn.embedding import TokenEmbedding, compute_dtype
 from lx.nn.position import Position
+
+Query = Callable[[Float[Tensor, "B T D"], Bool[Tensor, "B T"]], Float[Tensor, "B 1 D"] | None]
 
 
 class TransformerEncoder(nn.Module):
@@ -49,21 +51,24 @@ class TransformerEncoder(nn.Module):
         token_ids: Int[Tensor, "B T"],
         mask: Bool[Tensor, "B T"],
         token_types: Int[Tensor, "B T"] | None = None,
-    ) -> Float[Tensor, "B T D"]:
+        last_query: Query | None = None,
+    ) -> Float[Tensor, "B Q D"]:
         """Encode each token in its context.
 
         Args:
             token_ids: Padded with zeros.
             mask: True for a real token.
             token_types: Segment of each token.
+            last_query: Makes, of the last block's input and the mask, what alone attends there. None: every token does.
 
         Returns:
-            Float[Tensor, "B T D"]: Vectors at padded places are meaningless.
+            Float[Tensor, "B Q D"]: Vectors at padded places are meaningless.
         """
         x = self.position.add(self.embedding(token_ids, token_types))
         x = self.dropout(x.to(compute_dtype(x)))  # the residual stream is as short as the products that feed it
         bias = attention_bias(mask, self.position.bias(mask.shape[1]), x.dtype)
-        for block in self.blocks:
+        *blocks, last = self.blocks
+        for block in blocks:
             x = block(x, bias, self.position)
-        y: Tensor = self.norm(x)
+        y: Tensor = self.norm(last(x, bias, self.position, None if last_query is None else last_query(x, mask)))
         return y

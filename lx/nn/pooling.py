@@ -1,9 +1,12 @@
 """From a vector per token to one per text, padding left out. Factories: `pooling(dim)`.
 
-Axis legend: B batch, T tokens, D model width.
+Axis legend: B batch, T tokens, Q queries (T, or 1), D model width.
 """
 
 from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -12,18 +15,39 @@ from torch import Tensor, nn
 from lx.nn.attention import MASKED
 
 
-class CLSPooling(nn.Module):
+class Pooling(nn.Module, ABC):
+    """What every pooling is."""
+
+    has_query: ClassVar[bool] = False
+    """Whether it needs one vector a text from the last block, and not one for every token."""
+
+    def last_query(self, x: Float[Tensor, "B T D"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B 1 D"] | None:
+        """What attends to all tokens in the last block, of which x is the input; None: every token."""
+        return None
+
+    @abstractmethod
+    def forward(self, x: Float[Tensor, "B Q D"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B D"]:
+        """One vector a text, of all tokens (`mask` is True for a real one) or of what became of the query."""
+
+
+class CLSPooling(Pooling):
     """The vector of the first token, [CLS] (Devlin et al. 2019)."""
+
+    has_query = True
 
     def __init__(self, dim: int) -> None:
         super().__init__()
 
-    def forward(self, x: Float[Tensor, "B T D"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B D"]:
+    def last_query(self, x: Float[Tensor, "B T D"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B 1 D"]:
+        """The first token: what the others would become is not looked at."""
+        return x[:, :1]
+
+    def forward(self, x: Float[Tensor, "B Q D"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B D"]:
         """Take the first vector."""
         return x[:, 0]
 
 
-class MeanPooling(nn.Module):
+class MeanPooling(Pooling):
     """The average of the real tokens; zero for a text that has none."""
 
     def __init__(self, dim: int) -> None:
@@ -31,12 +55,34 @@ class MeanPooling(nn.Module):
 
     def forward(self, x: Float[Tensor, "B T D"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B D"]:
         """Average over T."""
-        # As a product, which needs no copy of x: torch adds bf16 up in float32 only after it has converted all of it.
-        total = (mask[:, None, :].to(x.dtype) @ x).squeeze(1)
-        return total.to(torch.promote_types(x.dtype, torch.float32)) / mask.sum(dim=1, keepdim=True).clamp(min=1)
+        return average(x, mask)
 
 
-class MaxPooling(nn.Module):
+class MeanQueryPooling(Pooling):
+    """The average of the real tokens, which the last block lets attend to them (Radford et al. 2021, section 2.4)."""
+
+    has_query = True
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+
+    def last_query(self, x: Float[Tensor, "B T D"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B 1 D"]:
+        """Average over T."""
+        return average(x, mask).to(x.dtype).unsqueeze(1)
+
+    def forward(self, x: Float[Tensor, "B Q D"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B D"]:
+        """Take what became of it."""
+        return x[:, 0]
+
+
+def average(x: Float[Tensor, "B T D"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B D"]:
+    """Of the real tokens, in float32 at least."""
+    # As a product, which needs no copy of x: torch adds bf16 up in float32 only after it has converted all of it.
+    total = (mask[:, None, :].to(x.dtype) @ x).squeeze(1)
+    return total.to(torch.promote_types(x.dtype, torch.float32)) / mask.sum(dim=1, keepdim=True).clamp(min=1)
+
+
+class MaxPooling(Pooling):
     """The largest value of each feature among the real tokens; zero for a text that has none."""
 
     def __init__(self, dim: int) -> None:
@@ -48,7 +94,7 @@ class MaxPooling(nn.Module):
         return largest.masked_fill(~mask.any(dim=1, keepdim=True), 0.0)
 
 
-class AttentionPooling(nn.Module):
+class AttentionPooling(Pooling):
     """An average with weights softmax(u · tanh(W x + b)), u learned (Yang et al. 2016, equations 5 to 7)."""
 
     def __init__(self, dim: int) -> None:

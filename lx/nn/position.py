@@ -9,6 +9,7 @@ Tables are computed in float64, kept in float32 and cast to the activations' dty
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
@@ -22,13 +23,16 @@ INITIAL_TABLE_LENGTH = 512
 class Position(nn.Module):
     """A scheme that does nothing; each of the others overrides one of the three hooks."""
 
+    rotates: ClassVar[bool] = False
+    """Whether it overrides `rotate`: what does not need not be asked."""
+
     def add(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
         """Mark positions in the embeddings."""
         return x
 
-    def rotate(self, qkv: Float[Tensor, "3 B H T K"]) -> Float[Tensor, "3 B H T K"]:
-        """Mark positions in the queries and keys of every layer; values stay as they are."""
-        return qkv
+    def rotate(self, x: Float[Tensor, "*batch T K"]) -> Float[Tensor, "*batch T K"]:
+        """Mark positions in the queries and keys of every layer."""
+        return x
 
     def bias(self, num_tokens: int) -> Float[Tensor, "H T T"] | None:
         """Mark distances in the attention scores of every layer, by a term added to them."""
@@ -92,6 +96,7 @@ class RotaryPosition(Position):
     are learned anyway, and keeps both halves contiguous.
     """
 
+    rotates = True
     cos: Tensor
     sin: Tensor
 
@@ -107,14 +112,13 @@ class RotaryPosition(Position):
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
 
-    def rotate(self, qkv: Float[Tensor, "3 B H T K"]) -> Float[Tensor, "3 B H T K"]:
+    def rotate(self, x: Float[Tensor, "*batch T K"]) -> Float[Tensor, "*batch T K"]:
         """Rotate the vectors at position t by t times their pair's frequency."""
-        num_tokens = qkv.shape[3]
+        num_tokens = x.shape[-2]
         if num_tokens > len(self.cos):
             cos, sin = rotation_table(grown(num_tokens), self.head_dim)
             self.cos, self.sin = cos.to(self.cos), sin.to(self.sin)
-        cos, sin = self.cos[:num_tokens].to(qkv.dtype), self.sin[:num_tokens].to(qkv.dtype)
-        return torch.cat([rotate_pairs(qkv[:2], cos, sin), qkv[2:]])
+        return rotate_pairs(x, self.cos[:num_tokens].to(x.dtype), self.sin[:num_tokens].to(x.dtype))
 
 
 class ALiBiPosition(Position):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from lx.errors import LxError
 from lx.nn.dropout import Dropout
 from lx.nn.init import initialize
+from lx.nn.pooling import MeanQueryPooling, Pooling
 
 LOADING_KEYS = frozenset(
     {
@@ -42,7 +43,7 @@ class PretrainedClassifier(nn.Module):
         num_outputs: int,
         num_token_types: int = 1,
         dropout: int | float,
-        pooling: Callable[..., nn.Module],
+        pooling: Callable[..., Pooling],
         config: Mapping[str, Any] | None = None,
     ) -> None:
         """Load or rebuild the encoder.
@@ -59,7 +60,8 @@ class PretrainedClassifier(nn.Module):
                 and nothing is read or fetched.
 
         Raises:
-            LxError: transformers is not installed, no encoder at `path`, or one that does not fit.
+            LxError: transformers is not installed, no encoder at `path`, or one that does not fit; or a pooling that
+                takes part in the last block.
         """
         super().__init__()
         self.encoder = load_encoder(path) if config is None else build_encoder(config)
@@ -71,6 +73,11 @@ class PretrainedClassifier(nn.Module):
         dim = int(self.encoder.config.hidden_size)
         self.max_length = position_limit(self.encoder)
         self.pooling = pooling(dim)
+        if isinstance(self.pooling, MeanQueryPooling):
+            raise LxError(
+                "model/pooling=mean_query: its query attends in the last block of lx's own encoder, which a pretrained "
+                "one does not let it do: choose mean, cls, max or attention"
+            )
         self.dropout = Dropout(dropout)
         self.head = nn.Linear(dim, num_outputs)
         initialize(self.pooling)

@@ -6,13 +6,13 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lx.errors import LxError
-from lx.nn.attention import MASKED, attention_bias, scaled_dot_product_attention
+from lx.nn.attention import MASKED, MultiHeadAttention, attention_bias, scaled_dot_product_attention
 from lx.nn.feedforward import GELUFeedForward, ReLUFeedForward, SwiGLUFeedForward
 from lx.nn.norm import LayerNorm, RMSNorm
-from lx.nn.pooling import AttentionPooling, CLSPooling, MaxPooling, MeanPooling
+from lx.nn.pooling import AttentionPooling, CLSPooling, MaxPooling, MeanPooling, MeanQueryPooling
 from lx.nn.position import (
     ALiBiPosition,
     LearnedPosition,
@@ -75,6 +75,19 @@ def test_attention_dropout_acts_on_the_weights() -> None:
     torch.testing.assert_close(sums * 32, (sums * 32).round())
 
 
+def test_attention_dropout_acts_on_the_weights_of_a_query_too() -> None:
+    attention = MultiHeadAttention(2 * HEAD_DIM, 2, dropout=0.5)
+    nn.init.eye_(attention.output.weight)
+    nn.init.zeros_(attention.output.bias)
+    shift = attention.qkv.bias[4 * HEAD_DIM :]  # of the values, which are nothing else here
+    x, bias = torch.zeros(100, 64, 2 * HEAD_DIM), torch.zeros(1, 1, 1, 64).expand(100, -1, -1, -1)
+    sums = attention(x, bias, NoPosition(2 * HEAD_DIM, 2), query=x[:, :1])[:, 0] / shift
+    heads = sums.unflatten(1, (2, HEAD_DIM))
+    torch.testing.assert_close(heads, heads[:, :, :1].expand_as(heads))
+    torch.testing.assert_close(sums * 32, (sums * 32).round(), rtol=0, atol=1e-4)
+    assert sums.mean().item() == pytest.approx(1, abs=0.05) and sums.std() > 0.05
+
+
 @pytest.mark.parametrize(("dim", "num_tokens"), [(6, 11), (7, 11), (4, 700)])
 def test_sinusoidal_table(dim: int, num_tokens: int) -> None:
     table = SinusoidalPosition(dim, 1).add(torch.zeros(1, num_tokens, dim))[0]
@@ -106,10 +119,8 @@ def test_learned_adds_its_scaled_rows_and_refuses_longer_texts() -> None:
 def test_rotary_turns_each_pair(num_tokens: int) -> None:
     head_dim = 6
     position = RotaryPosition(dim=HEADS * head_dim, num_heads=HEADS)
-    qkv = double(3, BATCH, HEADS, num_tokens, head_dim)
-    rotated = position.rotate(qkv)
-    assert torch.equal(rotated[2], qkv[2])
-    for before, after in zip(qkv[:2], rotated[:2], strict=True):
+    query_and_key = double(2, BATCH, HEADS, num_tokens, head_dim)
+    for before, after in zip(query_and_key, position.rotate(query_and_key), strict=True):
         for t in (0, 1, 2, num_tokens - 1):
             for pair in range(head_dim // 2):
                 angle = t * 10000 ** (-2 * pair / head_dim)
@@ -124,14 +135,13 @@ def test_rotary_turns_each_pair(num_tokens: int) -> None:
 
 def test_rotary_scores_depend_on_the_distance_alone() -> None:
     position = RotaryPosition(dim=6, num_heads=1)
-    qkv = position.rotate(double(3, 1, 1, 1, 6).expand(3, 1, 1, 30, 6))
-    query, key, _ = qkv
+    query, key = rotated = position.rotate(double(2, 1, 1, 1, 6).expand(2, 1, 1, 30, 6))
     scores = (query @ key.transpose(-2, -1))[0, 0]
     for distance in (-13, -1, 0, 4):
         diagonal = scores.diagonal(distance)
         torch.testing.assert_close(diagonal, diagonal[:1].expand_as(diagonal), rtol=0, atol=2e-6)
     assert (scores[0, 0] - scores[0, 4]).abs() > 0.1
-    assert position.rotate(qkv.bfloat16()).dtype == torch.bfloat16
+    assert position.rotate(rotated.bfloat16()).dtype == torch.bfloat16
 
 
 def test_rotary_refuses_odd_heads() -> None:
@@ -163,6 +173,17 @@ def test_alibi_bias_is_minus_slope_times_distance() -> None:
                 assert bias[h, i, j].item() == -slope * abs(i - j)
 
 
+def test_the_query_of_the_last_block() -> None:
+    x, mask = double(BATCH, TOKENS, HEAD_DIM), lengths_mask()
+    assert all(pooling(HEAD_DIM).last_query(x, mask) is None for pooling in (MeanPooling, MaxPooling, AttentionPooling))
+    for b, length in enumerate(LENGTHS):
+        for pooling, vector in ((CLSPooling, x[b, 0]), (MeanQueryPooling, sum(x[b, :length]) / length)):
+            query = pooling(HEAD_DIM).last_query(x, mask)
+            assert query.shape == (BATCH, 1, HEAD_DIM) and pooling.has_query
+            torch.testing.assert_close(query[b, 0], vector, rtol=1e-12, atol=1e-12)
+            torch.testing.assert_close(pooling(HEAD_DIM)(query, mask)[b], vector, rtol=1e-12, atol=1e-12)
+
+
 def test_schemes_leave_the_other_hooks_alone() -> None:
     x, qkv = torch.randn(2, 3, 8), torch.randn(3, 2, 2, 3, 4)
     schemes = {
@@ -173,7 +194,7 @@ def test_schemes_leave_the_other_hooks_alone() -> None:
     }
     for hook, position in schemes.items():
         assert (position.add(x) is x) == (hook != "add")
-        assert (position.rotate(qkv) is qkv) == (hook != "rotate")
+        assert (position.rotate(qkv) is qkv) == (hook != "rotate") == (not position.rotates)
         assert (position.bias(3) is None) == (hook != "bias")
 
 

@@ -40,12 +40,16 @@ def test_the_parts_make_up_a_step(report: Report) -> None:
 
 def test_the_arithmetic_by_hand(report: Report) -> None:
     """A tiny model on short texts: utilisation is the arithmetic of a token times tokens a second, over the rate."""
-    dim, hidden, layers, classes = 8, 32, 1, 3
+    dim, hidden, layers, heads, classes = 8, 32, 1, 2, 3
     attention = dim * 3 * dim + 3 * dim + dim * dim + dim
     feedforward = dim * hidden + hidden + hidden * dim + dim
-    norms = 2 * dim * (2 * layers + 1)
-    weights = layers * (attention + feedforward) + norms + dim * classes + classes
-    lowest, highest = (6 * weights + 12 * layers * dim * length for length in (3, 16))
+    block = attention + feedforward + 2 * 2 * dim
+    others = (layers - 1) * block + 2 * dim + dim * classes + classes
+    # Only [CLS] is read: of the last block each other token has but a score and a weight in each head.
+    lowest, highest = (
+        6 * others + 6 * block / longest + 12 * (layers - 1) * dim * shortest + 12 * heads * dim
+        for shortest, longest in ((3, 16), (16, 3))
+    )
     rounds = zip(report.contenders["lx"], report.matmul_rounds, strict=True)
     of_a_token = [report.utilisation * rate / speed for speed, rate in rounds]  # right for the round in the middle
     assert any(lowest < flops < highest for flops in of_a_token)

@@ -15,7 +15,7 @@ from lx.nn.classifier import TransformerClassifier
 from lx.nn.dropout import Dropout
 from lx.nn.feedforward import ReLUFeedForward, SwiGLUFeedForward
 from lx.nn.norm import LayerNorm, RMSNorm
-from lx.nn.pooling import AttentionPooling, CLSPooling, MaxPooling, MeanPooling
+from lx.nn.pooling import AttentionPooling, CLSPooling, MaxPooling, MeanPooling, MeanQueryPooling
 from lx.nn.position import ALiBiPosition, LearnedPosition, NoPosition, RotaryPosition, SinusoidalPosition
 
 VOCAB, CLASSES = 29, 5
@@ -27,7 +27,7 @@ POSITIONS = [
     ALiBiPosition,
     NoPosition,
 ]
-POOLINGS = [CLSPooling, MeanPooling, MaxPooling, AttentionPooling]
+POOLINGS = [CLSPooling, MeanPooling, MeanQueryPooling, MaxPooling, AttentionPooling]
 BLOCKS = [PreNormBlock, PostNormBlock]
 
 
@@ -75,6 +75,33 @@ def test_rows_of_padding_give_finite_values_and_gradients(
         logits.float().square().sum().backward()
         assert logits.isfinite().all()
         assert all(parameter.grad.isfinite().all() for parameter in net.parameters())
+
+
+def first(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    return x[:, :1]
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+@pytest.mark.parametrize("position", POSITIONS)
+def test_a_query_in_the_last_block_gets_what_the_first_token_gets(build: Build, position: Any, block: Any) -> None:
+    """The vector and all gradients, while the feed-forward network there sees nothing else."""
+    encoder = build(position=position, block=block, dropout=0.0).double().encoder
+    for parameter in encoder.parameters():  # far from where training begins, that every part matters
+        nn.init.normal_(parameter, std=0.3)
+    found = []
+    for last_query in (None, first):
+        encoder.zero_grad()
+        x = encoder(*batch(), last_query=last_query)[:, :1]
+        x.sin().sum().backward()
+        found.append([x.detach(), *(parameter.grad for parameter in encoder.parameters())])
+    for alone, among_all in zip(*found, strict=True):
+        torch.testing.assert_close(alone, among_all, rtol=1e-10, atol=1e-12)
+
+    seen: list[torch.Size] = []
+    encoder.blocks[-1].feedforward.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].shape))
+    assert encoder(*batch(), last_query=first).shape == (3, 1, 12)
+    encoder(*batch())
+    assert seen == [(3, 1, 12), (3, 11, 12)]
 
 
 @pytest.mark.parametrize("position", POSITIONS)

@@ -58,7 +58,7 @@ def test_the_files_are_there() -> None:
                 *(f"position={name}" for name in ("sinusoidal", "learned", "rotary", "alibi", "none")),
                 *(f"norm={name}" for name in ("layernorm", "rmsnorm")),
                 *(f"feedforward={name}" for name in ("relu", "gelu", "swiglu")),
-                *(f"pooling={name}" for name in ("cls", "mean", "max", "attention")),
+                *(f"pooling={name}" for name in ("cls", "mean", "mean_query", "max", "attention")),
                 *(f"block={name}" for name in ("prenorm", "postnorm")),
             ]
         )
@@ -86,7 +86,7 @@ def test_options_build(option: str, compose_model: Any) -> None:
     group, name = option.split("=")
     cfg = compose_model("model=tiny", f"model/{option}")
     target = cfg.model[group]._target_
-    assert target.split(".")[-1].lower().startswith("no" if name == "none" else name)
+    assert target.split(".")[-1].lower().startswith("no" if name == "none" else name.replace("_", ""))
     net = build(cfg.model)
     assert any(type(module).__name__ == target.split(".")[-1] for module in net.modules())
     check(net)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lx.errors import LxError
-from lx.nn.pooling import CLSPooling, MeanPooling
+from lx.nn.pooling import CLSPooling, MeanPooling, MeanQueryPooling
 from lx.nn.pretrained import PretrainedClassifier
 
 transformers = pytest.importorskip("transformers")
@@ -59,6 +59,11 @@ def test_logits_are_those_of_the_encoder_pooled(bert: Path) -> None:
     for pooling, vector in ((CLSPooling, hidden[:, 0]), (MeanPooling, average)):
         net = build(bert, pooling=pooling).eval()
         torch.testing.assert_close(net(token_ids, mask, token_types), net.head(vector), rtol=1e-6, atol=1e-6)
+
+
+def test_a_pooling_that_takes_part_in_the_last_block_is_refused(bert: Path) -> None:
+    with pytest.raises(LxError, match=r"model/pooling=mean_query.*choose mean"):
+        build(bert, pooling=MeanQueryPooling)
 
 
 def test_padding_does_not_change_logits(bert: Path) -> None:
