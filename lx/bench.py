@@ -30,6 +30,7 @@ from lx.hardware import Hardware
 from lx.logs import log_to
 from lx.module import TextClassifier
 from lx.nn.classifier import TransformerClassifier
+from lx.nn.pooling import QueryPooling
 from lx.progress import track
 from lx.stopwatch import Clock, PartWatch, Whispers, wait_for_device
 from lx.timetable import Timetable
@@ -171,7 +172,7 @@ class Ours:
         num_tokens, num_pairs = lengths.sum(), (lengths**2).sum()
         flops = 6 * weights * num_tokens + 12 * model.get("num_layers", 0) * model.get("dim", 0) * num_pairs
         net = self.module.net
-        if isinstance(net, TransformerClassifier) and net.pooling.has_query:
+        if isinstance(net, TransformerClassifier) and isinstance(net.pooling, QueryPooling):
             last = sum(parameter.numel() for parameter in net.encoder.blocks[-1].parameters())
             flops -= 6 * last * (num_tokens - len(lengths))
             flops -= 12 * model.dim * (num_pairs - model.num_heads * num_tokens)

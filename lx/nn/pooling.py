@@ -6,7 +6,6 @@ Axis legend: B batch, T tokens, Q queries (T, or 1), D model width.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -18,8 +17,8 @@ from lx.nn.attention import MASKED
 class Pooling(nn.Module, ABC):
     """What every pooling is."""
 
-    has_query: ClassVar[bool] = False
-    """Whether it needs one vector a text from the last block, and not one for every token."""
+    def __init__(self, dim: int) -> None:
+        super().__init__()
 
     def last_query(self, x: Float[Tensor, "B T D"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B 1 D"] | None:
         """What attends to all tokens in the last block, of which x is the input; None: every token."""
@@ -27,52 +26,43 @@ class Pooling(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, x: Float[Tensor, "B Q D"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B D"]:
-        """One vector a text, of all tokens (`mask` is True for a real one) or of what became of the query."""
+        """One vector a text, of what the last block gives; `mask` is True for a real token."""
 
 
-class CLSPooling(Pooling):
+class QueryPooling(Pooling):
+    """One vector a text attends in the last block, and is what is read: a subclass says which."""
+
+    @abstractmethod
+    def last_query(self, x: Float[Tensor, "B T D"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B 1 D"]:
+        """The vector that attends."""
+
+    def forward(self, x: Float[Tensor, "B Q D"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B D"]:
+        """What became of it."""
+        return x[:, 0]
+
+
+class CLSPooling(QueryPooling):
     """The vector of the first token, [CLS] (Devlin et al. 2019)."""
-
-    has_query = True
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
 
     def last_query(self, x: Float[Tensor, "B T D"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B 1 D"]:
         """The first token: what the others would become is not looked at."""
         return x[:, :1]
 
-    def forward(self, x: Float[Tensor, "B Q D"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B D"]:
-        """Take the first vector."""
-        return x[:, 0]
 
-
-class MeanPooling(Pooling):
-    """The average of the real tokens; zero for a text that has none."""
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-
-    def forward(self, x: Float[Tensor, "B T D"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B D"]:
-        """Average over T."""
-        return average(x, mask)
-
-
-class MeanQueryPooling(Pooling):
+class MeanQueryPooling(QueryPooling):
     """The average of the real tokens, which the last block lets attend to them (Radford et al. 2021, section 2.4)."""
-
-    has_query = True
-
-    def __init__(self, dim: int) -> None:
-        super().__init__()
 
     def last_query(self, x: Float[Tensor, "B T D"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B 1 D"]:
         """Average over T."""
         return average(x, mask).to(x.dtype).unsqueeze(1)
 
-    def forward(self, x: Float[Tensor, "B Q D"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B D"]:
-        """Take what became of it."""
-        return x[:, 0]
+
+class MeanPooling(Pooling):
+    """The average of the real tokens; zero for a text that has none."""
+
+    def forward(self, x: Float[Tensor, "B T D"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B D"]:
+        """Average over T."""
+        return average(x, mask)
 
 
 def average(x: Float[Tensor, "B T D"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B D"]:
@@ -85,9 +75,6 @@ def average(x: Float[Tensor, "B T D"], mask: Bool[Tensor, "B T"]) -> Float[Tenso
 class MaxPooling(Pooling):
     """The largest value of each feature among the real tokens; zero for a text that has none."""
 
-    def __init__(self, dim: int) -> None:
-        super().__init__()
-
     def forward(self, x: Float[Tensor, "B T D"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B D"]:
         """Maximum over T."""
         largest = x.masked_fill(~mask[:, :, None], torch.finfo(x.dtype).min).amax(dim=1)
@@ -98,7 +85,7 @@ class AttentionPooling(Pooling):
     """An average with weights softmax(u · tanh(W x + b)), u learned (Yang et al. 2016, equations 5 to 7)."""
 
     def __init__(self, dim: int) -> None:
-        super().__init__()
+        super().__init__(dim)
         self.hidden = nn.Linear(dim, dim)
         self.query = nn.Linear(dim, 1, bias=False)
 

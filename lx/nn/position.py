@@ -24,7 +24,7 @@ class Position(nn.Module):
     """A scheme that does nothing; each of the others overrides one of the three hooks."""
 
     rotates: ClassVar[bool] = False
-    """Whether it overrides `rotate`: what does not need not be asked."""
+    """Whether it overrides `rotate`."""
 
     def add(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
         """Mark positions in the embeddings."""

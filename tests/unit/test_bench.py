@@ -27,7 +27,7 @@ def overrides(folder: Path) -> list[str]:
 @pytest.fixture(scope="module")
 def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
     chosen = overrides(tmp_path_factory.mktemp("bench"))
-    return bench(lx.compose(chosen), steps=6, warmup=2, rounds=3)
+    return bench(lx.compose([*chosen, "model.num_layers=2"]), steps=6, warmup=2, rounds=3)
 
 
 def test_the_parts_make_up_a_step(report: Report) -> None:
@@ -40,12 +40,12 @@ def test_the_parts_make_up_a_step(report: Report) -> None:
 
 def test_the_arithmetic_by_hand(report: Report) -> None:
     """A tiny model on short texts: utilisation is the arithmetic of a token times tokens a second, over the rate."""
-    dim, hidden, layers, heads, classes = 8, 32, 1, 2, 3
+    dim, hidden, layers, heads, classes = 8, 32, 2, 2, 3
     attention = dim * 3 * dim + 3 * dim + dim * dim + dim
     feedforward = dim * hidden + hidden + hidden * dim + dim
     block = attention + feedforward + 2 * 2 * dim
     others = (layers - 1) * block + 2 * dim + dim * classes + classes
-    # Only [CLS] is read: of the last block each other token has but a score and a weight in each head.
+    # One query a text meets the last block's weights; there each token has but a score and a weight in each head.
     lowest, highest = (
         6 * others + 6 * block / longest + 12 * (layers - 1) * dim * shortest + 12 * heads * dim
         for shortest, longest in ((3, 16), (16, 3))
