@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from lx import garbage
 from lx.errors import LxError, RanksLostError, did_you_mean
 from lx.supervision import end_with_parent, is_first_rank, tell
 
@@ -151,8 +152,8 @@ def _check(arguments: list[str]) -> int:
         print(_TRAIN_HELP.split("\n", 2)[2], end="")
         return 0
     cfg = compose(args.overrides, args.config_dir)
-    from lx.check import check
-
+    with garbage.importing(for_good=True):
+        from lx.check import check
     check(cfg)
     return 0
 
@@ -180,8 +181,8 @@ def _bench(arguments: list[str]) -> int:
 
     compared = [override for override in args.overrides if override.startswith("compare=")]
     cfg = compose([override for override in args.overrides if override not in compared], args.config_dir)
-    from lx.bench import bench, show, write
-
+    with garbage.importing(for_good=True):
+        from lx.bench import bench, show, write
     peers = [name for override in compared for name in override.partition("=")[2].split(",") if name]
     report = bench(cfg, args.steps, args.warmup, args.rounds, peers)
     show(report)
@@ -209,7 +210,8 @@ def _eval(arguments: list[str]) -> int:
         return code
     from dataclasses import asdict
 
-    from lx.evaluate import evaluate, show
+    with garbage.importing(for_good=True):
+        from lx.evaluate import evaluate, show
     from lx.run import RunDirectory, atomic_write_json
 
     result = evaluate(args.run, args.overrides, args.trust)
@@ -249,8 +251,8 @@ def _predict(arguments: list[str]) -> int:
     on_hardware = devices if args.devices != "1" else []
     if (code := spread(args.run, on_hardware, ["predict", *arguments])) is not None:
         return code
-    from lx.predict import run_predict
-
+    with garbage.importing(for_good=True):
+        from lx.predict import run_predict
     run_predict(args)
     return 0
 

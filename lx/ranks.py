@@ -17,16 +17,19 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from torch.distributed.elastic.multiprocessing.api import SignalException
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
-from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+from lx import garbage
 
-from lx import hardware
-from lx.errors import LxError
-from lx.resume import in_use
-from lx.run import Result, RunDirectory
-from lx.stop import EXIT_CODES
-from lx.supervision import ENDPOINT, child_environment, end_with_parent, name_of_signal, tell
+with garbage.importing(for_good=__name__ == "__main__"):
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    from lx import hardware
+    from lx.errors import LxError
+    from lx.resume import in_use
+    from lx.run import Result, RunDirectory
+    from lx.stop import EXIT_CODES
+    from lx.supervision import ENDPOINT, child_environment, end_with_parent, name_of_signal, tell
 
 _SHUTDOWN_S = 25  # that ranks have to save and end after a signal, or after one of them failed
 

@@ -13,32 +13,35 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Trainer, seed_everything
-from lightning.pytorch.loggers import Logger
-from omegaconf import DictConfig, OmegaConf
-from torch import nn
+from lx import garbage
 
-from lx import assembly, display, hardware
-from lx.callbacks.checkpoint import Checkpoint
-from lx.checkpoint import load_weights
-from lx.data.datamodule import TextDataModule
-from lx.distributed import Place, barrier, first_on_each_node, joined
-from lx.errors import LxError, RanksLostError, TrainingError
-from lx.hardware import Hardware
-from lx.logs import log_to
-from lx.memory import largest_micro_batch
-from lx.module import TextClassifier
-from lx.nn.pretrained import PretrainedClassifier
-from lx.resume import find_state, in_use, locked
-from lx.run import Result, RunDirectory, link_or_copy
-from lx.sharding import load_whole_weights
-from lx.stop import Stopped, StopRequest, stop_on_signals
-from lx.supervision import end_with_parent, tell
-from lx.tasks.task import Task
-from lx.timetable import Timetable
-from lx.tracking.build import build_loggers, finish, record_evaluation
-from lx.tracking.context import RunContext
-from lx.tracking.evaluation import Evaluation, class_rows
+with garbage.importing(for_good=__name__ == "__main__"):
+    from lightning.pytorch import Trainer, seed_everything
+    from lightning.pytorch.loggers import Logger
+    from omegaconf import DictConfig, OmegaConf
+    from torch import nn
+
+    from lx import assembly, display, hardware
+    from lx.callbacks.checkpoint import Checkpoint
+    from lx.checkpoint import load_weights
+    from lx.data.datamodule import TextDataModule
+    from lx.distributed import Place, barrier, first_on_each_node, joined
+    from lx.errors import LxError, RanksLostError, TrainingError
+    from lx.hardware import Hardware
+    from lx.logs import log_to
+    from lx.memory import largest_micro_batch
+    from lx.module import TextClassifier
+    from lx.nn.pretrained import PretrainedClassifier
+    from lx.resume import find_state, in_use, locked
+    from lx.run import Result, RunDirectory, link_or_copy
+    from lx.sharding import load_whole_weights
+    from lx.stop import Stopped, StopRequest, stop_on_signals
+    from lx.supervision import end_with_parent, tell
+    from lx.tasks.task import Task
+    from lx.timetable import Timetable
+    from lx.tracking.build import build_loggers, finish, record_evaluation
+    from lx.tracking.context import RunContext
+    from lx.tracking.evaluation import Evaluation, class_rows
 
 log = logging.getLogger(__name__)
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import copy
-import gc
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -17,6 +15,7 @@ import tokenizers
 from numpy.typing import NDArray
 from tokenizers import processors
 
+from lx import garbage
 from lx.errors import LxError
 
 PAD, UNK, CLS, SEP = "[PAD]", "[UNK]", "[CLS]", "[SEP]"
@@ -114,7 +113,7 @@ class Tokenizer:
         """
         self.backend.enable_truncation(max_length)
         inputs = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
-        with _no_garbage():
+        with garbage.unsought():  # a list for each text, and no cycle among them
             encodings = self.backend.encode_batch_fast(inputs)
             ids = [encoding.ids or [self.pad_id] for encoding in encodings]  # an empty text is still an example
             lengths = np.fromiter(map(len, ids), np.int32, len(ids))
@@ -124,18 +123,6 @@ class Tokenizer:
                 second[:] = [sum(encoding.type_ids) for encoding in encodings]
             truncated = np.fromiter((len(encoding.overflowing) > 0 for encoding in encodings), np.bool_, len(ids))
         return Encoded(flat, lengths, second, truncated)
-
-
-@contextmanager
-def _no_garbage() -> Iterator[None]:
-    """Let Python not look for garbage: it would go through a list for each text again and again, and find none."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def train(recipe: Recipe, texts: Callable[[], Iterable[str]]) -> Tokenizer:
