@@ -122,9 +122,10 @@ static inline __mmask32 kept_weights(const dropout *how, long row, long key, lon
 }
 
 // One row of scores, in place, and of weights: exponentials, those that are dropped zero, which are yet to be divided
-// by their sum `total`. Returns the logarithm of the sum of the exponentials of the scores themselves.
+// by their sum, which is returned. `log_sum` gets the logarithm of the sum of the exponentials of the scores
+// themselves, unless it is missing.
 static float weigh(float *scores, const bf16 *bias, float scale, const shape *of, long padded, const dropout *how,
-                   long row, bf16 *weights, float *total) {
+                   long row, bf16 *weights, float *log_sum) {
     __m512 most = _mm512_set1_ps(-INFINITY), sum = _mm512_setzero_ps();
     for (long j = 0; j < padded; j += LANES) {
         __m512 score = biased(scores + j, bias + j, scale, of->tokens - j);
@@ -140,8 +141,9 @@ static float weigh(float *scores, const bf16 *bias, float scale, const shape *of
             store(weights + j + v, _mm512_maskz_mov_ps((__mmask16)(keep >> v), weight));
         }
     }
-    *total = _mm512_reduce_add_ps(sum);
-    return maximum + logf(*total);
+    float total = _mm512_reduce_add_ps(sum);
+    if (log_sum) *log_sum = maximum + logf(total);
+    return total;
 }
 
 // out [B, T, H, K] = softmax(q kᵀ / sqrt(K) + bias) v with dropout on the weights. `log_sums` [B, H, T] gets the
@@ -167,10 +169,9 @@ void lx_attention(const bf16 *qkv, const bf16 *bias, bf16 *out, float *log_sums,
                 multiply_tokens(rows, here.query + first * of->token_step, of->token_step, keys, width, padded, scores);
                 for (int r = 0; r < rows; r++) {
                     long i = first + r, row = number * tokens + i;
-                    float total, log_sum = weigh(scores + r * padded, bias_at(bias, of, text, h, i), scale, of, padded,
-                                                 how, row, weights + r * padded, &total);
+                    float total = weigh(scores + r * padded, bias_at(bias, of, text, h, i), scale, of, padded, how, row,
+                                        weights + r * padded, log_sums ? log_sums + row : NULL);
                     factors[r] = how->scale / total;
-                    if (log_sums) log_sums[row] = log_sum;
                 }
                 bf16 *to = out + (text * tokens + first) * step + h * width;
                 sum_tokens(rows, weights, tokens, padded, values, width, factors, to, step);

@@ -57,12 +57,13 @@ static __attribute__((constructor)) void set_pieces(void) {
     }
 }
 
+static inline __m512 pick(const float of[PIECES], __m512i piece) {
+    return _mm512_permutex2var_ps(_mm512_loadu_ps(of), piece, _mm512_loadu_ps(of + LANES));
+}
+
 static inline __m512 cubic(const float coefficients[4][PIECES], __m512i piece, __m512 t) {
-    __m512 sum = _mm512_setzero_ps();
-    for (int power = 3; power >= 0; power--) {
-        const float *of = coefficients[power];
-        sum = _mm512_fmadd_ps(sum, t, _mm512_permutex2var_ps(_mm512_loadu_ps(of), piece, _mm512_loadu_ps(of + LANES)));
-    }
+    __m512 sum = pick(coefficients[3], piece);
+    for (int power = 2; power >= 0; power--) sum = _mm512_fmadd_ps(sum, t, pick(coefficients[power], piece));
     return sum;
 }
 
