@@ -20,6 +20,8 @@ def seed_step(seed: int, step: int, rank: int) -> None:
         rank: of this process.
     """
     for_torch, for_numpy, for_python = np.random.SeedSequence((seed, step, rank)).generate_state(3)
-    torch.manual_seed(int(for_torch))
+    # Where there is no accelerator, torch would still write down the whole stack for the day that one appears.
+    everywhere = torch.manual_seed if torch.accelerator.is_available() else torch.default_generator.manual_seed
+    everywhere(int(for_torch))
     np.random.seed(for_numpy)
     random.seed(int(for_python))
