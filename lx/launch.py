@@ -167,9 +167,12 @@ def prepare_run(cfg: DictConfig, overrides: Sequence[str]) -> RunDirectory:
             raise LxError(f"resume=true: {run.path} holds another run; these settings differ: {', '.join(changed)}")
         run.write_config(config)
         return run
-    if config["hardware"]["num_nodes"] > 1 and run.wait_for(config):
-        return run
-    run.create()
+    try:
+        run.create()
+    except LxError:
+        if config["hardware"]["num_nodes"] > 1 and run.wait_for(config):
+            return run
+        raise
     run.write_json(run.environment, _environment(overrides))
     run.write_config(config)
     return run

@@ -97,6 +97,11 @@ class Started:
         assert self.process.pid is not None
         return self.process.pid
 
+    @property
+    def code(self) -> int | None:
+        """How it ended; None: it has not."""
+        return self.process.poll() if isinstance(self.process, subprocess.Popen) else self.process.exitcode
+
     def send(self, number: signal.Signals) -> None:
         os.kill(self.pid, number)
 
@@ -104,10 +109,9 @@ class Started:
         if isinstance(self.process, subprocess.Popen):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.process.wait(seconds)
-            code = self.process.returncode
         else:
             self.process.join(seconds)
-            code = self.process.exitcode
+        code = self.code
         output = self.log.read_text(errors="replace")
         if code is None:
             self.process.kill()
@@ -203,7 +207,7 @@ def prepare(folder: Path, run: str, *overrides: str) -> None:
 
 def work(folder: Path, run: str, count: int = 1) -> None:
     """Train, or go on, in a run directory that is there, to the end."""
-    assert_done(*[worker.wait() for worker in workers(folder, run, count)])
+    all_done(*workers(folder, run, count))
 
 
 def workers(folder: Path, run: str, count: int = 1) -> list[Started]:
@@ -232,6 +236,19 @@ def interrupt(folder: Path, run: str, count: int, *overrides: str) -> None:
 def assert_done(*ended: Ended) -> None:
     for end in ended:
         assert end.code == 0, end.output
+
+
+def all_done(*started: Started) -> None:
+    """Wait for processes that work together: where one has failed, the others may wait for it for ever."""
+
+    def over() -> bool:
+        codes = [process.code for process in started]
+        return any(codes) or None not in codes
+
+    with contextlib.suppress(AssertionError):
+        wait_until(over, "processes")
+    for process in sorted(started, key=lambda process: not process.code):  # one that failed says why
+        assert_done(process.wait(0))
 
 
 def free_port() -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from processes import assert_done, free_port, losses, ranks, result, start, train, train_on_ranks, training
+from processes import all_done, assert_done, free_port, losses, ranks, result, start, train, train_on_ranks, training
 
 pytestmark = pytest.mark.distributed
 
@@ -58,8 +58,7 @@ def test_ranks(count: int, folder: Path, one: Path) -> None:
 def test_two_nodes(folder: Path, one: Path) -> None:
     more = ["hardware.num_nodes=2", f"hardware.rdzv_endpoint=127.0.0.1:{free_port()}"]
     command = training("nodes", *ranks(1, *more), EPOCHS)
-    launchers = [start(folder, command) for _ in range(2)]
-    assert_done(*[launcher.wait() for launcher in launchers])
+    all_done(*[start(folder, command) for _ in range(2)])
     assert_same(folder / "nodes", one, 1e-5)
 
 

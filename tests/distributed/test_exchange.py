@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
-from processes import assert_done, final_weights, free_port, ranks, start, train_on_ranks, training
+from processes import all_done, final_weights, free_port, ranks, start, train_on_ranks, training
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -96,7 +96,6 @@ def test_one_machine_learns_what_two_machines_learn(folder: Path) -> None:
     steps = "trainer.max_steps=6"
     train_on_ranks(folder, "one-machine", 2, steps)
     more = ["hardware.num_nodes=2", f"hardware.rdzv_endpoint=127.0.0.1:{free_port()}"]
-    launchers = [start(folder, training("two-machines", *ranks(1, *more), steps)) for _ in range(2)]
-    assert_done(*[launcher.wait() for launcher in launchers])
+    all_done(*[start(folder, training("two-machines", *ranks(1, *more), steps)) for _ in range(2)])
     ours, theirs = final_weights(folder / "one-machine"), final_weights(folder / "two-machines")
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)

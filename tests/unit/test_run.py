@@ -2,11 +2,15 @@ from __future__ import annotations
 
 import json
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+import lx
 from lx.errors import LxError
+from lx.launch import prepare_run
 from lx.run import Result, RunDirectory, atomic_write, atomic_write_json, default_run_dir, link_or_copy
 
 FILES = "config.yaml environment.json tokenizer.json labels.json model.json test.arrow log.txt metrics.csv result.json"
@@ -143,3 +147,20 @@ def test_link_or_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "hardlink_to", cannot)
     link_or_copy(tmp_path / "a", tmp_path / "c")
     assert (tmp_path / "c").read_text() == "x" and not (tmp_path / "c").samefile(tmp_path / "a")
+
+
+def test_of_machines_that_start_at_once_one_makes_the_directory(tmp_path: Path) -> None:
+    machines, at_once = 4, threading.Barrier(4, timeout=20)
+    configs = [lx.compose(["hardware.num_nodes=4", f"run_dir={tmp_path / str(i)}"]) for i in range(12)]
+
+    def start_all(_: int) -> list[str]:
+        found = []
+        for config in configs:
+            at_once.wait()
+            run = prepare_run(config, [])
+            found.append(run.read_json(run.environment)["run_id"])
+        return found
+
+    with ThreadPoolExecutor(machines) as pool:
+        found = list(pool.map(start_all, range(machines)))
+    assert all(same == found[0] for same in found)
