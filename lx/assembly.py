@@ -175,7 +175,7 @@ def build_trainer(
         accelerator=here.accelerator,
         devices=place.local_world_size,
         num_nodes=place.num_nodes,
-        strategy=_strategy(cfg.hardware.strategy, place),
+        strategy=_strategy(cfg, place),
         precision=here.precision,  # type: ignore[arg-type]
         max_epochs=-1,
         max_steps=times.total_steps,
@@ -200,12 +200,13 @@ def build_trainer(
     return trainer
 
 
-def _strategy(name: str, place: Place) -> Strategy | str:
-    if name == "fsdp":
+def _strategy(cfg: DictConfig, place: Place) -> Strategy | str:
+    if cfg.hardware.strategy == "fsdp":
         return ShardedStrategy(place.world_size)
     if place.world_size == 1:
         return "auto"
-    return ReplicatedStrategy(place)
+    # Those of lx and torch move each parameter by itself; another may look at all of them.
+    return ReplicatedStrategy(place, divides_steps=cfg.optimizer._target_.startswith(("lx.", "torch.")))
 
 
 def _environment(place: Place) -> ClusterEnvironment:

@@ -19,11 +19,13 @@ import torch.distributed as dist
 from torch import Tensor
 
 from lx.errors import RanksLostError
+from lx.neighbours import Neighbours, meet
 from lx.stop import Stopped
 
 T = TypeVar("T")
 # A rank that died is noticed by whoever started it, so nobody needs a short timeout; preparing data may take long.
 _PATIENCE = timedelta(hours=12)
+_neighbours: Neighbours | None = None  # where all ranks are on the CPUs of this machine
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,7 @@ def joined(place: Place, accelerator: str, run_dir: Path) -> Iterator[None]:
         accelerator: ``cuda`` or ``cpu``: what the tensors that are exchanged lie on.
         run_dir: where ranks meet that srun started: they share no address, but this directory.
     """
+    global _neighbours
     if place.world_size == 1:
         yield
         return
@@ -98,6 +101,8 @@ def joined(place: Place, accelerator: str, run_dir: Path) -> Iterator[None]:
         timeout=_PATIENCE,
     )
     try:
+        if accelerator == "cpu" and place.num_nodes == 1:
+            _neighbours = meet(place.rank, place.world_size, scatter, smallest)
         yield
     except Stopped as stopped:
         if not stopped.together:
@@ -113,7 +118,11 @@ def joined(place: Place, accelerator: str, run_dir: Path) -> Iterator[None]:
 
 
 def _leave() -> None:
+    global _neighbours
     barrier()
+    if _neighbours is not None:
+        _neighbours.part()
+        _neighbours = None
     dist.destroy_process_group()
 
 
@@ -129,13 +138,14 @@ def is_joined() -> bool:
 
 def barrier() -> None:
     """Wait for the other ranks, on the CPU."""
-    if is_joined():
-        dist.all_reduce(torch.zeros(1))
+    sum_over_ranks(torch.zeros(1))
 
 
 def sum_over_ranks(values: Tensor) -> Tensor:
     """Add up a tensor over the ranks, in place."""
-    if is_joined():
+    if _neighbours is not None and values.device.type == "cpu":
+        _neighbours.reduce(values, torch.add)
+    elif is_joined():
         dist.all_reduce(values)
     return values
 
@@ -155,6 +165,15 @@ def gather(value: T) -> list[T]:
         return [value]
     values: list[T | None] = [None] * dist.get_world_size()
     dist.all_gather_object(values, value)
+    return values  # type: ignore[return-value]
+
+
+def gather_on_first(value: T) -> list[T]:
+    """The value of every rank, in their order, for the first rank; others get none."""
+    if not is_joined():
+        return [value]
+    values: list[T | None] = [None] * dist.get_world_size() if dist.get_rank() == 0 else []
+    dist.gather_object(value, values or None)
     return values  # type: ignore[return-value]
 
 
@@ -187,17 +206,21 @@ class Agreement:
     """
 
     def __init__(self) -> None:
-        self._group = dist.new_group(backend="gloo", timeout=_PATIENCE) if is_joined() else None
+        alone = not is_joined() or _neighbours is not None
+        self._group = None if alone else dist.new_group(backend="gloo", timeout=_PATIENCE)
         self._named = torch.zeros(1, dtype=torch.int64)
         self._answer: dist.Work | None = None
 
     def __call__(self, value: int) -> int:
         """Name a value; know the largest that was named at the last call, or at this one if there is one rank."""
-        if self._group is None:
+        if not is_joined():
             return value
         largest = self.close()
         self._named = torch.tensor([value])
-        self._answer = dist.all_reduce(self._named, op=dist.ReduceOp.MAX, group=self._group, async_op=True)
+        if _neighbours is not None:
+            _neighbours.reduce(self._named, torch.maximum)
+        else:
+            self._answer = dist.all_reduce(self._named, op=dist.ReduceOp.MAX, group=self._group, async_op=True)
         return largest
 
     def close(self) -> int:

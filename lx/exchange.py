@@ -1,21 +1,28 @@
-"""Gradients added up in memory that all ranks of a machine see.
+"""Ranks with whole weights, and what those on the CPUs of one machine share.
 
-gloo passes them through sockets, so that each byte is copied several times, and on a CPU by the cores that compute.
+gloo passes gradients through sockets, where each byte is copied several times, on a CPU by the cores that compute.
+Ranks of one machine see the same memory instead, and in it is one copy of the weights for all of them.
 """
-# Annotations are not postponed here: DistributedDataParallel compares those of a hook with its own classes.
+
+from __future__ import annotations
 
 import os
 import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
-import torch.distributed as dist
+from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import DDPStrategy
-from torch import Tensor
-from torch.futures import Future
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
 
-from lx.distributed import Place, barrier, scatter, smallest
+from lx.distributed import Place, barrier, gather_on_first, scatter, smallest, sum_over_ranks
+
+_ALIGNMENT = 64  # bytes: where a parameter begins, as torch's own allocator has it
 
 
 class ReplicatedStrategy(DDPStrategy):
@@ -23,80 +30,209 @@ class ReplicatedStrategy(DDPStrategy):
 
     Args:
         place: of this process.
+        divides_steps: whether the optimizer moves each parameter by what it knows of that one alone, so that ranks may
+            move a part of them each.
     """
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, divides_steps: bool) -> None:
         # Looking for unused parameters keeps the order in which gradients are added up the same from the first step
         # on, so that a resumed run adds them up alike; buffers are no business of an evaluation whose ranks have
         # unequal shares.
         super().__init__(find_unused_parameters=True, gradient_as_bucket_view=True, broadcast_buffers=False)
         self._place = place
+        self._divides_steps = divides_steps
+        self._keeps_to_itself = False
+        self.shared: SharedWeights | None = None
 
     def configure_ddp(self) -> None:
-        """Wrap the module; ranks on the CPUs of one machine share memory."""
-        super().configure_ddp()
-        assert isinstance(self.model, DistributedDataParallel)
-        if self.root_device.type != "cpu" or self._place.num_nodes > 1:
-            return
-        size = sum(p.numel() * p.element_size() for p in self.model.parameters() if p.requires_grad)
-        memory = shared_memory(self._place, size)
-        if memory is not None:
-            self.model.register_comm_hook(memory, average)
+        """Let ranks on the CPUs of one machine share the weights; wrap the module for others."""
+        assert self.model is not None
+        if self._divides_steps and self.root_device.type == "cpu" and self._place.num_nodes == 1:
+            self.shared = SharedWeights.of(list(self.model.parameters()), self._place)
+        if self.shared is None:
+            super().configure_ddp()
+
+    @contextmanager
+    def no_sync(self) -> Iterator[None]:
+        """Let gradients add up on each rank while the block runs."""
+        if isinstance(self.model, DistributedDataParallel):
+            with self.model.no_sync():
+                yield
+        else:
+            self._keeps_to_itself = True
+            yield
+            self._keeps_to_itself = False
+
+    def post_backward(self, closure_loss: Tensor) -> None:
+        """Average the gradients."""
+        super().post_backward(closure_loss)
+        if self.shared is not None and not self._keeps_to_itself:
+            self.shared.average()
+
+    def setup_optimizers(self, trainer: Trainer) -> None:
+        """Let every step end when all ranks have moved the weights that they own."""
+        super().setup_optimizers(trainer)
+        if self.shared is not None:
+            for optimizer in self.optimizers:
+                optimizer.register_step_post_hook(lambda *_: barrier())
+
+    def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
+        """The optimizer's state; every rank must ask where they share the weights, and the first knows it whole."""
+        state: dict[str, Any] = super().optimizer_state(optimizer)
+        if self.shared is not None:
+            parts = gather_on_first(state["state"])
+            state["state"] = {index: of for part in parts for index, of in part.items()}
+        return state
+
+    def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
+        """Load what the optimizer of this rank needs to know."""
+        super().load_optimizer_state_dict(checkpoint)
+        if self.shared is not None:
+            for optimizer in self.optimizers:
+                for parameter in self.shared.of_others:
+                    optimizer.state.pop(parameter, None)
+
+    def teardown(self) -> None:
+        """Leave weights behind that are this rank's own."""
+        if self.shared is not None:
+            self.shared.part()
+            self.shared = None
+        super().teardown()
+
+
+class SharedWeights:
+    """Parameters of which the ranks of one machine have one copy together.
+
+    Each is owned by one rank. After the backward pass it averages the gradient of what it owns over the ranks and moves
+    it; the others look on, and keep neither that gradient nor what the optimizer knows of it (Rajbhandari et al. 2020,
+    stage 2). A weight changes only while all ranks are between `average` and the barrier after the step.
+
+    Args:
+        parameters: on the CPU, in the same order on all ranks; those of the first rank count.
+        place: of this process; all ranks are on one machine.
+        memory: what `shared_memory` returned, of `size` bytes.
+
+    Attributes:
+        parameters: as given.
+        owners: the rank of each.
+    """
+
+    def __init__(self, parameters: Sequence[nn.Parameter], place: Place, memory: Tensor) -> None:
+        self.parameters = parameters
+        self.owners = _divide([p.numel() if p.requires_grad else 0 for p in parameters], place.world_size)
+        self._place = place
+        size, ranks = _row_size(parameters), place.world_size
+        rows, flags = memory[: (1 + ranks) * size].view(-1, size), memory[(1 + ranks) * size :]
+        weights, *self._shown = (_views(row, parameters) for row in rows)
+        self._has_gradient = flags.view(torch.bool).view(ranks, len(parameters))
+        for parameter, weight in zip(parameters, weights, strict=True):
+            if place.is_first:
+                weight.copy_(parameter.detach())
+            parameter.data = weight
+        barrier()
+
+    @classmethod
+    def of(cls, parameters: Sequence[nn.Parameter], place: Place) -> SharedWeights | None:
+        """Share parameters; None, for all ranks, if one of them cannot see the memory."""
+        ranks = place.world_size
+        memory = shared_memory(place, (1 + ranks) * _row_size(parameters) + ranks * len(parameters))
+        return None if memory is None else cls(parameters, place, memory)
+
+    @property
+    def of_others(self) -> list[nn.Parameter]:
+        """The parameters that this rank does not own."""
+        return [p for p, owner in zip(self.parameters, self.owners, strict=True) if owner != self._place.rank]
+
+    @torch.no_grad()
+    def average(self) -> None:
+        """Average the gradients over the ranks; each is left with those of the parameters that it owns.
+
+        A rank that has no gradient of a parameter counts as one with zeros, unless none has one.
+        """
+        rank, weight = self._place.rank, 1 / self._place.world_size
+        self._has_gradient[rank] = torch.tensor([p.grad is not None for p in self.parameters])
+        for parameter, owner, shown in zip(self.parameters, self.owners, self._shown[rank], strict=True):
+            if owner != rank and parameter.grad is not None:
+                torch.mul(parameter.grad, weight, out=shown)
+                parameter.grad = None
+        barrier()
+        for index, has_gradient in enumerate(self._has_gradient.T.tolist()):
+            if self.owners[index] == rank and any(has_gradient):
+                parameter = self.parameters[index]
+                gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+                others = [self._shown[r][index] for r, has in enumerate(has_gradient) if has and r != rank]
+                first, *further = others or [torch.zeros_like(gradient)]
+                torch.add(first, gradient, alpha=weight, out=gradient)
+                for other in further:
+                    gradient.add_(other)
+                parameter.grad = gradient
+
+    @torch.no_grad()
+    def gradient_norm(self) -> Tensor:
+        """The Euclidean norm of the whole averaged gradient, on every rank the same to the last bit."""
+        own = {index: p.grad for index, p in enumerate(self.parameters) if p.grad is not None}
+        norms = torch.zeros(len(self.parameters), dtype=torch.float64)
+        for index, norm in zip(own, torch._foreach_norm(list(own.values())), strict=True):
+            norms[index] = norm
+        sum_over_ranks(norms)  # each is one rank's
+        # To the last bit what torch.nn.utils.get_total_norm finds, which wants all gradients on one rank.
+        there = norms[self._has_gradient.any(0)].to(self.parameters[0].dtype)
+        total: Tensor = torch.linalg.vector_norm(there)
+        return total
+
+    def part(self) -> None:
+        """Give this rank weights of its own, of the same values."""
+        for parameter in self.parameters:
+            parameter.data = parameter.detach().clone()
 
 
 def shared_memory(place: Place, num_bytes: int) -> Tensor | None:
-    """Memory that the ranks of one machine all see, a row for each; it takes up room once it is written to.
+    """Memory that the ranks of one machine all see, of zeros; it takes up room once it is written to.
 
     Its file has no name in the file system, so that it is gone with the last of the processes, however that ends.
 
     Args:
         place: of this process; all ranks are on one machine.
-        num_bytes: of a row.
+        num_bytes: its size.
 
     Returns:
-        Bytes, ``[world_size, num_bytes]``; None, for all ranks, if one cannot see it.
+        Bytes, ``[num_bytes]``; None, for all ranks, if one cannot see them.
     """
-    size = place.world_size * num_bytes
     name = f"lx-{secrets.token_hex(8)}"
     descriptor = -1
     if place.is_first and hasattr(os, "memfd_create"):
         descriptor = os.memfd_create(name)
-        os.truncate(descriptor, size)
+        os.truncate(descriptor, num_bytes)
     here = Path(f"/proc/{os.getpid()}/fd/{descriptor}")
     path, name = scatter([(here, name)] * place.world_size if place.is_first else [])
     # In a container of its own a rank would find other processes by these numbers.
     found = path.is_symlink() and str(path.readlink()).startswith(f"/memfd:{name} ")
-    memory = torch.from_file(str(path), shared=True, size=size, dtype=torch.uint8) if found else None
+    memory = torch.from_file(str(path), shared=True, size=num_bytes, dtype=torch.uint8) if found else None
     found_by_all = smallest(int(found)) == 1
     if descriptor >= 0:
         os.close(descriptor)
-    return memory.view(place.world_size, num_bytes) if memory is not None and found_by_all else None
+    return memory if found_by_all else None
 
 
-def average(memory: Tensor, bucket: dist.GradBucket) -> Future[Tensor]:
-    """Average a bucket of gradients over the ranks, in place: a communication hook of DistributedDataParallel.
+def _row_size(parameters: Sequence[nn.Parameter]) -> int:
+    return sum(map(_aligned_size, parameters))
 
-    Each rank is responsible for one share of the bucket: it adds up what all have there and shows them the result.
 
-    Args:
-        memory: What `shared_memory` returned; a row has room for the bucket.
-        bucket: Of the same size on all ranks.
-    """
-    gradient = bucket.buffer()
-    rank, world_size = dist.get_rank(), dist.get_world_size()
-    others = [other for other in range(world_size) if other != rank]
-    mine = gradient.tensor_split(world_size)
-    shown = [row[: gradient.nbytes].view(gradient.dtype).tensor_split(world_size) for row in memory]
-    for other in others:
-        shown[rank][other].copy_(mine[other])
-    barrier()
-    for other in others:
-        mine[rank].add_(shown[other][rank])
-    shown[rank][rank].copy_(mine[rank].div_(world_size))
-    barrier()
-    for other in others:
-        mine[other].copy_(shown[other][other])
-    barrier()  # the next bucket is written over this one
-    done: Future[Tensor] = Future()
-    done.set_result(gradient)
-    return done
+def _aligned_size(parameter: Tensor) -> int:
+    return -(-parameter.nbytes // _ALIGNMENT) * _ALIGNMENT
+
+
+def _views(row: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
+    """Tensors like the parameters in a row of bytes, one behind the other."""
+    parts = row.split_with_sizes([_aligned_size(p) for p in parameters])
+    return [part[: p.nbytes].view(p.dtype).view(p.shape) for part, p in zip(parts, parameters, strict=True)]
+
+
+def _divide(sizes: Sequence[int], world_size: int) -> list[int]:
+    """An owner for each, so that all ranks own about as much: the largest goes first, to whoever has least yet."""
+    owners, owned = [0] * len(sizes), [0] * world_size
+    for index in sorted(range(len(sizes)), key=lambda index: -sizes[index]):
+        owner = min(range(world_size), key=lambda rank: owned[rank])
+        owners[index] = owner
+        owned[owner] += sizes[index]
+    return owners

@@ -17,7 +17,7 @@ from lx import distributed
 from lx.data.batches import Batch, GlobalBatch
 from lx.finite import FiniteGuard
 from lx.randomness import seed_step
-from lx.sharding import shard, whole_tensor, without_synchronization
+from lx.sharding import gradient_norm, shard, whole_tensor, without_synchronization
 from lx.tasks.task import Summary, Task
 
 
@@ -96,7 +96,8 @@ class TextClassifier(LightningModule):
         sums = distributed.sum_over_ranks(torch.stack([loss_sum, correct.to(loss_sum.dtype)]))
         outputs = {"loss": sums[0] / batch.num_examples, "correct": sums[1]}
         if self.gradient_clip_val is not None:
-            norm = nn.utils.clip_grad_norm_(self.net.parameters(), self.gradient_clip_val)
+            norm = gradient_norm(self.trainer.strategy, self.net)
+            nn.utils.clip_grads_with_norm_(self.net.parameters(), self.gradient_clip_val, norm)
             outputs["grad_norm"] = whole_tensor(norm)
         if not self.guard.admits(outputs, batch, losses, self.trainer):
             # Without gradients the step below moves nothing, but is counted.
@@ -116,7 +117,7 @@ class TextClassifier(LightningModule):
             logits = self(micro_batch)
             loss = self.task.loss(logits, micro_batch.labels)
             is_last = micro_batch is batch.micro_batches[-1]
-            with nullcontext() if is_last else without_synchronization(self.trainer.strategy.model, self.net):
+            with nullcontext() if is_last else without_synchronization(self.trainer.strategy, self.net):
                 # Ranks average their gradients, so each is scaled up by their number.
                 self.manual_backward(loss.sum() * self.trainer.world_size / batch.num_examples)
             losses.append(loss.detach())

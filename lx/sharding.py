@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch.strategies import ModelParallelStrategy
+from lightning.pytorch.strategies import ModelParallelStrategy, Strategy
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, set_model_state_dict
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
-from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
+
+from lx.exchange import ReplicatedStrategy
 
 
 class ShardedStrategy(ModelParallelStrategy):
@@ -120,16 +121,23 @@ def load_whole_weights(net: nn.Module, weights: Mapping[str, Tensor]) -> None:
         net.load_state_dict(weights)
 
 
-@contextmanager
-def without_synchronization(model: nn.Module | None, net: nn.Module) -> Iterator[None]:
-    """Let gradients add up on each rank while the block runs.
+def needs_all_ranks(strategy: Strategy, net: nn.Module) -> bool:
+    """Whether each rank knows only a part of the training state."""
+    return is_sharded(net) or (isinstance(strategy, ReplicatedStrategy) and strategy.shared is not None)
 
-    Args:
-        model: the strategy's wrapper of the LightningModule.
-        net: the network inside.
-    """
-    if isinstance(model, DistributedDataParallel):
-        with model.no_sync():
+
+def gradient_norm(strategy: Strategy, net: nn.Module) -> Tensor:
+    """The Euclidean norm of the whole gradient, which ranks may have divided; every rank must ask."""
+    if isinstance(strategy, ReplicatedStrategy) and strategy.shared is not None:
+        return strategy.shared.gradient_norm()
+    return nn.utils.get_total_norm([p.grad for p in net.parameters() if p.grad is not None])
+
+
+@contextmanager
+def without_synchronization(strategy: Strategy, net: nn.Module) -> Iterator[None]:
+    """Let gradients add up on each rank while the block runs."""
+    if isinstance(strategy, ReplicatedStrategy):
+        with strategy.no_sync():
             yield
     elif isinstance(net, FSDPModule):
         net.set_requires_gradient_sync(False)

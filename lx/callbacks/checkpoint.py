@@ -17,7 +17,7 @@ from lx.distributed import Agreement
 from lx.errors import TrainingError
 from lx.module import TextClassifier
 from lx.run import RunDirectory
-from lx.sharding import is_sharded, whole_weights
+from lx.sharding import needs_all_ranks, whole_weights
 from lx.tasks.task import Summary
 from lx.timetable import Timetable
 
@@ -32,8 +32,8 @@ class Checkpoint(Callback):
     validation with the best objective: ``{"weights", "step", "epoch", "objective"}``; further ones, where they are
     kept, are ``best-STEP.ckpt``.
 
-    Only the first rank writes, beside training, and the others do not wait for it, unless the weights are sharded and
-    all are needed.
+    Only the first rank writes, beside training, and the others do not wait for it, unless each knows a part of the
+    training state and all are needed.
 
     Args:
         run: where the checkpoints go.
@@ -73,7 +73,8 @@ class Checkpoint(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock."""
         self._saved_at = time.monotonic()
-        self._agree = Agreement() if is_sharded(_net(pl_module)) else None
+        timed = math.isfinite(self.every_n_seconds)
+        self._agree = Agreement() if timed and needs_all_ranks(trainer.strategy, _net(pl_module)) else None
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -137,7 +138,7 @@ class Checkpoint(Callback):
         assert isinstance(module, TextClassifier)
         module.guard.settle()
         self._saved_at = time.monotonic()
-        if not trainer.is_global_zero and not is_sharded(module.net):
+        if not trainer.is_global_zero and not needs_all_ranks(trainer.strategy, module.net):
             return
         for logger in trainer.loggers:
             logger.save()

@@ -10,6 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.optim import Optimizer
 
+from lx.distributed import barrier
 from lx.sharding import cut_again, like, whole_tensor
 
 
@@ -65,10 +66,12 @@ class WeightAverage(Callback):
     @torch.no_grad()
     def _swap(self, pl_module: LightningModule) -> None:
         cut_again(pl_module)
-        for average, weight in zip(self.averages, self._weights(pl_module), strict=True):
-            kept = weight.detach().clone()
+        weights = self._weights(pl_module)
+        kept = [weight.clone() for weight in weights]
+        barrier()  # ranks may share the weights: none is to find another's average there
+        for weight, average in zip(weights, self.averages, strict=True):
             weight.copy_(average)
-            average.copy_(kept)
+        self.averages = kept
 
     @staticmethod
     def _weights(pl_module: LightningModule) -> list[Tensor]:
