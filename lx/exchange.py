@@ -110,7 +110,8 @@ class SharedWeights:
     Args:
         parameters: on the CPU, in the same order on all ranks; those of the first rank count.
         place: of this process; all ranks are on one machine.
-        memory: what `shared_memory` returned, of `size` bytes.
+        memory: what `shared_memory` returned, with room for the weights, for a gradient of each rank, and for what says
+            who has which.
 
     Attributes:
         parameters: as given.
