@@ -10,6 +10,7 @@ import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ class ReplicatedStrategy(DDPStrategy):
         state: dict[str, Any] = super().optimizer_state(optimizer)
         if self.shared is not None:
             parts = gather_on_first(state["state"])
-            state["state"] = {index: of for part in parts for index, of in part.items()}
+            state["state"] = dict(sorted((entry for part in parts for entry in part.items()), key=itemgetter(0)))
         return state
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
