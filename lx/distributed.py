@@ -206,8 +206,8 @@ class Agreement:
     """
 
     def __init__(self) -> None:
-        alone = not is_joined() or _neighbours is not None
-        self._group = None if alone else dist.new_group(backend="gloo", timeout=_PATIENCE)
+        talks_by_gloo = is_joined() and _neighbours is None
+        self._group = dist.new_group(backend="gloo", timeout=_PATIENCE) if talks_by_gloo else None
         self._named = torch.zeros(1, dtype=torch.int64)
         self._answer: dist.Work | None = None
 
