@@ -22,6 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from lx.distributed import Place, barrier, gather_on_first, scatter, smallest, sum_over_ranks
+from lx.native import ops as native
 
 _ALIGNMENT = 64  # bytes: where a parameter begins, as torch's own allocator has it
 
@@ -65,10 +66,10 @@ class ReplicatedStrategy(DDPStrategy):
             self._keeps_to_itself = False
 
     def post_backward(self, closure_loss: Tensor) -> None:
-        """Average the gradients."""
+        """Add up the gradients, where the module's wrapper does not average them."""
         super().post_backward(closure_loss)
         if self.shared is not None and not self._keeps_to_itself:
-            self.shared.average()
+            self.shared.sum_gradients()
 
     def setup_optimizers(self, trainer: Trainer) -> None:
         """Let every step end when all ranks have moved the weights that they own."""
@@ -104,9 +105,10 @@ class ReplicatedStrategy(DDPStrategy):
 class SharedWeights:
     """Parameters of which the ranks of one machine have one copy together.
 
-    Each is owned by one rank. After the backward pass it averages the gradient of what it owns over the ranks and moves
-    it; the others look on, and keep neither that gradient nor what the optimizer knows of it (Rajbhandari et al. 2020,
-    stage 2). A weight changes only while all ranks are between `average` and the barrier after the step.
+    Each is owned by one rank. After the backward pass it adds up the gradients that the ranks have of what it owns, and
+    moves it; the others look on, and keep neither that gradient nor what the optimizer knows of it (Rajbhandari et al.
+    2020, stage 2). A weight changes only while all ranks are between `sum_gradients` and the barrier after the step,
+    and what a rank shows of its gradients only outside of that.
 
     Args:
         parameters: on the CPU, in the same order on all ranks; those of the first rank count.
@@ -117,6 +119,7 @@ class SharedWeights:
     Attributes:
         parameters: as given.
         owners: the rank of each.
+        of_others: those that this rank does not own.
     """
 
     def __init__(self, parameters: Sequence[nn.Parameter], place: Place, memory: Tensor) -> None:
@@ -131,6 +134,10 @@ class SharedWeights:
             if place.is_first:
                 weight.copy_(parameter.detach())
             parameter.data = weight
+        indices = [index for index, owner in enumerate(self.owners) if owner != place.rank]
+        self.of_others = [parameters[index] for index in indices]
+        self._shown_to_others = [self._shown[place.rank][index] for index in indices]
+        self._offer_room()
         barrier()
 
     @classmethod
@@ -140,38 +147,37 @@ class SharedWeights:
         memory = shared_memory(place, (1 + ranks) * _row_size(parameters) + ranks * len(parameters))
         return None if memory is None else cls(parameters, place, memory)
 
-    @property
-    def of_others(self) -> list[nn.Parameter]:
-        """The parameters that this rank does not own."""
-        return [p for p, owner in zip(self.parameters, self.owners, strict=True) if owner != self._place.rank]
-
     @torch.no_grad()
-    def average(self) -> None:
-        """Average the gradients over the ranks; each is left with those of the parameters that it owns.
+    def sum_gradients(self) -> None:
+        """Add up the gradients of all ranks; each is left with those of the parameters that it owns.
 
         A rank that has no gradient of a parameter counts as one with zeros, unless none has one.
         """
-        rank, weight = self._place.rank, 1 / self._place.world_size
+        rank = self._place.rank
         self._has_gradient[rank] = torch.tensor([p.grad is not None for p in self.parameters])
-        for parameter, owner, shown in zip(self.parameters, self.owners, self._shown[rank], strict=True):
-            if owner != rank and parameter.grad is not None:
-                torch.mul(parameter.grad, weight, out=shown)
+        for parameter, shown in zip(self.of_others, self._shown_to_others, strict=True):
+            if parameter.grad is not None:
+                if parameter.grad.data_ptr() != shown.data_ptr():
+                    shown.copy_(parameter.grad)
                 parameter.grad = None
+        self._offer_room()
         barrier()
         for index, has_gradient in enumerate(self._has_gradient.T.tolist()):
             if self.owners[index] == rank and any(has_gradient):
                 parameter = self.parameters[index]
                 gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
-                others = [self._shown[r][index] for r, has in enumerate(has_gradient) if has and r != rank]
-                first, *further = others or [torch.zeros_like(gradient)]
-                torch.add(first, gradient, alpha=weight, out=gradient)
-                for other in further:
+                for other in [self._shown[r][index] for r, has in enumerate(has_gradient) if has and r != rank]:
                     gradient.add_(other)
                 parameter.grad = gradient
 
+    def _offer_room(self) -> None:
+        """Spare the kernels' gradients the copy into the memory that others see."""
+        for parameter, shown in zip(self.of_others, self._shown_to_others, strict=True):
+            native.offer(parameter, shown)
+
     @torch.no_grad()
     def gradient_norm(self) -> Tensor:
-        """The Euclidean norm of the whole averaged gradient, on every rank the same to the last bit."""
+        """The Euclidean norm of the whole gradient, on every rank the same to the last bit."""
         own = {index: p.grad for index, p in enumerate(self.parameters) if p.grad is not None}
         norms = torch.zeros(len(self.parameters), dtype=torch.float64)
         for index, norm in zip(own, torch._foreach_norm(list(own.values())), strict=True):
@@ -184,6 +190,8 @@ class SharedWeights:
 
     def part(self) -> None:
         """Give this rank weights of its own, of the same values."""
+        for parameter in self.of_others:
+            native.offer(parameter, None)
         for parameter in self.parameters:
             parameter.data = parameter.detach().clone()
 

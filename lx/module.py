@@ -17,7 +17,7 @@ from lx import distributed
 from lx.data.batches import Batch, GlobalBatch
 from lx.finite import FiniteGuard
 from lx.randomness import seed_step
-from lx.sharding import gradient_norm, shard, whole_tensor, without_synchronization
+from lx.sharding import gradient_norm, loss_weight, shard, whole_tensor, without_synchronization
 from lx.tasks.task import Summary, Task
 
 
@@ -118,8 +118,7 @@ class TextClassifier(LightningModule):
             loss = self.task.loss(logits, micro_batch.labels)
             is_last = micro_batch is batch.micro_batches[-1]
             with nullcontext() if is_last else without_synchronization(self.trainer.strategy, self.net):
-                # Ranks average their gradients, so each is scaled up by their number.
-                self.manual_backward(loss.sum() * self.trainer.world_size / batch.num_examples)
+                self.manual_backward(loss.sum() * loss_weight(self.trainer) / batch.num_examples)
             losses.append(loss.detach())
             correct.append((logits.detach().argmax(-1) == micro_batch.labels).sum())
         return losses, torch.stack(correct).sum()

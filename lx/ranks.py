@@ -121,8 +121,6 @@ def _prepare_environment(settings: dict[str, Any], devices: int) -> None:
     threads = settings["threads"] or max(1, hardware.num_cores() // devices)
     environment.setdefault("OMP_NUM_THREADS", str(threads))
     environment.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(_SHUTDOWN_S))
-    # Several processes fill memory at once: in large pages they wait for the system a five-hundredth as often.
-    environment.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
     os.environ.clear()
     os.environ.update(environment)
     logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)  # a failure is told once, below

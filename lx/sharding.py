@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import ModelParallelStrategy, Strategy
 from torch import Tensor, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict, set_model_state_dict
@@ -16,7 +17,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
-from lx.exchange import ReplicatedStrategy
+from lx.exchange import ReplicatedStrategy, SharedWeights
 
 
 class ShardedStrategy(ModelParallelStrategy):
@@ -121,15 +122,26 @@ def load_whole_weights(net: nn.Module, weights: Mapping[str, Tensor]) -> None:
         net.load_state_dict(weights)
 
 
+def shared_weights(strategy: Strategy) -> SharedWeights | None:
+    """The weights, if the ranks have one copy of them together."""
+    return strategy.shared if isinstance(strategy, ReplicatedStrategy) else None
+
+
 def needs_all_ranks(strategy: Strategy, net: nn.Module) -> bool:
     """Whether each rank knows only a part of the training state."""
-    return is_sharded(net) or (isinstance(strategy, ReplicatedStrategy) and strategy.shared is not None)
+    return is_sharded(net) or shared_weights(strategy) is not None
+
+
+def loss_weight(trainer: Trainer) -> int:
+    """What a rank multiplies its part of the loss with, so that gradients add up even where ranks average them."""
+    return trainer.world_size if shared_weights(trainer.strategy) is None else 1
 
 
 def gradient_norm(strategy: Strategy, net: nn.Module) -> Tensor:
     """The Euclidean norm of the whole gradient, which ranks may have divided; every rank must ask."""
-    if isinstance(strategy, ReplicatedStrategy) and strategy.shared is not None:
-        return strategy.shared.gradient_norm()
+    shared = shared_weights(strategy)
+    if shared is not None:
+        return shared.gradient_norm()
     return nn.utils.get_total_norm([p.grad for p in net.parameters() if p.grad is not None])
 
 

@@ -131,6 +131,29 @@ def _dropout(probability: float) -> _Dropout:
     return _Dropout((c_uint32 * 2)(*keys), threshold, LEVELS / (LEVELS - threshold))
 
 
+_offers: dict[int, Tensor] = {}
+
+
+def offer(weight: Tensor, memory: Tensor | None) -> None:
+    """Have the next gradient of a weight written into memory of the caller's: one only, more are added to it elsewhere.
+
+    Args:
+        weight: in float32, contiguous, and where it is as long as the offer stands.
+        memory: of the same shape; None: take the offer back.
+    """
+    if memory is None:
+        _offers.pop(weight.data_ptr(), None)
+    else:
+        _offers[weight.data_ptr()] = memory
+
+
+def _gradient_of(weight: Tensor) -> Tensor:
+    """Room for a gradient, to be written over."""
+    memory = _offers.pop(weight.data_ptr(), None)
+    # Autograd makes a tensor that nobody else holds the gradient, instead of copying it: so a view of what was offered.
+    return torch.empty_like(weight) if memory is None else memory.view_as(weight)
+
+
 @cache
 def _kernel(name: str) -> Any:
     kernel = getattr(library(), name)
@@ -180,7 +203,7 @@ class _Embedding(Function):
     @once_differentiable
     def backward(ctx: Any, drows: Tensor) -> tuple[Tensor | None, ...]:
         ids, table = ctx.saved_tensors
-        dtable = torch.empty_like(table)
+        dtable = _gradient_of(table)
         arguments = (ids.numel(), *table.shape, ctx.padding, ctx.scale)
         _call("lx_embedding_gradient", ids, drows.contiguous(), dtable, *arguments)
         return None, dtable, None, None
@@ -203,7 +226,7 @@ class _Linear(Function):
         dy = dy.contiguous()
         (m, k), n = _rows(x), len(weight)
         dx = torch.empty_like(x) if ctx.needs_input_grad[0] else None
-        dweight, dbias = torch.empty_like(weight), None if bias is None else torch.empty_like(bias)
+        dweight, dbias = _gradient_of(weight), None if bias is None else _gradient_of(bias)
         _call("lx_linear_gradient", dy, x, weight, dx, dweight, dbias, m, n, k)
         return dx, dweight, dbias
 
@@ -227,7 +250,7 @@ class _FeedForward(Function):
         dy = dy.contiguous()
         (m, k), n = _rows(x), len(weight1)
         dhidden, dx = _row_pairs(m, n), torch.empty_like(x) if ctx.needs_input_grad[0] else None
-        dweight1, dweight2 = torch.empty_like(weight1), torch.empty_like(weight2)
+        dweight1, dweight2 = _gradient_of(weight1), _gradient_of(weight2)
         dbias1, dbias2 = weight1.new_empty(n), weight2.new_empty(k)
         gradients = (dhidden, dx, dweight1, dbias1, dweight2, dbias2)
         _call("lx_feedforward_gradient", dy, x, slopes, active, weight1, weight2, *gradients, m, n, k)

@@ -65,7 +65,7 @@ def _two_steps(place: Place, dtype: torch.dtype) -> tuple[list[Tensor], list[Ten
     for step in range(2):
         net.zero_grad()
         net((place.rank + 1) * 10.0**step, place.is_first).backward()
-        shared.average()
+        shared.sum_gradients()
         norms.append(shared.gradient_norm())
         with torch.no_grad():
             for p in net.parameters():
@@ -91,9 +91,9 @@ def test_ranks_move_the_same_weights(world_size: int, dtype: torch.dtype, tmp_pa
     for step in range(2):
         alone.zero_grad()
         # The ranks have 1, 2, ... times the gradient of one; the last parameter's is the first rank's alone.
-        alone((world_size + 1) / 2 * 10.0**step, is_first=True).backward()
+        alone(world_size * (world_size + 1) / 2 * 10.0**step, is_first=True).backward()
         assert alone.of_first.grad is not None
-        alone.of_first.grad.fill_(10.0**step / world_size)
+        alone.of_first.grad.fill_(10.0**step)
         with torch.no_grad():
             for p in alone.parameters():
                 if p.grad is not None:
@@ -129,10 +129,20 @@ def test_sums_over_ranks(world_size: int, tmp_path: Path) -> None:
     assert on_ranks(tmp_path, world_size, _sums) == [[total, world_size / 2]] * world_size
 
 
-def test_one_machine_learns_what_two_machines_learn(folder: Path) -> None:
-    steps = "trainer.max_steps=6"
-    train_on_ranks(folder, "one-machine", 2, steps)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        [],
+        # With kernels, where the processor has them: what they write where others see it must be as good as a copy.
+        ["hardware.precision=bf16-mixed", "model.dim=64", "model.num_layers=2"],
+        ["hardware.precision=bf16-mixed", "model.dim=64", "model.num_layers=2", "hardware.micro_batch=2"],
+    ],
+)
+def test_one_machine_learns_what_two_machines_learn(settings: list[str], folder: Path, tmp_path: Path) -> None:
+    steps = ["trainer.max_steps=6", *settings]
+    one, two = tmp_path / "one-machine", tmp_path / "two-machines"
+    train_on_ranks(folder, str(one), 2, *steps)
     more = ["hardware.num_nodes=2", f"hardware.rdzv_endpoint=127.0.0.1:{free_port()}"]
-    all_done(*[start(folder, training("two-machines", *ranks(1, *more), steps)) for _ in range(2)])
-    ours, theirs = final_weights(folder / "one-machine"), final_weights(folder / "two-machines")
+    all_done(*[start(folder, training(two, *ranks(1, *more), *steps)) for _ in range(2)])
+    ours, theirs = final_weights(one), final_weights(two)
     assert all(torch.equal(ours[name], theirs[name]) for name in ours)
