@@ -289,6 +289,7 @@ def test_an_interrupt_leaves_the_job_alone(place: Path) -> None:
 _INTERRUPTED = """
 import os, signal, sys, threading
 from lx.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what is behind & deaf to it
 threading.Timer(3, os.kill, (os.getpid(), signal.SIGINT)).start()
 sys.exit(main(sys.argv[1:]))
 """
