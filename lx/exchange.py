@@ -119,7 +119,7 @@ class SharedWeights:
     Attributes:
         parameters: as given.
         owners: the rank of each.
-        of_others: those that this rank does not own.
+        of_others: those that this rank does not own, and where it shows their owners its gradient.
     """
 
     def __init__(self, parameters: Sequence[nn.Parameter], place: Place, memory: Tensor) -> None:
@@ -134,9 +134,8 @@ class SharedWeights:
             if place.is_first:
                 weight.copy_(parameter.detach())
             parameter.data = weight
-        indices = [index for index, owner in enumerate(self.owners) if owner != place.rank]
-        self.of_others = [parameters[index] for index in indices]
-        self._shown_to_others = [self._shown[place.rank][index] for index in indices]
+        shown = zip(parameters, self._shown[place.rank], self.owners, strict=True)
+        self.of_others = {parameter: gradient for parameter, gradient, owner in shown if owner != place.rank}
         self._offer_room()
         barrier()
 
@@ -155,7 +154,7 @@ class SharedWeights:
         """
         rank = self._place.rank
         self._has_gradient[rank] = torch.tensor([p.grad is not None for p in self.parameters])
-        for parameter, shown in zip(self.of_others, self._shown_to_others, strict=True):
+        for parameter, shown in self.of_others.items():
             if parameter.grad is not None:
                 if parameter.grad.data_ptr() != shown.data_ptr():
                     shown.copy_(parameter.grad)
@@ -172,7 +171,7 @@ class SharedWeights:
 
     def _offer_room(self) -> None:
         """Spare the kernels' gradients the copy into the memory that others see."""
-        for parameter, shown in zip(self.of_others, self._shown_to_others, strict=True):
+        for parameter, shown in self.of_others.items():
             native.offer(parameter, shown)
 
     @torch.no_grad()
