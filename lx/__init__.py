@@ -11,14 +11,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lx.config import compose as compose
+    from lx.config.compose import compose as compose
     from lx.errors import LxError as LxError
-    from lx.launch import train as train
-    from lx.predict import load as load
+    from lx.inference.classifier import load as load
+    from lx.launch.local import train as train
 
 __version__ = "0.1.0"
 
-_HOMES = {"LxError": "lx.errors", "compose": "lx.config", "load": "lx.predict", "train": "lx.launch"}
+_HOMES = {
+    "LxError": "lx.errors",
+    "compose": "lx.config.compose",
+    "load": "lx.inference.classifier",
+    "train": "lx.launch.local",
+}
 __all__ = ["LxError", "compose", "load", "train"]
 
 

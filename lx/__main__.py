@@ -2,6 +2,6 @@
 
 import sys
 
-from lx.cli import main
+from lx.cli.main import main
 
 sys.exit(main())

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from lx.data.tokens import TokenTable
+from lx.data.tokens.table import TokenTable
 
 WINDOW = 200  # batches in a shuffled window; larger: less padding, smaller: more mixing of lengths over an epoch
 EVAL_TOKENS = 16_384  # tokens of an evaluation batch, padding included

@@ -16,6 +16,7 @@ from lightning.pytorch import LightningDataModule
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Sampler
 
+from lx.config.schema import DataSettings
 from lx.data.batches import (
     Batch,
     GlobalBatch,
@@ -28,17 +29,16 @@ from lx.data.batches import (
     padding_share,
     share_of_evaluation,
 )
-from lx.data.cache import cache_home, digest
-from lx.data.corpus import Corpus, Split, load_corpus
-from lx.data.source import Source
-from lx.data.tokenizer import Encoded, Recipe, Tokenizer, train
-from lx.data.tokens import TokenTable, write_tokens
-from lx.distributed import Place
+from lx.data.corpus.corpus import Corpus, Split, load_corpus
+from lx.data.sources.base import Source
+from lx.data.tokens.table import TokenTable, write_tokens
+from lx.data.tokens.tokenizer import Encoded, Recipe, Tokenizer, train
+from lx.distributed.process_group import Place
 from lx.errors import LxError
-from lx.progress import track
-from lx.run import atomic_write
-from lx.schema import DataSettings
-from lx.supervision import end_with
+from lx.run.directory import atomic_write
+from lx.system.cache import cache_home, digest
+from lx.system.processes import end_with
+from lx.system.progress import track
 
 log = logging.getLogger(__name__)
 _FORMAT = 1  # raise it when the meaning of cached tokens changes

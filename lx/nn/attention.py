@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from lx.errors import LxError
-from lx.native import ops as native
+from lx.kernels import ops as native
 from lx.nn.dropout import dropout as drop
 from lx.nn.linear import Linear
 from lx.nn.position import Position

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lx.errors import LxError
-from lx.native import ops as native
+from lx.kernels import ops as native
 
 LEVELS = 1 << 16
 TABLE = 1 << 24

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from lx.errors import LxError
-from lx.native import ops as native
+from lx.kernels import ops as native
 
 PAD, UNK = 0, 1
 FIRST_WORD = 4

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lx.native import ops as native
+from lx.kernels import ops as native
 from lx.nn.linear import Linear
 
 

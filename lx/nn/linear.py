@@ -8,7 +8,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from lx.native import ops as native
+from lx.kernels import ops as native
 
 
 class Linear(nn.Linear):

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lx.native import ops as native
+from lx.kernels import ops as native
 
 
 class LayerNorm(nn.LayerNorm):

@@ -1,1 +1,1 @@
-"""What a net is trained to do: one file a task, each following :class:`lx.tasks.task.Task`."""
+"""What a net is trained to do: one file a task, each following :class:`lx.tasks.base.Task`."""

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
 from lx.errors import LxError, did_you_mean
-from lx.tasks.cross_entropy import CrossEntropy
-from lx.tasks.scores import CalibrationError, ClassScores, MeanLoss
-from lx.tasks.task import ClassScore, Summary
+from lx.tasks.base import ClassScore, Summary
+from lx.tasks.losses import CrossEntropy
+from lx.tasks.metrics import CalibrationError, ClassScores, MeanLoss
 
 _ORDER = ("accuracy", "f1_macro", "loss", "calibration_error")  # of the scalars, as a person wants to read them
 
@@ -20,7 +20,7 @@ ClassWeights = str | Mapping[Any, float] | Sequence[float]
 
 
 class Classification(nn.Module):
-    """Single-label classification by cross-entropy; a :class:`lx.tasks.task.Task`.
+    """Single-label classification by cross-entropy; a :class:`lx.tasks.base.Task`.
 
     Args:
         class_names: in label order.

@@ -18,7 +18,7 @@ class RunContext:
         name: The run's name, as a person sees it.
         config: The resolved config as plain containers.
         overrides: The command line's Hydra overrides, in order.
-        revision: Git revision of the working directory (see :func:`lx.tracking.git.revision`).
+        revision: Git revision of the working directory (see :func:`lx.system.git.revision`).
         id: What trackers know the run by, the same when it is resumed.
         step: Optimizer steps taken before; what was recorded of later ones is void.
     """

@@ -30,9 +30,9 @@ def work(overrides: Sequence[str]) -> None:
     import torch
 
     import lx
-    from lx import hardware
+    from lx.config.instantiate import build
     from lx.optim.groups import parameter_groups
-    from lx.targets import build
+    from lx.system import hardware
 
     cfg = lx.compose(list(overrides))
     here = hardware.resolve(cfg.hardware.accelerator, cfg.hardware.precision, cfg.hardware.threads)

@@ -190,7 +190,7 @@ def is_rank(process: int) -> bool:
         words = [Path(f"/proc/{who}/cmdline").read_bytes() for who in (process, parent)]
     except OSError:
         return False
-    return b"lx.worker" in words[0] and b"lx.ranks" in words[1]
+    return b"lx.training.worker" in words[0] and b"lx.launch.torchrun" in words[1]
 
 
 def one_rank(trial: Trial, count: int, draw: random.Random) -> None:

@@ -17,9 +17,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, f1_score
 
 import lx
-from lx.assembly import build_data
-from lx.data.corpus import Split
-from lx.distributed import Place
+from lx.data.corpus.corpus import Split
+from lx.distributed.process_group import Place
+from lx.training.builders import build_data
 
 
 def texts_of(split: Split) -> Iterator[str]:

@@ -21,12 +21,13 @@ from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from lx import assembly, hardware
-from lx.contenders import Speed
+from lx.bench.contenders import Speed
+from lx.bench.timers import timed, wait_for_device
 from lx.data.datamodule import TextDataModule
-from lx.distributed import Place
-from lx.hardware import Hardware
-from lx.stopwatch import timed, wait_for_device
+from lx.distributed.process_group import Place
+from lx.system import hardware
+from lx.system.hardware import Hardware
+from lx.training import builders
 
 
 class Examples(Dataset[dict[str, Any]]):
@@ -231,8 +232,8 @@ class Bare:
     def __init__(self, cfg: DictConfig, data: TextDataModule, here: Hardware) -> None:
         hardware.resolve(here.accelerator, here.precision, here.threads)  # with lx's care for memory
         self.cfg, self.data, self.here = cfg, data, here
-        task = assembly.build_task(cfg, data)
-        module = assembly.build_module(cfg, data, assembly.build_net(cfg, data, task), task).to(here.device)
+        task = builders.build_task(cfg, data)
+        module = builders.build_module(cfg, data, builders.build_net(cfg, data, task), task).to(here.device)
         self.net, self.task = module.net, task
         configured = module.configure_optimizers()
         self.optimizer, self.schedule = configured["optimizer"], configured["lr_scheduler"]
@@ -283,14 +284,14 @@ PEERS: dict[str, dict[str, Callable[[DictConfig, TextDataModule, Hardware], Any]
 
 
 def main(name: str, program: str) -> None:
-    """Train a round for each line of the standard input, as :class:`lx.contenders.Elsewhere` asks."""
+    """Train a round for each line of the standard input, as :class:`lx.bench.contenders.Elsewhere` asks."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what the libraries print is no answer
     settings = json.loads(sys.stdin.readline())
     cfg, here = OmegaConf.create(settings["cfg"]), Hardware(**settings["here"])
     torch.set_num_threads(here.threads)
     seed_everything(cfg.seed, verbose=False)
-    data = assembly.build_data(cfg, Place())
+    data = builders.build_data(cfg, Place())
     data.prepare_data()
     data.setup()
     contender = PEERS[name][program](cfg, data, here)

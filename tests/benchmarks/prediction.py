@@ -26,8 +26,8 @@ from typing import Any
 
 import torch
 
-from lx.contenders import Elsewhere, Speed
-from lx.predict import Classifier, load
+from lx.bench.contenders import Elsewhere, Speed
+from lx.inference.classifier import Classifier, load
 
 FEW = 1000  # texts for batch size 1
 WARMUP = 64  # texts labelled before anything is timed
@@ -93,7 +93,7 @@ def pipeline(classifier: Classifier, texts: list[str], batch_size: int) -> Calla
 
 
 def work(name: str) -> None:
-    """Label texts for every line of the standard input, as :class:`lx.contenders.Elsewhere` asks."""
+    """Label texts for every line of the standard input, as :class:`lx.bench.contenders.Elsewhere` asks."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what the libraries print is no answer
     run, file = json.loads(sys.stdin.readline())

@@ -18,8 +18,8 @@ from itertools import islice
 from pathlib import Path
 
 import lx
-from lx.assembly import build_data
-from lx.distributed import Place
+from lx.distributed.process_group import Place
+from lx.training.builders import build_data
 
 STEPS = 120
 WARMUP = 20  # steps that are left out

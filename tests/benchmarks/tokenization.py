@@ -19,11 +19,11 @@ from typing import Any
 import tokenizers
 
 import lx
-from lx.assembly import build_data
 from lx.data.datamodule import TextDataModule
-from lx.data.tokenizer import Tokenizer
-from lx.data.tokens import TokenTable, write_tokens
-from lx.distributed import Place
+from lx.data.tokens.table import TokenTable, write_tokens
+from lx.data.tokens.tokenizer import Tokenizer
+from lx.distributed.process_group import Place
+from lx.training.builders import build_data
 
 
 def fresh(saved: str) -> tokenizers.Tokenizer:

@@ -12,8 +12,8 @@ import pytest
 from hydra.types import RunMode
 
 import lx
-from lx.config import conf_dir, hydra_session, resolved
-from lx.schema import DataSettings, HardwareSettings, Settings, SlurmSettings, TrainerSettings
+from lx.config.compose import conf_dir, hydra_session, resolved
+from lx.config.schema import DataSettings, HardwareSettings, Settings, SlurmSettings, TrainerSettings
 
 FILES = sorted(path.relative_to(conf_dir()).with_suffix("") for path in conf_dir().rglob("*.yaml"))
 OPTIONS = [path for path in FILES if len(path.parts) > 1 and not path.name.startswith("_")]
@@ -87,7 +87,7 @@ def test_top_level_schema_and_yaml_agree() -> None:
 )
 def test_torch_is_not_imported(arguments: list[str]) -> None:
     program = (
-        "import sys\nfrom lx.cli import main\n"
+        "import sys\nfrom lx.cli.main import main\n"
         "try:\n    main(sys.argv[1:])\nexcept SystemExit:\n    pass\n"
         "heavy = {'torch', 'lightning', 'datasets', 'wandb', 'tokenizers', 'pyarrow'} & set(sys.modules)\n"
         "assert not heavy, heavy"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from processes import write_corpus
+from support.processes import write_corpus
 
 
 @pytest.fixture(scope="session")

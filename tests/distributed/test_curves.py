@@ -5,7 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from processes import all_done, assert_done, free_port, losses, ranks, result, start, train, train_on_ranks, training
+from support.processes import (
+    all_done,
+    assert_done,
+    free_port,
+    losses,
+    ranks,
+    result,
+    start,
+    train,
+    train_on_ranks,
+    training,
+)
 
 pytestmark = pytest.mark.distributed
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from processes import assert_done, assert_nothing_left, losses, lx, prepare, ranks, result, start, training
+from support.processes import assert_done, assert_nothing_left, losses, lx, prepare, ranks, result, start, training
 
 pytestmark = pytest.mark.distributed
 
 
 def test_torchrun_starts_the_workers(folder: Path) -> None:
     prepare(folder, "torchrun", *ranks(2), "trainer.max_steps=4")
-    arguments = ["--standalone", "--nproc-per-node", "2", "-m", "lx.worker", "torchrun"]
+    arguments = ["--standalone", "--nproc-per-node", "2", "-m", "lx.training.worker", "torchrun"]
     assert_done(start(folder, arguments, module="torch.distributed.run").wait())
     assert result(folder / "torchrun")["status"] == "finished"
     assert len(losses(folder / "torchrun")) == 4

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from processes import (
+from support.processes import (
     assert_done,
     final_weights,
     fork,

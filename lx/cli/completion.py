@@ -1,0 +1,61 @@
+"""Completion of commands, keys and options with the tab key: ``eval "$(lx completion bash)"``."""
+
+from __future__ import annotations
+
+import sys
+
+from lx.errors import LxError
+
+_SCRIPTS = {
+    "bash": """\
+_lx_complete() {
+  COMPREPLY=($(compgen -o nospace -o default -W "$(lx completion query "$COMP_LINE")" -- "${COMP_WORDS[COMP_CWORD]}"))
+}
+COMP_WORDBREAKS=${COMP_WORDBREAKS//=}
+complete -o nospace -o default -F _lx_complete lx
+""",
+    "zsh": """\
+_lx_complete() { compadd -S '' -- ${=$(lx completion query "$BUFFER")} || _files }
+compdef _lx_complete lx
+""",
+    "fish": """\
+complete -c lx -a '(lx completion query (commandline -cp) | string split " ")'
+""",
+}
+_COMMANDS = ("train", "resume", "check", "eval", "predict", "bench", "completion")
+_COMPOSED = ("train", "check", "bench")
+
+
+def complete(arguments: list[str]) -> int:
+    """Print a shell's completion script, or answer the query that it makes.
+
+    Raises:
+        LxError: a shell that is not known.
+    """
+    if arguments[:1] == ["query"]:
+        print(" ".join(candidates(" ".join(arguments[1:]))))
+        return 0
+    shell = arguments[0] if arguments else "bash"
+    if shell not in _SCRIPTS:
+        raise LxError(f"no completion for {shell!r}: there is bash, zsh and fish")
+    sys.stdout.write(_SCRIPTS[shell])
+    return 0
+
+
+def candidates(line: str) -> list[str]:
+    """What may follow on a command line that begins with ``lx``."""
+    words = line.split()
+    if len(words) < 2 or (len(words) == 2 and not line.endswith(" ")):
+        start = words[1] if len(words) == 2 else ""
+        return [command for command in _COMMANDS if command.startswith(start)]
+    if words[1] not in _COMPOSED:
+        return []
+    from hydra._internal.core_plugins.bash_completion import BashCompletion
+
+    from lx.config.compose import CONFIG_NAME, hydra_session
+
+    rest = line.partition(words[1])[2].removeprefix(" ")
+    with hydra_session() as hydra:
+        found = BashCompletion(hydra.config_loader)._query(config_name=CONFIG_NAME, line=rest)
+    hidden = ("hydra", "_")
+    return [word for word in found if not word.rpartition("=")[2].rpartition("/")[2].startswith(hidden)]

@@ -1,0 +1,137 @@
+"""Building objects from config nodes: freely from a user's own command, by an allowlist from a run directory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from lx.config.compose import conf_dir
+from lx.errors import LxError
+
+_BUILT_FROM_A_RUN = (
+    "model",
+    "task",
+)  # the only nodes of a run directory's config that anything is built from
+
+# Where the targets named by configurations of lx 0.1 are now.
+_MOVED_MODULES = {
+    "lx.data.docstrings": "lx.data.sources.docstrings.source",
+    "lx.data.files": "lx.data.sources.files",
+    "lx.data.hub": "lx.data.sources.hub",
+    "lx.data.recipes": "lx.data.tokens.recipes",
+}
+_RENAMED_TARGETS: dict[str, str] = {}
+
+
+def build(node: Any, where: str, **arguments: Any) -> Any:
+    """Instantiate a config node and explain what goes wrong.
+
+    Args:
+        node: a mapping with ``_target_``.
+        where: the node's key in the configuration, for messages.
+        arguments: added to the node's own.
+
+    Raises:
+        LxError: the target cannot be imported or does not accept its settings.
+    """
+    from hydra.errors import InstantiationException
+    from hydra.utils import instantiate
+
+    try:
+        return instantiate(rename_targets(node), **arguments)
+    except InstantiationException as error:
+        cause: BaseException = error
+        while cause.__cause__ is not None and not isinstance(cause, LxError):
+            cause = cause.__cause__
+        if isinstance(cause, LxError):
+            raise cause from error
+        reason = next(iter(str(cause).splitlines()), "")
+        raise LxError(f"{where} cannot be built: {type(cause).__name__}: {reason}") from error
+
+
+def rename_targets(node: Any) -> Any:
+    """Replace the targets of an older lx, anywhere in a config node, by where they are now."""
+    from omegaconf import DictConfig, OmegaConf
+
+    if isinstance(node, DictConfig):
+        plain = OmegaConf.to_container(node, resolve=True)
+        return node if all(current_target(target) == target for target in _targets(plain)) else rename_targets(plain)
+    if isinstance(node, dict):
+        renamed = {key: rename_targets(value) for key, value in node.items()}
+        return {**renamed, "_target_": current_target(str(node["_target_"]))} if "_target_" in node else renamed
+    return [rename_targets(value) for value in node] if isinstance(node, list) else node
+
+
+def current_target(target: str) -> str:
+    """The name that a target has now, if an older lx had another."""
+    module, _, name = target.rpartition(".")
+    return _RENAMED_TARGETS.get(target, f"{_MOVED_MODULES.get(module, module)}.{name}")
+
+
+def allowed_targets() -> frozenset[str]:
+    """The targets that lx's own ``conf/model`` and ``conf/task`` name: what a run directory may ask to build."""
+    return frozenset[str]().union(*(_named_below(conf_dir() / group) for group in _BUILT_FROM_A_RUN))
+
+
+def _named_below(folder: Path) -> frozenset[str]:
+    import yaml
+
+    files = folder.rglob("*.yaml")
+    return frozenset(name for path in files for name in _targets(yaml.safe_load(path.read_text(encoding="utf-8"))))
+
+
+def check_all_targets(config: dict[str, Any], path: Path, trust: Sequence[str] = ()) -> None:
+    """Refuse to train by a run directory's configuration that names anything beyond lx's own ``conf``.
+
+    Args:
+        config: the whole configuration.
+        path: its file, for the message.
+        trust: the user's own packages whose classes may be built as well.
+
+    Raises:
+        LxError: names the target and what to do.
+    """
+    _check(config, _named_below(conf_dir()), path, trust)
+
+
+def check_targets(config: dict[str, Any], path: Path, trust: Sequence[str] = ()) -> None:
+    """Refuse a run directory's configuration that would build anything but lx's own models and tasks.
+
+    Being importable is not being safe (``torch.load`` is importable), hence a list of known names; nothing is imported
+    to find out.
+
+    Args:
+        config: the whole configuration.
+        path: its file, for the message.
+        trust: the user's own packages whose classes may be built as well.
+
+    Raises:
+        LxError: names the target and what to do.
+    """
+    known = allowed_targets()
+    for node in _BUILT_FROM_A_RUN:
+        if not isinstance(config.get(node), dict):
+            raise LxError(f"{path} has no {node} node: this is not the configuration of a run")
+        _check(config[node], known, path, trust)
+
+
+def _check(node: object, known: frozenset[str], path: Path, trust: Sequence[str]) -> None:
+    for target in _targets(node):
+        if target not in known and not any(target.startswith(f"{package}.") for package in trust):
+            package = target.partition(".")[0]
+            raise LxError(
+                f"{path} asks to build {target!r}, which is none of lx's own, and was refused; "
+                f"if you wrote it yourself and trust this run, add --trust {package}"
+            )
+
+
+def _targets(node: object) -> Iterator[str]:
+    if isinstance(node, dict):
+        if "_target_" in node:
+            yield current_target(str(node["_target_"]))
+        for value in node.values():
+            yield from _targets(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _targets(value)

@@ -1,0 +1,157 @@
+"""The kinds of tokenizer, untrained.
+
+Each function returns a :class:`lx.data.tokens.tokenizer.Recipe`. Every kind reads Chinese: bpe and byte work on
+bytes, unigram on characters, and the kinds that need words first (word, wordpiece) take each Han character or kana
+for a word.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import tokenizers
+from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
+
+from lx.data.tokens.tokenizer import SPECIAL_TOKENS, UNK, Recipe, Tokenizer
+from lx.errors import LxError
+
+_CJK = r"[\p{Han}\p{Hiragana}\p{Katakana}]"
+
+
+def bpe(vocab_size: int, lowercase: bool, min_frequency: int) -> Recipe:
+    """Byte-level byte-pair encoding (Sennrich et al. 2016; bytes as in GPT-2, Radford et al. 2019): no unknowns."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    _require_room("bpe", vocab_size, len(alphabet), "byte values")
+    backend = tokenizers.Tokenizer(models.BPE(unk_token=UNK))
+    backend.normalizer = _normalizer(lowercase)
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    backend.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        min_frequency=min_frequency,
+        special_tokens=SPECIAL_TOKENS,
+        initial_alphabet=alphabet,
+        show_progress=False,
+    )
+    return Recipe(backend, trainer)
+
+
+def wordpiece(vocab_size: int, lowercase: bool, min_frequency: int) -> Recipe:
+    """WordPiece as in BERT (Schuster and Nakajima 2012; Devlin et al. 2019)."""
+    backend = tokenizers.Tokenizer(models.WordPiece(unk_token=UNK))
+    backend.normalizer = _normalizer(lowercase)
+    backend.pre_tokenizer = _words()
+    backend.decoder = decoders.WordPiece()
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocab_size, min_frequency=min_frequency, special_tokens=SPECIAL_TOKENS, show_progress=False
+    )
+
+    def seeds(alphabet: set[str]) -> list[str]:
+        """The pieces of one character; the library would number them in the order of a hash map, anew at each run."""
+        _require_room("wordpiece", vocab_size, len(alphabet), "characters")
+        return sorted(f"##{character}" for character in alphabet)
+
+    return Recipe(backend, trainer, seeds)
+
+
+def unigram(vocab_size: int, lowercase: bool) -> Recipe:
+    """Unigram language-model pieces (Kudo 2018), spaces marked as in SentencePiece.
+
+    The library's trainer sums in the order of a hash map, so two trainings may differ in a few pieces; a run keeps the
+    one that it was trained with.
+    """
+    backend = tokenizers.Tokenizer(models.Unigram())
+    backend.normalizer = _normalizer(lowercase)
+    backend.pre_tokenizer = pre_tokenizers.Metaspace()
+    backend.decoder = decoders.Metaspace()
+    trainer = trainers.UnigramTrainer(
+        vocab_size=vocab_size, special_tokens=SPECIAL_TOKENS, unk_token=UNK, show_progress=False
+    )
+
+    def seeds(alphabet: set[str]) -> list[str]:
+        _require_room("unigram", vocab_size, len(alphabet), "characters")
+        return []
+
+    return Recipe(backend, trainer, seeds)
+
+
+def word(vocab_size: int, lowercase: bool, min_frequency: int) -> Recipe:
+    """Whole words and punctuation marks; each Han character or kana is a word."""
+    backend = tokenizers.Tokenizer(models.WordLevel(unk_token=UNK))
+    backend.normalizer = _normalizer(lowercase)
+    backend.pre_tokenizer = _words()
+    return Recipe(backend, _word_level_trainer(vocab_size, min_frequency))
+
+
+def char(vocab_size: int, lowercase: bool) -> Recipe:
+    """Single characters (Unicode code points)."""
+    backend = tokenizers.Tokenizer(models.WordLevel(unk_token=UNK))
+    backend.normalizer = _normalizer(lowercase)
+    backend.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    return Recipe(backend, _word_level_trainer(vocab_size, min_frequency=1))
+
+
+def byte(lowercase: bool) -> Recipe:
+    """The bytes of UTF-8 text (Xue et al. 2022, ByT5): 256 of them and the special tokens, nothing to learn."""
+    names = [*SPECIAL_TOKENS, *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    backend = tokenizers.Tokenizer(models.WordLevel({name: i for i, name in enumerate(names)}, unk_token=UNK))
+    backend.add_special_tokens(SPECIAL_TOKENS)
+    backend.normalizer = _normalizer(lowercase)
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+            pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated"),
+        ]
+    )
+    backend.decoder = decoders.ByteLevel()
+    return Recipe(backend, None)
+
+
+def pretrained(path: str | None) -> Recipe:
+    """A tokenizer made elsewhere.
+
+    Args:
+        path: a ``tokenizer.json``, a directory that holds one, or a name on the Hugging Face Hub.
+
+    Raises:
+        LxError: nothing there, or the Hub cannot be reached.
+    """
+    if path is None:
+        raise LxError("tokenizer.path is not set: give a tokenizer.json, a directory that holds one, or a Hub name")
+    place = Path(path)
+    if place.is_dir():
+        place = place / "tokenizer.json"
+    if place.exists():
+        return Recipe(Tokenizer.load(place).backend, None)
+    try:
+        return Recipe(tokenizers.Tokenizer.from_pretrained(path), None)
+    except Exception as error:  # the library raises bare Exception
+        raise LxError(
+            f"tokenizer.path={path}: no such file, and the Hub did not give it ({str(error).splitlines()[0]}); "
+            "download its tokenizer.json and name that file"
+        ) from error
+
+
+def _word_level_trainer(vocab_size: int, min_frequency: int) -> trainers.WordLevelTrainer:
+    return trainers.WordLevelTrainer(
+        vocab_size=vocab_size, min_frequency=min_frequency, special_tokens=SPECIAL_TOKENS, show_progress=False
+    )
+
+
+def _normalizer(lowercase: bool) -> normalizers.Normalizer:
+    """Unicode's compatibility form (full-width letters become plain ones), case folded on request."""
+    steps = [normalizers.NFKC(), *([normalizers.Lowercase()] if lowercase else [])]
+    return normalizers.Sequence(steps)
+
+
+def _words() -> pre_tokenizers.PreTokenizer:
+    return pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(_CJK), "isolated"), pre_tokenizers.Whitespace()])
+
+
+def _require_room(kind: str, vocab_size: int, alphabet: int, what: str) -> None:
+    needed = alphabet + len(SPECIAL_TOKENS)
+    if vocab_size < needed:
+        raise LxError(
+            f"tokenizer.vocab_size={vocab_size} is smaller than the alphabet: {kind} needs at least {needed} "
+            f"({alphabet} {what} and {len(SPECIAL_TOKENS)} special tokens) on these texts"
+        )

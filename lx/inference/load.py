@@ -1,0 +1,141 @@
+"""A trained classifier, rebuilt from its run directory alone and without trusting it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lx.config.instantiate import build, check_targets
+from lx.data.tokens.tokenizer import Tokenizer
+from lx.errors import LxError
+from lx.run.checkpoint import load_weights
+from lx.run.directory import RunDirectory
+from lx.tasks.base import Task
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The parts of a run that evaluation and prediction need.
+
+    Attributes:
+        run: where they were read.
+        config: plain data.
+        net: with the best weights, on the CPU, in evaluation mode.
+        task: the loss and metrics.
+        tokenizer: as trained.
+        class_names: in label-id order.
+        has_pairs: whether the texts come in pairs.
+        max_length: tokens kept of each example.
+    """
+
+    run: RunDirectory
+    config: dict[str, Any]
+    net: nn.Module
+    task: Task
+    tokenizer: Tokenizer
+    class_names: list[str]
+    has_pairs: bool
+    max_length: int
+
+    def require_pairs(self, given: bool) -> None:
+        """Refuse pairs of texts where single ones are labelled, and the other way round.
+
+        Raises:
+            LxError: says which of the two was trained.
+        """
+        if given != self.has_pairs:
+            raise LxError(
+                "this classifier labels pairs of texts: give the second text too"
+                if self.has_pairs
+                else "this classifier labels single texts, but a second text was given"
+            )
+
+
+def load_trained(run_dir: str | Path, trust: Sequence[str] = ()) -> Trained:
+    """Rebuild a run's classifier.
+
+    Only lx's own models and tasks are built from the run's configuration, and only tensors are loaded from its
+    checkpoint: a directory from a stranger can run no code, read no other file and fetch nothing.
+
+    Args:
+        run_dir: the run directory.
+        trust: packages of the user's own whose classes may be built as well.
+
+    Raises:
+        LxError: not a complete run, or one that was refused.
+    """
+    run = RunDirectory(Path(run_dir))
+    sizes = run.read_sizes()
+    config = _without_origin(run.read_config(), sizes)
+    check_targets(config, run.config, trust)
+    max_length = _check_settings(config, run.config)
+    class_names = run.read_labels()
+    if not len(class_names) == len(sizes["class_counts"]) == sizes["num_outputs"]:
+        raise LxError(f"{run.labels} and {run.model} do not have the same number of classes")
+    weights = load_weights(run)
+    try:
+        task: Task = build(config["task"], "task")(class_names=class_names, class_counts=sizes["class_counts"])
+        if not trust:
+            _check_shapes(config["model"], sizes, weights)
+        net = _build_net(config["model"], sizes)
+        net.load_state_dict(weights)
+    except (TypeError, ValueError, AttributeError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise LxError(f"{run.best} and {run.model} do not fit the model and task of {run.config}: {reason}") from error
+    tokenizer = Tokenizer.load(run.trusted(run.tokenizer))
+    if tokenizer.largest_id >= sizes["vocab_size"]:
+        raise LxError(f"{run.tokenizer} has more tokens than the model of {run.config} has embeddings")
+    has_pairs = bool(sizes.get("has_pairs"))
+    return Trained(run, config, net.eval(), task, tokenizer, class_names, has_pairs, max_length)
+
+
+def _without_origin(config: dict[str, Any], sizes: dict[str, Any]) -> dict[str, Any]:
+    """The model's node without the files it was first filled from: the weights are all in the checkpoint."""
+    node = config.get("model")
+    if not isinstance(node, dict):
+        return config
+    origins: dict[str, Any] = {"vectors": None, "freeze_vectors": False, "config": sizes.get("architecture") or {}}
+    return {**config, "model": {**node, **{name: value for name, value in origins.items() if name in node}}}
+
+
+def _check_settings(config: dict[str, Any], path: Path) -> int:
+    """Check what evaluation and prediction read of the configuration besides the nodes they build; the max_length."""
+    data, here = config.get("data"), config.get("hardware")
+    max_length = data.get("max_length") if isinstance(data, dict) else None
+    if not isinstance(max_length, int) or not 4 <= max_length < 2**31:
+        raise LxError(f"{path}: data.max_length must be a whole number of at least 4, not {max_length!r}")
+    if not isinstance(here, dict) or not isinstance(here.get("precision"), str):
+        raise LxError(f"{path} does not say hardware.precision")
+    return max_length
+
+
+def _build_net(node: dict[str, Any], sizes: dict[str, Any]) -> nn.Module:
+    from_data = {name: sizes[name] for name in ("vocab_size", "num_outputs", "num_token_types")}
+    net: nn.Module = build(node, "model", **from_data)
+    return net
+
+
+def _check_shapes(node: dict[str, Any], sizes: dict[str, Any], weights: dict[str, Tensor]) -> None:
+    """Refuse a model of other shapes than the weights before its memory is taken.
+
+    Raises:
+        RuntimeError: as ``load_state_dict`` does.
+    """
+    if (most := max(_layer_counts(node), default=0)) > len(weights):
+        raise RuntimeError(f"there are {len(weights)} weights for {most} layers")
+    with torch.device("meta"):
+        _build_net(node, sizes).load_state_dict(weights, assign=True)
+
+
+def _layer_counts(node: object) -> Iterator[int]:
+    """Every setting that says how many layers to build."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if str(key).endswith("layers") and isinstance(value, int):
+                yield value
+            yield from _layer_counts(value)

@@ -1,1 +1,0 @@
-"""What a Transformer computes, in C, for processors with AVX512-BF16: see `lx.native.ops`."""

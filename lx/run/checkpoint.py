@@ -1,0 +1,218 @@
+"""Checkpoint files: written whole or not at all, and recognised when they are damaged.
+
+A checkpoint is what ``torch.save`` writes, a zip archive, with the SHA-256 of its bytes as the archive's comment. Any
+reader of torch's files reads it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from hashlib import sha256
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from torch import Tensor
+
+from lx.errors import LxError, TrainingError
+from lx.run.directory import RunDirectory, atomic_write, sync_directory
+
+log = logging.getLogger(__name__)
+_LABEL = b"sha256:"
+_COMMENT = len(_LABEL) + 64
+_LENGTH_FIELD = 2  # bytes: the last field of a zip archive says how long the comment behind it is
+_PIECE = 1 << 22
+
+
+def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a checkpoint of plain containers and tensors, so that a reader sees all of it or nothing.
+
+    Raises:
+        TrainingError: the disk does not take it; what ``path`` held before is still there.
+    """
+    try:
+        with atomic_write(path) as temporary, temporary.open("wb") as file:
+            hashing = _Hashing(file)
+            torch.save(dict(content), hashing)  # type: ignore[arg-type]
+            file.seek(-_LENGTH_FIELD, os.SEEK_END)
+            file.write(_COMMENT.to_bytes(_LENGTH_FIELD, "little"))
+            file.write(_LABEL + hashing.digest)
+    except (LxError, RuntimeError) as error:  # the second is what torch makes of a disk's refusal
+        cause = error if hashing.error is None else hashing.error
+        raise TrainingError(
+            f"cannot write the checkpoint {path}: {getattr(cause, 'strerror', None) or cause}; those from before are "
+            f"whole: when there is room again, go on with lx resume {path.parent.parent}"
+        ) from error
+
+
+class _Hashing:
+    """A file that knows the hash of what was written to it, and why it would not take more."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._hash = sha256()
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        """Write all of the data."""
+        try:
+            self._file.write(data)
+        except OSError as error:
+            self.error = error
+            raise
+        self._hash.update(data)
+        return memoryview(data).nbytes
+
+    def flush(self) -> None:
+        """Hand what was written to the system."""
+        self._file.flush()
+
+    @property
+    def digest(self) -> bytes:
+        """Of everything written, in hexadecimal."""
+        return self._hash.hexdigest().encode()
+
+
+def is_whole(path: Path) -> bool:
+    """Whether a file is a checkpoint to its last byte as it was written."""
+    expected = sha256()
+    with path.open("rb") as file:
+        left = path.stat().st_size - _COMMENT - _LENGTH_FIELD
+        while left > 0 and (piece := file.read(min(_PIECE, left))):
+            expected.update(piece)
+            left -= len(piece)
+        expected.update(bytes(_LENGTH_FIELD))  # the hash is that of the archive without its comment
+        end = file.read()
+    return end == _COMMENT.to_bytes(_LENGTH_FIELD, "little") + _LABEL + expected.hexdigest().encode()
+
+
+def newest_whole(run: RunDirectory) -> Path | None:
+    """The newest training state of a run that is not damaged; None if there is none yet.
+
+    Raises:
+        LxError: there are checkpoints, and all are damaged.
+    """
+    found = [path for path in (run.last, run.previous) if path.exists()]
+    for path in found:
+        if is_whole(run.trusted(path)):
+            return path
+        log.warning("%s is damaged: its checksum does not fit; looking for the one before it", path)
+    if found:
+        raise LxError(
+            f"all training states in {run.last.parent} are damaged: remove them to train from the start, "
+            "or bring them back from a copy"
+        )
+    return None
+
+
+def read_step(path: Path) -> int:
+    """The optimizer steps that a training state was saved after; the weights stay on the disk.
+
+    Raises:
+        LxError: damaged, or not a training state of plain data.
+    """
+    content = _load(path, mmap=True)
+    step = content.get("global_step") if isinstance(content, dict) else None
+    if type(step) is not int:
+        raise LxError(f"{path} is no training state of lx's")
+    return step
+
+
+def load_weights(run: RunDirectory) -> dict[str, Tensor]:
+    """The best weights of a run, on the CPU. Nothing in the file is executed: only tensors and plain containers load.
+
+    Raises:
+        LxError: missing, damaged, or not a checkpoint of plain data.
+    """
+    path = run.trusted(run.best)
+    content = read_checkpoint(path)
+    weights = content.get("weights") if isinstance(content, dict) else None
+    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise LxError(f"{path} holds no weights of lx's")
+    return weights
+
+
+def read_checkpoint(path: Path) -> Any:
+    """What a checkpoint holds, on the CPU.
+
+    Raises:
+        LxError: damaged, or not a checkpoint of plain data.
+    """
+    content = _load(path)
+    if not is_whole(path):
+        raise LxError(f"{path} is damaged: its checksum does not fit")
+    return content
+
+
+def _load(path: Path, mmap: bool = False) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    except pickle.UnpicklingError as error:
+        raise LxError(
+            f"{path} holds more than tensors and plain containers, and was not loaded: it could run code of its own"
+        ) from error
+    except Exception as error:  # damage can surface anywhere in torch's reader
+        raise LxError(f"{path} is truncated or not a checkpoint ({type(error).__name__})") from error
+
+
+class CheckpointWriter:
+    """Writes checkpoints beside training, which waits for a copy of the tensors only; one after the other, in order.
+
+    Signals reach the main thread, which never writes, so that none can break off a checkpoint.
+    """
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="checkpoint")
+        self._writing: Future[None] | None = None
+
+    def submit(self, content: Mapping[str, Any], write: Callable[[dict[str, Any]], None]) -> None:
+        """Copy the content and begin to write it.
+
+        Args:
+            content: plain containers and tensors.
+            write: brings the copy onto the disk, for example :func:`write_training_state` of a run.
+
+        Raises:
+            TrainingError: the write before it failed.
+        """
+        self.wait()
+        self._writing = self._thread.submit(write, _copied(dict(content)))
+
+    def wait(self) -> None:
+        """Return when everything is on the disk.
+
+        Raises:
+            TrainingError: it could not be written.
+        """
+        if self._writing is not None:
+            wait([self._writing])  # a signal may end this wait: then the next one waits for the same checkpoint
+            writing, self._writing = self._writing, None
+            writing.result()
+
+
+def write_training_state(run: RunDirectory, content: Mapping[str, Any]) -> None:
+    """Write ``last.ckpt``, and keep the one before as ``previous.ckpt``.
+
+    Raises:
+        TrainingError: the disk does not take it; the training states from before are still there.
+    """
+    newer = run.last.with_name("newer.ckpt")
+    write_checkpoint(newer, content)
+    # At every instant one of the two names holds a whole state.
+    if run.last.exists():
+        run.last.replace(run.previous)
+    newer.replace(run.last)
+    sync_directory(newer.parent)
+
+
+def _copied(value: Any) -> Any:
+    """The same containers with copies of the tensors on the CPU, which training may change no more."""
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, Mapping):
+        return {name: _copied(part) for name, part in value.items()}
+    return type(value)(map(_copied, value)) if isinstance(value, list | tuple) else value

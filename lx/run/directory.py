@@ -1,0 +1,319 @@
+"""The run directory: its files, written atomically, and read back without trusting them.
+
+A run directory holds everything that evaluation and prediction need::
+
+    config.yaml       the resolved configuration        labels.json    class names, in label-id order
+    environment.json  versions, hardware, overrides     tokenizer.json
+    model.json        sizes that follow from the data   log.txt
+    metrics.csv       one row per logged step           test.arrow     token ids and labels of the test split
+    checkpoints/      last.ckpt, best.ckpt              result.json    status and final metrics
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from lx.config.instantiate import rename_targets
+from lx.errors import LxError
+
+
+@dataclass
+class Result:
+    """How a run ended; the content of ``result.json``."""
+
+    status: str  # finished, failed, stopped, pruned
+    run_dir: str = ""
+    metrics: dict[str, float] = field(default_factory=dict)
+    objective: float | None = None
+    best_checkpoint: str | None = None
+    epochs: int = 0
+    steps: int = 0
+    seconds: float = 0.0
+    error: str | None = None
+    per_class: list[dict[str, Any]] = field(default_factory=list)
+    confusion_matrix: list[list[int]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """The files of one run. Reading refuses links, so that nothing outside the directory is ever read."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration."""
+        return self.path / "config.yaml"
+
+    @property
+    def environment(self) -> Path:
+        """Versions, platform, git revision and the command line's overrides."""
+        return self.path / "environment.json"
+
+    @property
+    def tokenizer(self) -> Path:
+        """The tokenizer, in the format of the ``tokenizers`` library."""
+        return self.path / "tokenizer.json"
+
+    @property
+    def labels(self) -> Path:
+        """Class names, in label-id order."""
+        return self.path / "labels.json"
+
+    @property
+    def model(self) -> Path:
+        """What the network is rebuilt from besides its config node: sizes that followed from the data."""
+        return self.path / "model.json"
+
+    @property
+    def test(self) -> Path:
+        """Token ids and labels of the test split."""
+        return self.path / "test.arrow"
+
+    @property
+    def metrics(self) -> Path:
+        """One row per logged step."""
+        return self.path / "metrics.csv"
+
+    @property
+    def log(self) -> Path:
+        """What the run said."""
+        return self.path / "log.txt"
+
+    @property
+    def last(self) -> Path:
+        """The newest training state."""
+        return self.path / "checkpoints" / "last.ckpt"
+
+    @property
+    def previous(self) -> Path:
+        """The training state before that."""
+        return self.path / "checkpoints" / "previous.ckpt"
+
+    @property
+    def best(self) -> Path:
+        """The weights of the best validation."""
+        return self.path / "checkpoints" / "best.ckpt"
+
+    def best_at(self, step: int) -> Path:
+        """The weights of a validation after some step, where several of the best are kept."""
+        return self.path / "checkpoints" / f"best-{step}.ckpt"
+
+    @property
+    def result(self) -> Path:
+        """How the run ended."""
+        return self.path / "result.json"
+
+    @property
+    def trained(self) -> bool:
+        """Whether training got as far as a checkpoint."""
+        return self.best.exists() or self.last.exists()
+
+    def create(self) -> None:
+        """Make the directory.
+
+        Raises:
+            LxError: it holds a run already, or cannot be written.
+        """
+        if taken := next((path for path in (*self._files(), self.last.parent) if path.exists()), None):
+            raise LxError(
+                f"{self.path} already holds a run, or part of one ({taken.name}): "
+                "choose another run_dir, or remove that one first"
+            )
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.last.parent.mkdir()
+        except OSError as error:
+            raise LxError(f"cannot write the run directory {self.path}: {error.strerror or error}") from error
+
+    def wait_for(self, config: Mapping[str, Any], seconds: float = 10.0) -> bool:
+        """Whether another machine has made this very run's directory, or does so at this moment.
+
+        Args:
+            config: the run's configuration.
+            seconds: to wait for ``config.yaml`` once the directory is there.
+        """
+        deadline = time.monotonic() + seconds
+        while self.last.parent.exists() and not self.result.exists() and not self.trained:
+            if self.config.exists():
+                return self.read_config() == config
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.1)
+        return False
+
+    def discard(self) -> None:
+        """Remove the files of a run that failed before it trained, so that its name is free again.
+
+        What lay in the directory before the run stays.
+        """
+        shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
+        for path in self._files():
+            path.unlink(missing_ok=True)
+        with suppress(OSError):  # not empty: it holds what is not lx's
+            self.path.rmdir()
+
+    def _files(self) -> tuple[Path, ...]:
+        settings = (self.config, self.environment, self.tokenizer, self.labels, self.model)
+        return (*settings, self.test, self.log, self.metrics, self.result, self.path / ".lock")
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        """Save the resolved configuration."""
+        import yaml
+
+        with atomic_write(self.config) as temporary:
+            temporary.write_text(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+    def write_json(self, path: Path, content: Any) -> None:
+        """Write a JSON file so that a reader sees the old content or the new, never a part."""
+        atomic_write_json(path, content)
+
+    def write_result(self, result: Result) -> None:
+        """Write ``result.json``."""
+        self.write_json(self.result, asdict(result))
+
+    def read_config(self) -> dict[str, Any]:
+        """The configuration as plain data: an interpolation in it is refused, never resolved.
+
+        Raises:
+            LxError: missing, not a mapping, or not plain data.
+        """
+        import yaml
+
+        try:
+            config = yaml.safe_load(self.trusted(self.config).read_text(encoding="utf-8"))
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise LxError(f"{self.config} is not a YAML file of plain data: {str(error).splitlines()[0]}") from error
+        if not isinstance(config, dict):
+            raise LxError(f"{self.config} does not hold a configuration")
+        _refuse_interpolations(config, self.config)
+        renamed: dict[str, Any] = rename_targets(config)
+        return renamed
+
+    def read_json(self, path: Path) -> Any:
+        """Read one of the directory's JSON files.
+
+        Raises:
+            LxError: missing, a link, or not JSON.
+        """
+        try:
+            return json.loads(self.trusted(path).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise LxError(f"{path} is not valid JSON: {error}") from error
+
+    def read_labels(self) -> list[str]:
+        """Class names, in label-id order."""
+        labels = self.read_json(self.labels)
+        if not isinstance(labels, list) or len(labels) < 2 or not all(isinstance(name, str) for name in labels):
+            raise LxError(f"{self.labels} does not hold a list of class names")
+        return labels
+
+    def read_sizes(self) -> dict[str, Any]:
+        """What ``model.json`` says, as plain data.
+
+        Raises:
+            LxError: a size is missing or not a whole number above 0, or the content is not plain data.
+        """
+        sizes = self.read_json(self.model)
+        if not isinstance(sizes, dict):
+            raise LxError(f"{self.model} does not hold the sizes of a model")
+        for name in ("vocab_size", "num_outputs", "num_token_types"):
+            if type(sizes.get(name)) is not int or sizes[name] < 1:
+                raise LxError(f"{self.model}: {name} must be a whole number above 0, not {sizes.get(name)!r}")
+        counts = sizes.get("class_counts")
+        if not isinstance(counts, list) or not all(type(count) is int and count >= 0 for count in counts):
+            raise LxError(f"{self.model}: class_counts must be a list of whole numbers")
+        _refuse_interpolations(sizes, self.model)
+        return sizes
+
+    def read_result(self) -> Result:
+        """How the run ended."""
+        return Result(**self.read_json(self.result))
+
+    def trusted(self, path: Path) -> Path:
+        """``path``, if it is a regular file that really lies in this directory.
+
+        Raises:
+            LxError: the run directory or the file is missing, or the file leads out of the directory.
+        """
+        if not self.path.is_dir():
+            raise LxError(f"no run directory {self.path}")
+        if not path.exists() and not path.is_symlink():
+            raise LxError(f"{self.path} is not a complete run: {path.relative_to(self.path)} is missing")
+        if path.resolve() != self.path.resolve() / path.relative_to(self.path) or not path.is_file():
+            raise LxError(f"{path} is a link or not a regular file: a run directory must hold its own files")
+        return path
+
+
+def default_run_dir(name: str) -> Path:
+    """``runs/<date>_<time>_<name>``, with a number behind it if that is taken."""
+    base = Path("runs") / f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{name}"
+    candidates = (base, *(base.with_name(f"{base.name}_{n}") for n in range(2, 1000)))
+    return next(path for path in candidates if not path.exists())
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """A temporary path beside ``path`` that takes its name when the block ends well, synced to the disk.
+
+    Raises:
+        LxError: it cannot be written; what ``path`` held before is still there.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")  # no name that a stranger could have taken
+    try:
+        yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        sync_directory(path.parent)
+    except OSError as error:
+        raise LxError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def sync_directory(path: Path) -> None:
+    """Have the system write down the names in a directory."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def atomic_write_json(path: Path, content: Any) -> None:
+    """Write a JSON file so that a reader sees the old content or the new, never a part."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file, which nobody will change, a second name: without a copy where the file system can."""
+    with atomic_write(target) as temporary:
+        try:
+            temporary.hardlink_to(source)
+        except OSError:
+            shutil.copyfile(source, temporary)
+
+
+def _refuse_interpolations(node: object, path: Path) -> None:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            _refuse_interpolations(key, path)
+            _refuse_interpolations(value, path)
+    elif isinstance(node, list):
+        for value in node:
+            _refuse_interpolations(value, path)
+    elif isinstance(node, str) and "${" in node:
+        raise LxError(f"{path} holds an interpolation ({node!r}): a run's configuration is resolved, plain data")

@@ -1,0 +1,190 @@
+"""When a run is saved: the newest training state, and the best weights."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.trainer.states import TrainerFn
+
+from lx.distributed.fsdp import needs_all_ranks, whole_weights
+from lx.distributed.process_group import Agreement
+from lx.errors import TrainingError
+from lx.run.checkpoint import CheckpointWriter, write_checkpoint, write_training_state
+from lx.run.directory import RunDirectory
+from lx.tasks.base import Summary
+from lx.training.module import TextClassifier
+from lx.training.run_length import Timetable
+
+log = logging.getLogger(__name__)
+
+
+class Checkpoint(Callback):
+    """Keeps ``checkpoints/last.ckpt`` and ``checkpoints/best.ckpt`` of a run directory.
+
+    ``last.ckpt`` is the whole training state after a step, saved every so many steps, every so many minutes, before
+    each validation and at the end; ``previous.ckpt`` is the one before it. ``best.ckpt`` holds the weights of the
+    validation with the best objective: ``{"weights", "step", "epoch", "objective"}``; further ones, where they are
+    kept, are ``best-STEP.ckpt``.
+
+    Only the first rank writes, beside training, and the others do not wait for it, unless each knows a part of the
+    training state and all are needed.
+
+    Args:
+        run: where the checkpoints go.
+        metric: the objective, for example ``val/accuracy``.
+        mode: ``max`` if more is better, ``min`` if less is.
+        timetable: when validations come, and the end.
+        every_n_steps: steps between two saves; None: do not count.
+        every_n_minutes: minutes between two saves; None: do not look at the clock.
+        keep_best: how many of the best weights to keep.
+    """
+
+    def __init__(
+        self,
+        run: RunDirectory,
+        metric: str,
+        mode: str,
+        timetable: Timetable,
+        every_n_steps: int | None = None,
+        every_n_minutes: float | None = None,
+        keep_best: int = 1,
+    ) -> None:
+        self.run = run
+        self.metric = metric
+        self.sign = 1.0 if mode == "max" else -1.0
+        self.timetable = timetable
+        self.every_n_steps = every_n_steps or timetable.total_steps
+        self.every_n_seconds = math.inf if every_n_minutes is None else 60 * every_n_minutes
+        self.keep_best = keep_best
+        self.kept: list[tuple[float, int]] = []  # objective and step of the best, the best first
+        self.best: float | None = None
+        self.best_metrics: dict[str, float] = {}
+        self.best_summary: Summary | None = None
+        self.validated_step = 0
+        self._writer = CheckpointWriter()
+        self._saved_at = time.monotonic()
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start the clock."""
+        self._saved_at = time.monotonic()
+        timed = math.isfinite(self.every_n_seconds)
+        self._agree = Agreement() if timed and needs_all_ranks(trainer.strategy, _net(pl_module)) else None
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save the training state if it is time."""
+        late = time.monotonic() - self._saved_at >= self.every_n_seconds
+        if self._agree is not None:
+            late = bool(self._agree(int(late)))
+        step = trainer.global_step
+        if (
+            late
+            or step % self.every_n_steps == 0
+            or self.timetable.validates_after(step)
+            or step == self.timetable.total_steps
+        ):
+            self.save_training_state(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Keep the weights if the objective is among the best so far."""
+        assert isinstance(pl_module, TextClassifier)
+        self.validated_step = step = trainer.global_step
+        measured = pl_module.scalars("val")
+        objective = measured[self.metric]
+        is_best = self.best is None or self.sign * objective > self.sign * self.best or math.isnan(self.best)
+        ranked = sorted([*self.kept, (objective, step)], key=lambda entry: -self.sign * entry[0])
+        self.kept = [entry for entry in ranked if not math.isnan(entry[0])][: self.keep_best]
+        if is_best:
+            self.best = objective
+            self.best_metrics, self.best_summary = measured, pl_module.summaries["val"]
+        if is_best or (self.keep_best > 1 and (objective, step) in self.kept):
+            weights = whole_weights(pl_module.net)
+            if trainer.is_global_zero:
+                epoch, _ = self.timetable.position(step - 1)  # that of the last step
+                content = {"weights": weights, "step": step, "epoch": epoch, "objective": objective}
+                self._writer.submit(content, partial(self._keep, is_best, [step for _, step in self.kept]))
+                if trainer.state.fn != TrainerFn.FITTING:
+                    self._writer.wait()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """See that everything is on the disk."""
+        self._writer.wait()
+        if self._agree is not None:
+            self._agree.close()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Let what is being written come onto the disk, before anybody goes on with the run."""
+        with suppress(TrainingError):  # the exception is told already
+            self._writer.wait()
+
+    def save_training_state(self, trainer: Trainer, wait: bool = False) -> None:
+        """Write ``last.ckpt``.
+
+        Args:
+            trainer: knows the state.
+            wait: return when it is on the disk, not before.
+
+        Raises:
+            TrainingError: this state or the one before could not be written, or is of a loss that is not finite.
+        """
+        module = trainer.lightning_module
+        assert isinstance(module, TextClassifier)
+        module.guard.settle()
+        self._saved_at = time.monotonic()
+        if not trainer.is_global_zero and not needs_all_ranks(trainer.strategy, module.net):
+            return
+        for logger in trainer.loggers:
+            logger.save()
+        # The step says where a run is. Lightning's own account of its loops cannot tell a finished epoch whose
+        # validation is still to come from one that was validated, so it is left out.
+        state = {
+            name: part
+            for name, part in trainer._checkpoint_connector.dump_checkpoint(weights_only=False).items()
+            if name != "loops"
+        }
+        if trainer.is_global_zero:
+            self._writer.submit(state, partial(write_training_state, self.run))
+            if wait:
+                self._writer.wait()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was best, for the training state."""
+        summary = self.best_summary
+        return {
+            "best": self.best,
+            "best_metrics": self.best_metrics,
+            "best_summary": None if summary is None else summary.to_plain(),
+            "kept": [list(entry) for entry in self.kept],
+            "validated_step": self.validated_step,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Continue from a training state."""
+        summary = state_dict["best_summary"]
+        self.best, self.best_metrics = state_dict["best"], state_dict["best_metrics"]
+        self.best_summary = None if summary is None else Summary.from_plain(summary)
+        self.kept = [(objective, step) for objective, step in state_dict["kept"]]
+        self.validated_step = state_dict["validated_step"]
+
+    def _keep(self, is_best: bool, kept: list[int], content: dict[str, Any]) -> None:
+        """Write the best weights, or one of the best, and remove what is none any more; in the writer's thread."""
+        if is_best:
+            write_checkpoint(self.run.best, content)
+        if self.keep_best > 1:
+            write_checkpoint(self.run.best_at(content["step"]), content)
+            wanted = set(map(self.run.best_at, kept))
+            for path in self.run.best.parent.glob("best-*.ckpt"):
+                if path not in wanted:
+                    path.unlink()
+
+
+def _net(pl_module: LightningModule) -> Any:
+    assert isinstance(pl_module, TextClassifier)
+    return pl_module.net

@@ -1,0 +1,162 @@
+"""Two ways to show progress: a live bar on a terminal, plain lines in a pipe or a log file."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+from lx.report.tables import duration
+
+log = logging.getLogger(__name__)
+
+_REFRESH_S = 0.25  # between two refreshes of a live bar
+_LINE_S = 10.0  # between two plain lines
+
+
+@dataclass(frozen=True)
+class Status:
+    """Where training stands; a limit, average or estimate is None while it is unknown."""
+
+    epoch: int
+    max_epochs: int | None
+    step: int
+    max_steps: int | None
+    loss: float | None = None
+    accuracy: float | None = None
+    tokens_per_second: float | None = None
+    seconds_left: float | None = None
+
+    def place(self) -> str:
+        """E.g. ``epoch 1/2  step 50/1200``."""
+        epochs = f"/{self.max_epochs}" if self.max_epochs else ""
+        steps = f"/{self.max_steps}" if self.max_steps else ""
+        return f"epoch {self.epoch}{epochs}  step {self.step}{steps}"
+
+    def figures(self) -> str:
+        """E.g. ``loss 0.412  acc 0.871  18.2k tokens/s  1:20 left``: with the place, within 80 columns."""
+        parts = []
+        if self.loss is not None:
+            parts.append(f"loss {self.loss:.3f}")
+        if self.accuracy is not None:
+            parts.append(f"acc {self.accuracy:.3f}")
+        if self.tokens_per_second is not None:
+            parts.append(f"{_thousands(self.tokens_per_second)} tokens/s")
+        if self.seconds_left is not None:
+            parts.append(f"{duration(self.seconds_left)} left")
+        return "  ".join(parts)
+
+
+class View:
+    """One way to show progress; this one shows nothing."""
+
+    def due(self, logging_step: bool, idle: float) -> bool:
+        """Whether to show the status now, ``idle`` seconds after the last time; asked at every step."""
+        return False
+
+    def training(self, status: Status) -> None:
+        """Show where training stands."""
+
+    def evaluation(self, name: str, done: int, total: float) -> None:
+        """Show how many batches of a validation or test are done."""
+
+    def evaluation_end(self) -> None:
+        """Show no evaluation any more."""
+
+    def message(self, text: str) -> None:
+        """Show a line that stays."""
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+
+
+class LineView(View):
+    """A log line at a logging step, at least ten seconds after the last, and for each message."""
+
+    def due(self, logging_step: bool, idle: float) -> bool:
+        """At a logging step, if the last line is long ago."""
+        return logging_step and idle >= _LINE_S
+
+    def training(self, status: Status) -> None:
+        """Log one line."""
+        self.message(f"{status.place()}  {status.figures()}")
+
+    def message(self, text: str) -> None:
+        """Log one line."""
+        log.info("%s", text)
+
+
+class LiveView(LineView):
+    """A bar for training and, below it, one for the evaluation that is running.
+
+    While it is live, what is written to ``sys.stderr`` and ``sys.stdout`` appears above the bars.
+    """
+
+    def __init__(self, console: Console) -> None:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[figures]}"),
+        )
+        # No refresh thread: data workers may be forked while it holds the console's lock.
+        self._bars = Progress(*columns, console=console, auto_refresh=False)
+        self._training: TaskID | None = None
+        self._evaluation: TaskID | None = None
+        self._evaluation_shown_at = 0.0
+
+    def due(self, logging_step: bool, idle: float) -> bool:
+        """A few times per second."""
+        return idle >= _REFRESH_S
+
+    def training(self, status: Status) -> None:
+        """Move the training bar."""
+        if self._training is None:
+            self._training = self._add("")
+        self._bars.update(
+            self._training,
+            description=status.place(),
+            completed=status.step,
+            total=status.max_steps,
+            figures=status.figures(),
+            refresh=True,
+        )
+
+    def evaluation(self, name: str, done: int, total: float) -> None:
+        """Move the evaluation bar, a few times per second."""
+        if self._evaluation is None:
+            self._evaluation = self._add(name)
+        if time.monotonic() - self._evaluation_shown_at >= _REFRESH_S:
+            self._evaluation_shown_at = time.monotonic()
+            figures = f"{done}/{total}"
+            self._bars.update(self._evaluation, completed=done, total=total, figures=figures, refresh=True)
+
+    def evaluation_end(self) -> None:
+        """Take the evaluation bar away."""
+        if self._evaluation is not None:
+            self._bars.remove_task(self._evaluation)
+            self._evaluation = None
+            self._bars.refresh()
+
+    def close(self) -> None:
+        """Stop the bars; that of training stays as it stands."""
+        self._bars.stop()
+
+    def _add(self, description: str) -> TaskID:
+        self._bars.start()
+        return self._bars.add_task(description, total=None, figures="")
+
+
+def view_for(console: Console) -> View:
+    """The live view where the cursor can be moved, log lines elsewhere."""
+    return LiveView(console) if console.is_terminal and not console.is_dumb_terminal else LineView()
+
+
+def _thousands(number: float) -> str:
+    """E.g. ``950``, ``18.2k`` or ``1.2M``."""
+    for unit, size in (("M", 1e6), ("k", 1e3)):
+        if number >= size:
+            return f"{number / size:.1f}{unit}"
+    return f"{number:.0f}"

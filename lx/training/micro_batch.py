@@ -1,0 +1,59 @@
+"""How many examples fit into the device's memory at a time."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+
+from lx.data.datamodule import TextDataModule
+from lx.distributed.process_group import smallest
+from lx.errors import TrainingError
+from lx.system.hardware import Hardware
+from lx.training.module import TextClassifier
+
+log = logging.getLogger(__name__)
+
+
+def largest_micro_batch(module: TextClassifier, data: TextDataModule, here: Hardware) -> int:
+    """The rank's share of a global batch, halved until the longest examples of the data fit.
+
+    Tried by a forward and a backward pass before training, so that all ranks agree on one number. On the CPU nothing is
+    tried: a system that runs out of memory ends the process instead of saying so.
+
+    Raises:
+        TrainingError: not even one example fits.
+    """
+    place = data.loaders.place
+    size = -(-data.options.batch_size // place.world_size)
+    if here.device.type == "cpu":
+        return size
+    module.to(here.device)
+    fitting = size
+    while not _fits(module, data, here, fitting):
+        if fitting == 1:
+            raise TrainingError(
+                "the memory of the device is too small for one example of the longest kind: lower data.max_length, or "
+                "choose a smaller model"
+            )
+        fitting = -(-fitting // 2)
+    module.zero_grad()
+    fitting = smallest(fitting)
+    if fitting < size:
+        log.info("memory runs out with %d examples at a time: hardware.micro_batch=%d", size, fitting)
+    return fitting
+
+
+def _fits(module: TextClassifier, data: TextDataModule, here: Hardware, size: int) -> bool:
+    batch = data.longest(size).to(here.device)
+    try:
+        with torch.autocast(here.device.type, here.autocast_dtype, enabled=here.autocast_dtype is not None):
+            loss = module.task.loss(module(batch), batch.labels).sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+    except torch.OutOfMemoryError:
+        return False
+    finally:
+        module.zero_grad()
+        if here.device.type == "cuda":
+            torch.cuda.empty_cache()
+    return True

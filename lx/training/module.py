@@ -1,0 +1,173 @@
+"""The thin LightningModule: one optimizer step over a global batch, and evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics import MetricCollection
+
+from lx.data.batches import Batch, GlobalBatch
+from lx.distributed import process_group
+from lx.distributed.fsdp import gradient_norm, loss_weight, shard, whole_tensor, without_synchronization
+from lx.tasks.base import Summary, Task
+from lx.training.nonfinite import FiniteGuard
+from lx.training.seeding import seed_step
+
+
+class TextClassifier(LightningModule):
+    """A network, the task that it is trained for, and how it is optimized.
+
+    Optimization is manual, so that one Lightning batch is one global batch and one optimizer step, however many ranks
+    and micro-batches hardware cuts it into: the loss of every example is divided by the size of the global batch, and
+    gradients are added up. A step is a function of the weights, the optimizer's state, the batch, and the random
+    numbers that follow from seed, step and rank.
+
+    Args:
+        net: token ids [B, T], mask [B, T], token types [B, T] or None -> logits [B, C].
+        task: loss per example and metrics.
+        optimizer: builds the optimizer of ``net``; None for evaluation alone.
+        schedule: builds the learning-rate schedule, stepped once per optimizer step.
+        gradient_clip_val: largest norm of the whole gradient (Pascanu et al. 2013); None: no clipping.
+        guard: what happens when the loss or the gradient is not finite.
+        seed: of the run.
+
+    Attributes:
+        summaries: of the last evaluation on ``val`` and ``test``.
+    """
+
+    net: nn.Module
+    task: Task
+
+    def __init__(
+        self,
+        net: nn.Module,
+        task: Task,
+        optimizer: Callable[[nn.Module], Optimizer] | None = None,
+        schedule: Callable[[Optimizer], LRScheduler] | None = None,
+        gradient_clip_val: float | None = None,
+        guard: FiniteGuard | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.net = net
+        self.task = task
+        self.build_optimizer = optimizer
+        self.build_schedule = schedule
+        self.gradient_clip_val = gradient_clip_val
+        self.guard = guard or FiniteGuard("stop")
+        self.seed = seed
+        self.evaluations = nn.ModuleDict({"val": task.metrics(), "test": task.metrics()})
+        self.summaries: dict[str, Summary] = {}
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits [B, C], at least in float32 whatever the precision of the network; of a stand-in, [0, C]."""
+        logits: Tensor = self.net(batch.token_ids, batch.mask, batch.token_types)
+        return logits.to(torch.promote_types(logits.dtype, torch.float32))[: len(batch.labels)]
+
+    def configure_model(self) -> None:
+        """Cut the weights up between the ranks, where the strategy asks for it."""
+        if self.device_mesh is not None:
+            shard(self.net, self.device_mesh["data_parallel"])
+
+    def training_step(self, batch: GlobalBatch, batch_idx: int) -> dict[str, Tensor]:
+        """One optimizer step.
+
+        Returns:
+            Of the whole global batch: ``loss``, the mean; ``correct``, how many examples were classified right;
+            ``grad_norm`` where the gradient is clipped. All detached, all left on the device.
+
+        Raises:
+            TrainingError: loss or gradient is not finite, and the guard does not let it pass.
+        """
+        optimizer, schedule = self.optimizers(), self.lr_schedulers()
+        assert isinstance(schedule, LRScheduler)
+        seed_step(self.seed, self.trainer.global_step, self.trainer.global_rank)
+        optimizer.zero_grad()  # type: ignore[union-attr]
+        losses, correct = self.backward_all(batch)
+        loss_sum = torch.cat(losses).sum()
+        sums = process_group.sum_over_ranks(torch.stack([loss_sum, correct.to(loss_sum.dtype)]))
+        outputs = {"loss": sums[0] / batch.num_examples, "correct": sums[1]}
+        if self.gradient_clip_val is not None:
+            norm = gradient_norm(self.trainer.strategy, self.net)
+            nn.utils.clip_grads_with_norm_(self.net.parameters(), self.gradient_clip_val, norm)
+            outputs["grad_norm"] = whole_tensor(norm)
+        if not self.guard.admits(outputs, batch, losses, self.trainer):
+            # Without gradients the step below moves nothing, but is counted.
+            optimizer.zero_grad()  # type: ignore[union-attr]
+        optimizer.step()  # type: ignore[union-attr]
+        schedule.step()
+        return outputs
+
+    def backward_all(self, batch: GlobalBatch) -> tuple[list[Tensor], Tensor]:
+        """Forward and backward over every micro-batch; gradients meet at the last, where ranks add them up.
+
+        Returns:
+            The losses [B] of each micro-batch, and how many of this rank's examples were classified right.
+        """
+        losses, correct = [], []
+        for micro_batch in batch.micro_batches:
+            logits = self(micro_batch)
+            loss = self.task.loss(logits, micro_batch.labels)
+            is_last = micro_batch is batch.micro_batches[-1]
+            with nullcontext() if is_last else without_synchronization(self.trainer.strategy, self.net):
+                self.manual_backward(loss.sum() * loss_weight(self.trainer) / batch.num_examples)
+            losses.append(loss.detach())
+            correct.append((logits.detach().argmax(-1) == micro_batch.labels).sum())
+        return losses, torch.stack(correct).sum()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Add a batch to the validation metrics."""
+        self._evaluate("val", batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Add a batch to the test metrics."""
+        self._evaluate("test", batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Compute the validation metrics and hand the scalars to the callbacks."""
+        self._finish("val")
+
+    def on_test_epoch_end(self) -> None:
+        """Compute the test metrics and hand the scalars to the callbacks."""
+        self._finish("test")
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer and its schedule, both made by the worker."""
+        if self.build_optimizer is None or self.build_schedule is None:
+            return None
+        optimizer = self.build_optimizer(self.net)
+        return {"optimizer": optimizer, "lr_scheduler": self.build_schedule(optimizer)}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Count on where a resumed run left off."""
+        checkpoint["skipped_updates"] = self.guard.skipped
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Count on."""
+        self.guard.skipped = checkpoint["skipped_updates"]
+
+    def scalars(self, split: str) -> dict[str, float]:
+        """The last evaluation's metrics by name, ``test/accuracy`` and the like, in full precision."""
+        return {f"{split}/{name}": value for name, value in self.summaries[split].scalars.items()}
+
+    def _metrics(self, split: str) -> MetricCollection:
+        metrics = self.evaluations[split]
+        assert isinstance(metrics, MetricCollection)
+        return metrics
+
+    def _evaluate(self, split: str, batch: Batch) -> None:
+        self._metrics(split).update(self(batch), batch.labels)
+
+    def _finish(self, split: str) -> None:
+        metrics = self._metrics(split)
+        self.summaries[split] = self.task.summarise(metrics.compute())
+        self.log_dict(self.scalars(split), logger=False)
+        metrics.reset()

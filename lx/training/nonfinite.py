@@ -1,0 +1,108 @@
+"""What happens when the loss or the gradient is not a number any more."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import torch
+from lightning.pytorch import Trainer
+from torch import Tensor
+
+from lx.data.batches import GlobalBatch
+from lx.distributed import process_group
+from lx.errors import TrainingError
+
+log = logging.getLogger(__name__)
+_SHOWN = 10  # examples named in a message
+
+
+@dataclass(frozen=True)
+class _Step:
+    """What a message about a step needs."""
+
+    finite: Tensor
+    outputs: Mapping[str, Tensor]
+    rows: list[Tensor]
+    losses: Sequence[Tensor]
+    step: int
+    lr: float
+
+
+class FiniteGuard:
+    """Watches loss and gradient norm. All ranks see the same numbers, so all come to the same decision.
+
+    Args:
+        on_nan: ``stop`` raises; ``skip`` leaves the update out and counts it. On a GPU ``skip`` waits for the device at
+            every step, while ``stop`` looks one step later, when the numbers are there anyway.
+
+    Attributes:
+        skipped: updates left out.
+    """
+
+    def __init__(self, on_nan: str) -> None:
+        self.on_nan = on_nan
+        self.skipped = 0
+        self._unseen: _Step | None = None
+
+    def admits(
+        self, outputs: dict[str, Tensor], batch: GlobalBatch, losses: Sequence[Tensor], trainer: Trainer
+    ) -> bool:
+        """Whether the update of a step is to be made.
+
+        Args:
+            outputs: ``loss`` and, where it is known, ``grad_norm`` of the step; ``skipped_updates`` is added.
+            batch: of the step.
+            losses: of this rank's examples, by micro-batch.
+            trainer: knows step and learning rate.
+
+        Raises:
+            TrainingError: loss or gradient is not finite, and ``on_nan`` is ``stop``.
+        """
+        self.settle()
+        finite = torch.isfinite(torch.stack([outputs[name] for name in ("loss", "grad_norm") if name in outputs])).all()
+        rows = [micro_batch.rows for micro_batch in batch.micro_batches]
+        lr = trainer.optimizers[0].param_groups[0]["lr"]
+        self._unseen = _Step(finite, outputs, rows, losses, trainer.global_step, float(lr))
+        if self.on_nan == "skip":
+            self._unseen = None
+            if not finite:
+                self.skipped += 1
+                log.warning(
+                    "step %d: the loss is not finite: update skipped, %d so far", trainer.global_step, self.skipped
+                )
+            outputs["skipped_updates"] = torch.tensor(self.skipped)
+            return bool(finite)
+        if finite.device.type == "cpu":
+            self.settle()
+        return True
+
+    def settle(self) -> None:
+        """Look at the last step, before anything of it is saved.
+
+        Raises:
+            TrainingError: it was not finite.
+        """
+        seen, self._unseen = self._unseen, None
+        if seen is not None and not seen.finite:
+            raise TrainingError(_explain(seen))
+
+
+def _explain(seen: _Step) -> str:
+    norm = f", gradient norm {float(seen.outputs['grad_norm']):g}" if "grad_norm" in seen.outputs else ""
+    bad = [rows[~loss.isfinite()] for rows, loss in zip(seen.rows, seen.losses, strict=True)]
+    ids = _of_all_ranks(bad)
+    which = "examples of that loss" if ids else "the loss of each example is finite; examples of the batch"
+    ids = ids or _of_all_ranks(seen.rows)
+    shown = ", ".join(map(str, ids[:_SHOWN])) + (f", ... ({len(ids)} in all)" if len(ids) > _SHOWN else "")
+    return (
+        f"step {seen.step}: loss {float(seen.outputs['loss']):g}{norm}, at learning rate {seen.lr:g}; {which} (rows of "
+        f"the training split, from 0): {shown}. The last checkpoint is from before. Lower optimizer.lr, try "
+        "hardware.precision=32-true, or leave such updates out with trainer.on_nan=skip"
+    )
+
+
+def _of_all_ranks(rows: Sequence[Tensor]) -> list[int]:
+    return sorted(chain.from_iterable(process_group.gather(torch.cat(list(rows)).tolist())))

@@ -1,0 +1,92 @@
+"""The benchmark measures what it says."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from support.tiny_run import tiny, write_rows
+
+import lx
+from lx.bench.benchmark import Report, bench, show, write
+from lx.bench.contenders import Elsewhere
+from lx.errors import LxError
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")
+
+
+def overrides(folder: Path) -> list[str]:
+    write_rows(folder / "train.jsonl", 480)
+    write_rows(folder / "test.jsonl", 18, start=1000)
+    return tiny(folder)
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
+    chosen = overrides(tmp_path_factory.mktemp("bench"))
+    return bench(lx.compose([*chosen, "model.num_layers=2"]), steps=6, warmup=2, rounds=3)
+
+
+def test_the_parts_make_up_a_step(report: Report) -> None:
+    assert {"forward", "backward", "optimizer", "waiting for data", "logging", "everything else"} == set(report.parts)
+    assert all(seconds > 0 for seconds in report.parts.values())
+    tokens_of_a_step = report.tokens_per_second / report.examples_per_second * report.batch_size
+    per_second = tokens_of_a_step / sum(report.parts.values())
+    assert report.tokens_per_second / 4 < per_second < report.tokens_per_second * 4
+
+
+def test_the_arithmetic_by_hand(report: Report) -> None:
+    """A tiny model on short texts: utilisation is the arithmetic of a token times tokens a second, over the rate."""
+    dim, hidden, layers, heads, classes = 8, 32, 2, 2, 3
+    attention = dim * 3 * dim + 3 * dim + dim * dim + dim
+    feedforward = dim * hidden + hidden + hidden * dim + dim
+    block = attention + feedforward + 2 * 2 * dim
+    others = (layers - 1) * block + 2 * dim + dim * classes + classes
+    # One query a text meets the last block's weights; there each token has but a score and a weight in each head.
+    lowest, highest = (
+        6 * others + 6 * block / longest + 12 * (layers - 1) * dim * shortest + 12 * heads * dim
+        for shortest, longest in ((3, 16), (16, 3))
+    )
+    rounds = zip(report.contenders["lx"], report.matmul_rounds, strict=True)
+    of_a_token = [report.utilisation * rate / speed for speed, rate in rounds]  # right for the round in the middle
+    assert any(lowest < flops < highest for flops in of_a_token)
+    assert min(report.matmul_rounds) <= report.matmul_flops <= max(report.matmul_rounds)
+
+
+def test_the_report_as_table_and_json(report: Report, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    show(report)
+    assert "utilisation" in capsys.readouterr().out
+    write(report, tmp_path / "report.json")
+    content = json.loads((tmp_path / "report.json").read_text())
+    assert len(content["contenders"]["lx"]) == 3
+    assert content["tokens_per_second"] == sorted(content["contenders"]["lx"])[1]
+    assert 0 <= content["padding"] < 0.2
+    assert content["peak_memory"] > 1e8
+
+
+def test_an_unknown_peer_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("accelerate")
+    with pytest.raises(LxError, match=r"compare=nobody: unknown; there are: hf, lightning, bare"):
+        bench(lx.compose(overrides(tmp_path)), steps=1, warmup=1, rounds=1, peers=["nobody"])
+
+
+def test_a_peer_trains_in_a_process_of_its_own(tmp_path: Path) -> None:
+    report = bench(lx.compose(overrides(tmp_path)), steps=3, warmup=1, rounds=2, peers=["bare"])
+    assert list(report.contenders) == ["lx", "bare loop"]
+    assert all(len(speeds) == 2 and min(speeds) > 0 for speeds in report.contenders.values())
+
+
+def test_a_peer_that_fails_is_named_with_its_last_words(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "raise ValueError('no such thing')"]
+    with pytest.raises(LxError, match="somebody ended with exit code 1: ValueError: no such thing"):
+        Elsewhere("somebody", command, {}, tmp_path / "log.txt")
+
+
+def test_a_peer_that_fails_later_is_named_too(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "input(); print('{}', flush=True); input(); raise ValueError('no memory')"]
+    peer = Elsewhere("somebody", command, {}, tmp_path / "log.txt")
+    with closing(peer), pytest.raises(LxError, match="somebody ended with exit code 1: ValueError: no memory"):
+        peer.run(1, 1)

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from support.tiny_run import train_tiny, write_rows
+
+from lx.errors import LxError
+from lx.inference.evaluate import evaluate
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")
+
+
+def of_test(path: Path) -> dict[str, float]:
+    metrics = json.loads((path / "result.json").read_text())["metrics"]
+    return {name: value for name, value in metrics.items() if name.startswith("test/")}
+
+
+def test_metrics_equal_those_of_training(trained_run: Path) -> None:
+    result = evaluate(trained_run, ["hardware=cpu"])
+    assert result.metrics == of_test(trained_run)
+    recorded = json.loads((trained_run / "result.json").read_text())
+    assert result.confusion_matrix == recorded["confusion_matrix"]
+    assert result.per_class == recorded["per_class"]
+
+
+def test_the_same_data_by_name_gives_the_same_metrics(trained_run: Path) -> None:
+    result = evaluate(trained_run, ["hardware=cpu", f"data.test={trained_run.parent / 'test.jsonl'}"])
+    assert result.metrics == of_test(trained_run)
+
+
+def test_pairs_give_the_metrics_of_training(tmp_path: Path) -> None:
+    train_tiny(tmp_path, "data.text_pair=pair", "trainer.max_epochs=1")
+    assert evaluate(tmp_path / "run", ["hardware=cpu"]).metrics == of_test(tmp_path / "run")
+    test = f"data.test={tmp_path / 'test.jsonl'}"
+    assert evaluate(tmp_path / "run", ["hardware=cpu", test]).metrics == of_test(tmp_path / "run")
+    with pytest.raises(LxError, match="give the second text too"):
+        evaluate(tmp_path / "run", ["hardware=cpu", "data=files", test])
+
+
+def test_empty_rows_are_dropped(trained_run: Path, tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "test.jsonl", 18, start=100)
+    with path.open("a") as file:
+        file.write('{"text": " ", "label": "food"}\n{"text": null, "label": null}\n')
+    assert evaluate(trained_run, ["hardware=cpu", f"data.test={path}"]).metrics == of_test(trained_run)
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ('{"text": "a", "label": "spice"}', r"test\.jsonl:1: the label 'spice'"),
+        ('{"text": "a", "label": null}', r"test\.jsonl:1: .*label"),
+        ('{"text": " ", "label": "food"}', "all 1 texts are empty"),
+        ('{"txt": "a", "label": "food"}', "no column 'text'"),
+    ],
+)
+def test_data_that_does_not_fit(trained_run: Path, tmp_path: Path, row: str, says: str) -> None:
+    (tmp_path / "test.jsonl").write_text(row + "\n")
+    with pytest.raises(LxError, match=says):
+        evaluate(trained_run, ["hardware=cpu", f"data.test={tmp_path / 'test.jsonl'}"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["data.text=body"], r"data\.test=FILE"),
+        (["data=files"], r"data\.test=FILE"),
+        (["model=base"], "not 'model=base'"),
+        (["hardware.precison=32-true"], "did you mean 'hardware.precision'"),
+    ],
+)
+def test_settings_that_make_no_sense(trained_run: Path, overrides: list[str], says: str) -> None:
+    with pytest.raises(LxError, match=says):
+        evaluate(trained_run, overrides)

@@ -1,0 +1,364 @@
+"""A run directory from a stranger runs no code, reads nothing outside itself, fetches nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+import socket
+import struct
+import sys
+from collections.abc import Callable, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+import torch
+import yaml
+
+from lx.cli.main import main
+from lx.data.tokens.table import SCHEMA
+from lx.run.checkpoint import write_checkpoint
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")
+SECRET = "hunter2"
+Spoil = Callable[[Path], None]
+
+
+class Payload:
+    """What a malicious pickle looks like."""
+
+    def __init__(self, touched: Path) -> None:
+        self.touched = touched
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, (f"touch {self.touched}",)
+
+
+@pytest.fixture
+def run(trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of a run beside a secret file, where every attempt to reach the network is an error."""
+
+    def no_network(*arguments: Any, **options: Any) -> Any:
+        (tmp_path / "touched").touch()
+        raise OSError("the network was asked")
+
+    monkeypatch.setattr(socket.socket, "connect", no_network)
+    monkeypatch.setattr(socket, "getaddrinfo", no_network)
+    monkeypatch.setenv("SECRET", SECRET)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "secret.txt").write_text(f"{SECRET} 0.5 0.5\n")
+    return Path(shutil.copytree(trained_run, tmp_path / "run"))
+
+
+def edit_config(run: Path, key: str, value: Any) -> None:
+    """Set a dotted key of config.yaml."""
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    node = config
+    *parents, last = key.split(".")
+    for parent in parents:
+        node = node.setdefault(parent, {})
+    node[last] = value
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+
+
+def edit_json(run: Path, name: str, **values: Any) -> None:
+    """Set keys of a JSON file; None removes one."""
+    content = json.loads((run / name).read_text()) | values
+    (run / name).write_text(json.dumps({key: value for key, value in content.items() if value is not ...}))
+
+
+def target(name: str, *args: Any, at: str = "model") -> Spoil:
+    """Replace a node by a call."""
+
+    def spoil(run: Path) -> None:
+        edit_config(run, at, {"_target_": name, "_args_": list(args)})
+
+    return spoil
+
+
+def config(key: str, value: Any) -> Spoil:
+    return lambda run: edit_config(run, key, value)
+
+
+def sizes(**values: Any) -> Spoil:
+    return lambda run: edit_json(run, "model.json", **values)
+
+
+def write(name: str, content: str | bytes) -> Spoil:
+    return lambda run: (run / name).write_bytes(content.encode() if isinstance(content, str) else content) and None
+
+
+def link(name: str) -> Spoil:
+    """Move a file or folder out of the run and leave a link in its place."""
+
+    def spoil(run: Path) -> None:
+        shutil.move(run / name, run.parent / "outside")
+        (run / name).symlink_to(run.parent / "outside")
+
+    return spoil
+
+
+def link_to_secret(name: str) -> Spoil:
+    def spoil(run: Path) -> None:
+        (run / name).unlink()
+        (run / name).symlink_to(run.parent / "secret.txt")
+
+    return spoil
+
+
+def checkpoint(change: Callable[[dict[str, Any], Path], Any]) -> Spoil:
+    def spoil(run: Path) -> None:
+        path = run / "checkpoints" / "best.ckpt"
+        write_checkpoint(path, change(torch.load(path, weights_only=True), run.parent / "touched"))
+
+    return spoil
+
+
+def raw_pickle(run: Path) -> None:
+    (run / "checkpoints" / "best.ckpt").write_bytes(pickle.dumps(Payload(run.parent / "touched")))
+
+
+def truncate(name: str) -> Spoil:
+    def spoil(run: Path) -> None:
+        content = (run / name).read_bytes()
+        (run / name).write_bytes(content[: len(content) // 2])
+
+    return spoil
+
+
+def change_a_byte(name: str) -> Spoil:
+    """Change the last byte of the last weight: the archive still reads."""
+
+    def spoil(run: Path) -> None:
+        content = bytearray((run / name).read_bytes())
+        content[content.rindex(b"PK\x03\x04") - 1] ^= 1
+        (run / name).write_bytes(content)
+
+    return spoil
+
+
+def token_table(token_ids: Sequence[int] = (2, 5, 3), label: int | None = 0) -> Spoil:
+    """One example instead of the test split."""
+
+    def spoil(run: Path) -> None:
+        lists = pa.array([token_ids], pa.list_(pa.int32()))
+        columns = [lists, pa.array([0], pa.int32()), pa.array([False]), pa.array([label], pa.int32())]
+        with pa.OSFile(str(run / "test.arrow"), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as out:
+            out.write_batch(pa.record_batch(columns, schema=SCHEMA))
+
+    return spoil
+
+
+def token_offsets(start: int, stop: int) -> Spoil:
+    """One example of 777 tokens, whose place in the file is then said to be another."""
+
+    def spoil(run: Path) -> None:
+        token_table([5] * 777)(run)
+        content = (run / "test.arrow").read_bytes()
+        place = content.rindex(struct.pack("<ii", 0, 777))
+        (run / "test.arrow").write_bytes(content[:place] + struct.pack("<ii", start, stop) + content[place + 8 :])
+
+    return spoil
+
+
+def pretrained(**architecture: Any) -> Spoil:
+    """A run that claims to be built on an encoder of the Hub."""
+
+    def spoil(run: Path) -> None:
+        node = {"_target_": "lx.nn.pretrained.PretrainedClassifier", "_convert_": "all", "path": "evil/model"}
+        pooling = {"_target_": "lx.nn.pooling.MeanPooling", "_partial_": True}
+        edit_config(run, "model", {**node, "pooling": pooling, "dropout": 0.1, "config": None})
+        edit_json(run, "model.json", architecture=architecture or None)
+
+    return spoil
+
+
+BERT = {
+    "model_type": "bert",
+    "hidden_size": 8,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 8,
+}
+BERT |= {"vocab_size": 50}
+
+# What was done to the directory; what is said of it.
+HOSTILE: dict[str, tuple[Spoil, str]] = {
+    "pickle in the checkpoint": (
+        checkpoint(lambda content, touched: content | {"x": Payload(touched)}),
+        "run code of its own",
+    ),
+    "pickle instead of the checkpoint": (raw_pickle, "best.ckpt"),
+    "os.system": (target("os.system", "touch touched"), "'os.system', which is none"),
+    "os.system as the task": (target("os.system", "touch touched", at="task"), "'os.system', which is none"),
+    "os.system as a position": (
+        target("os.system", "touch touched", at="model.position"),
+        "'os.system', which is none",
+    ),
+    "os.system in a list": (config("model.norm.x", [[{"_target_": "os.system"}]]), "'os.system', which is none"),
+    "builtins.eval": (
+        target("builtins.eval", "open('touched', 'w')", at="model.pooling"),
+        "'builtins.eval', which is none",
+    ),
+    "torch.load": (target("torch.load", "secret.txt"), "'torch.load', which is none"),
+    "torch.hub.load": (target("torch.hub.load", "evil/repo", "model"), "'torch.hub.load', which is none"),
+    "torch.hub by way of lx": (
+        target("lx.nn.attention.torch.hub.load", "evil/repo", "model"),
+        "lx.nn.attention.torch.hub.load",
+    ),
+    "a way of lx that is no model": (target("lx.launch.local.train", {}), "'lx.launch.local.train', which is none"),
+    "hydra's own helpers": (
+        target("hydra.utils.get_method", "os.system"),
+        "'hydra.utils.get_method', which is none",
+    ),
+    "os.system as an architecture": (
+        lambda run: (pretrained(_target_="os.system", _args_=["touch touched"])(run), None)[1],
+        "'os.system'",
+    ),
+    "torch.load as an architecture": (
+        pretrained(_target_="torch.load", f="secret.txt"),
+        "'torch.load', which is none",
+    ),
+    "os.system in an architecture": (pretrained(**BERT, x={"_target_": "os.system"}), "'os.system', which is none"),
+    "an environment variable": (config("name", "${oc.env:SECRET}"), "interpolation"),
+    "an environment variable as a key": (config("data", {"${oc.env:SECRET}": 1}), "interpolation"),
+    "an environment variable in the model": (config("model.vectors", "${oc.env:SECRET}"), "interpolation"),
+    "an environment variable in an architecture": (pretrained(**BERT, x="${oc.env:SECRET}"), "interpolation"),
+    "a python object in the config": (
+        write("config.yaml", "x: !!python/object/apply:os.system ['touch touched']"),
+        "plain data",
+    ),
+    **{
+        f"a link in place of {name}": (link(name), f"{name} is a link")
+        for name in ("config.yaml", "tokenizer.json", "labels.json", "model.json", "checkpoints/best.ckpt")
+    },
+    **{
+        f"a link to a secret in place of {name}": (link_to_secret(name), f"{name} is a link")
+        for name in ("config.yaml", "tokenizer.json", "labels.json", "model.json", "checkpoints/best.ckpt")
+    },
+    "a link in place of the checkpoints": (link("checkpoints"), "is a link"),
+    "a pretrained model without an architecture": (pretrained(), "not supported"),
+    "an architecture that is no text encoder": (pretrained(model_type="clip"), "not supported"),
+    "an architecture with code": (
+        pretrained(**BERT, auto_map={"AutoModel": "evil/repo--m.M"}, trust_remote_code=True),
+        "fit",
+    ),
+    "an architecture with kernels": (
+        pretrained(**BERT, attn_implementation="evil/kernel", _attn_implementation="evil/kernel"),
+        "fit",
+    ),
+    "truncated checkpoint": (truncate("checkpoints/best.ckpt"), "truncated or not a checkpoint"),
+    "a changed byte in the checkpoint": (change_a_byte("checkpoints/best.ckpt"), "checksum does not fit"),
+    "no checkpoint": (lambda run: (run / "checkpoints/best.ckpt").unlink(), "best.ckpt is missing"),
+    "a checkpoint without weights": (checkpoint(lambda content, touched: {"weights": [1]}), "no weights"),
+    "a checkpoint of other names": (
+        checkpoint(lambda content, touched: {"weights": {"x": torch.ones(2)}}),
+        "do not fit",
+    ),
+    "a checkpoint of other shapes": (
+        checkpoint(lambda content, touched: {"weights": {k: v[:1] for k, v in content["weights"].items()}}),
+        "do not fit",
+    ),
+    "no model": (config("model", None), "no model node"),
+    "labels that are no list": (write("labels.json", '{"a": 1}'), "labels.json"),
+    "labels that are numbers": (write("labels.json", "[1, 2, 3]"), "labels.json"),
+    "too few labels": (write("labels.json", '["a", "b"]'), "number of classes"),
+    "labels that are not JSON": (write("labels.json", "["), "not valid JSON"),
+    "sizes that are no mapping": (write("model.json", "[]"), "model.json"),
+    "a missing size": (sizes(vocab_size=...), "vocab_size"),
+    "a size that is text": (sizes(num_outputs="3"), "num_outputs"),
+    "a negative size": (sizes(num_token_types=-1), "num_token_types"),
+    "no class counts": (sizes(class_counts=...), "class_counts"),
+    "a huge vocabulary": (sizes(vocab_size=10**12), "fit"),
+    "a large width": (config("model.dim", 10**5), "fit"),
+    "a huge width": (config("model.dim", 10**9), "model cannot be built"),
+    "a huge depth": (config("model.num_layers", 10**9), "layers"),
+    "a width that is text": (config("model.dim", "wide"), "model"),
+    "an unknown setting": (config("model.extra", 1), "model"),
+    "no data settings": (config("data", None), "data.max_length"),
+    "a length that is text": (config("data.max_length", "x"), "data.max_length"),
+    "no precision": (config("hardware", {}), "precision"),
+    "an unknown precision": (config("hardware.precision", "huge"), "precision"),
+    "a tokenizer that is none": (write("tokenizer.json", "{}"), "tokenizer.json"),
+    "a config that is a list": (write("config.yaml", "[]"), "config.yaml"),
+    "a config of bytes": (write("config.yaml", b"\xff\xfe\x00"), "config.yaml"),
+}
+HOSTILE_TO_EVAL: dict[str, tuple[Spoil, str]] = {
+    "a link in place of test.arrow": (link("test.arrow"), "test.arrow is a link"),
+    "no test.arrow": (lambda run: (run / "test.arrow").unlink(), "test.arrow is missing"),
+    "ids beyond the vocabulary": (token_table([2, 10**6, 3]), "test.arrow"),
+    "negative ids": (token_table([2, -1, 3]), "test.arrow"),
+    "an unknown label": (token_table(label=99), "test.arrow"),
+    "a missing label": (token_table(label=None), "test.arrow"),
+    "offsets beyond the ids": (token_offsets(0, 10**6), "test.arrow"),
+    "falling offsets": (token_offsets(3, 1), "test.arrow"),
+    "negative offsets": (token_offsets(-4, 3), "test.arrow"),
+    "an empty example": (token_offsets(1, 1), "test.arrow"),
+    "a damaged file": (write("test.arrow", b"ARROW1\0\0 and no more"), "test.arrow"),
+}
+CASES = [*product(("eval", "predict"), HOSTILE), *product(["eval"], HOSTILE_TO_EVAL)]
+
+
+@pytest.mark.parametrize(("verb", "name"), CASES)
+def test_a_hostile_directory_is_refused(verb: str, name: str, run: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    spoil, says = (HOSTILE | HOSTILE_TO_EVAL)[name]
+    if (run / "test.arrow").exists():  # a copy of its own, not a second name of the cache's
+        content = (run / "test.arrow").read_bytes()
+        (run / "test.arrow").unlink()
+        (run / "test.arrow").write_bytes(content)
+    spoil(run)
+    code = main([verb, "run", *(["--text", "bread"] if verb == "predict" else ["hardware=cpu"])])
+    captured = capfd.readouterr()
+    assert code == 2, captured.err
+    assert captured.out == ""
+    assert says in captured.err
+    assert captured.err.count("lx: error: ") == 1 and "Traceback" not in captured.err
+    assert len(captured.err.splitlines()) < 8
+    assert SECRET not in captured.err
+    assert not (run.parent / "touched").exists(), "code was run, or the network was asked"
+    assert not (run / "eval.json").exists()
+
+
+def test_the_spoiled_directory_was_fine_before(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", "run", "--text", "bread"]) == 0
+    assert main(["eval", "run", "hardware=cpu"]) == 0
+    assert not (run.parent / "touched").exists()
+    assert json.loads((run / "eval.json").read_text())["metrics"].keys() >= {"test/accuracy", "test/loss"}
+
+
+def test_the_origin_of_the_vectors_is_not_read(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    edit_config(run, "model.vectors", str(run.parent / "secret.txt"))
+    assert main(["predict", "run", "--text", "bread"]) == 0
+    captured = capfd.readouterr()
+    assert SECRET not in captured.out + captured.err
+
+
+def test_a_planted_temporary_name_is_not_followed(run: Path) -> None:
+    (run.parent / "victim").write_text("mine")
+    for number in (os.getpid(), os.getppid()):
+        (run / f".eval.json.{number}.tmp").symlink_to(run.parent / "victim")
+    (run / "eval.json").symlink_to(run.parent / "victim")
+    assert main(["eval", "run", "hardware=cpu"]) == 0
+    assert (run.parent / "victim").read_text() == "mine"
+
+
+def test_trust_lets_the_named_package_through(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (run.parent / "my_pkg.py").write_text(
+        "from lx.nn.pooling import MeanPooling\n\nclass Mine(MeanPooling):\n    pass\n"
+    )
+    monkeypatch.syspath_prepend(str(run.parent))
+    edit_config(run, "model.pooling._target_", "my_pkg.Mine")
+    command = ["predict", "run", "--text", "bread"]
+    assert main(command) == 2
+    assert "--trust my_pkg" in capfd.readouterr().err
+    assert "my_pkg" not in sys.modules
+    assert main([*command, "--trust", "other"]) == 2
+    capfd.readouterr()
+    assert main([*command, "--trust", "my_pkg"]) == 0
+    assert json.loads(capfd.readouterr().out)["text"] == "bread"

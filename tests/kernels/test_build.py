@@ -1,0 +1,63 @@
+"""Kernels are compiled once, and done without where they cannot be."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from lx.kernels import build, ops
+
+here = pytest.mark.skipif(build.library() is None, reason="takes AVX512-BF16 and a C compiler")
+
+
+@pytest.fixture(autouse=True)
+def _fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A cache of this test's own, and nothing remembered."""
+    monkeypatch.setenv("LX_CACHE", str(tmp_path / "cache"))
+    build.library.cache_clear()
+    yield
+    build.library.cache_clear()
+
+
+def libraries(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.so"))
+
+
+@here
+def test_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert build.library() is not None
+    (found,) = libraries(tmp_path)
+    build.library.cache_clear()
+    monkeypatch.setattr(build, "_run", lambda *command: pytest.fail("compiled again"))
+    assert build.library() is not None
+    assert libraries(tmp_path) == [found]
+
+
+@here
+def test_a_compiler_that_fails_is_told_of_and_done_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    compiler = tmp_path / "broken-cc"
+    compiler.write_text('#!/bin/sh\n[ "$1" = --version ] && exit 0\necho "no header immintrin.h" >&2; exit 1\n')
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CC", str(compiler))
+    with caplog.at_level(logging.WARNING):
+        assert build.library() is None
+    assert "no header immintrin.h" in caplog.text
+    assert libraries(tmp_path) == []
+    assert not ops.is_for(torch.zeros(2, 32, dtype=torch.bfloat16))
+
+
+@pytest.mark.parametrize("lacking", ["compiler", "processor", "system"])
+def test_what_is_lacking_is_done_without(lacking: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if lacking == "compiler":
+        monkeypatch.setenv("CC", "no-such-compiler")
+    elif lacking == "processor":
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False})
+    else:
+        monkeypatch.setattr(build.sys, "platform", "win32")
+    assert build.library() is None

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import io
+import sys
+from pathlib import Path
+
+import pytest
+from rich.cells import cell_len
+from rich.console import Console, RenderableType
+
+from lx.report.tables import (
+    DataSummary,
+    HardwareSummary,
+    ModelSummary,
+    RunSummary,
+    StepsSummary,
+    console,
+    duration,
+    next_commands,
+    result_table,
+    start_table,
+)
+from lx.tracking.evaluation import ClassRow, class_rows
+
+
+def render(*things: RenderableType) -> list[str]:
+    file = io.StringIO()
+    printer = Console(file=file, width=120)
+    for thing in things:
+        printer.print(thing)
+    return file.getvalue().splitlines()
+
+
+def cells(lines: list[str]) -> dict[str, list[str]]:
+    """First cell of each row to its other cells."""
+    rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in lines if line.startswith("│")]
+    return {first: rest for first, *rest in rows}
+
+
+def test_start_table() -> None:
+    summary = RunSummary(
+        name="a [run]",
+        data=DataSummary(
+            source="[train].csv",
+            rows={"train": 108_000, "validation": 12_007, "test": 7_603},
+            num_classes=17,
+            truncated=0.034,
+            max_length=127,
+            duplicates=1_013,
+        ),
+        model=ModelSummary("small", 7_345_668, 16_001),
+        hardware=HardwareSummary("CPU", "bf16-mixed", 1, num_ranks=3, micro_batch=31),
+        steps=StepsSummary(epochs=2, steps_per_epoch=843, total_steps=1_686, batch_size=131),
+    )
+    lines = render(start_table(summary))
+    assert lines[0].strip() == "a [run]"
+    assert cells(lines) == {
+        "data": ["[train].csv"],
+        "rows": ["train 108,000, validation 12,007, test 7,603"],
+        "classes": ["17"],
+        "truncated": ["3.4% of the training texts, at 127 tokens"],
+        "duplicates": ["1,013 training texts stand in another split too"],
+        "model": ["small, 7,345,668 parameters, 16,001 pieces"],
+        "hardware": ["CPU, bf16-mixed, 3 x 1 thread"],
+        "batch": ["131 examples a step, 31 at a time"],
+        "steps": ["2 epochs of 843 steps, 1,686 in total"],
+    }
+
+
+def test_result_table() -> None:
+    rows = class_rows(["体育[b]", "科技", "World"], [[5, 2, 0], [3, 7, 1], [0, 0, 0]])
+    lines = render(result_table({"test/accuracy": 0.91234, "test/f1_macro": 0.5}, rows, seconds=125.4))
+    assert cells(lines) == {
+        "test/accuracy": ["0.9123"],
+        "test/f1_macro": ["0.5000"],
+        "time": ["2:05"],
+        "体育[b]": ["0.667", "0.625", "0.714", "7", "科技 (2)"],
+        "科技": ["0.700", "0.778", "0.636", "11", "体育[b] (3)"],
+    }
+    classes = lines[[line.strip() for line in lines].index("worst classes") :]
+    assert len({cell_len(line) for line in classes}) == 1, "wide characters must not shift the borders"
+
+
+def test_the_worst_five_come_first() -> None:
+    scores = [0.7, 0.2, 0.5, 0.3, 0.6, 0.1, 0.4]
+    rows = [ClassRow(f"c{score}", score, score, score, 2, None, 0) for score in scores]
+    named = [name for name in cells(render(result_table({}, rows, 1.0))) if name.startswith("c0")]
+    assert named == ["c0.1", "c0.2", "c0.3", "c0.4", "c0.5"]
+
+
+def test_next_commands() -> None:
+    assert next_commands(Path("runs/my run")) == [
+        "lx predict 'runs/my run' --text \"your text\"",
+        "lx eval 'runs/my run'",
+        "lx train model=base",
+    ]
+    assert next_commands(Path("r"), sync_command="wandb sync x")[2] == "wandb sync x"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(8.31, "8.3 s"), (59.9, "59.9 s"), (60, "1:00"), (125.4, "2:05"), (3725, "1:02:05")]
+)
+def test_duration(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize("stderr", [False, True])
+def test_a_pipe_gets_plain_text(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, stderr: bool
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "40")
+    console(stderr=stderr).print("[bold red]" + "x" * 110)
+    out, err = capsys.readouterr()
+    assert (err if stderr else out) == "x" * 110 + "\n"
+    assert (out if stderr else err) == ""
+
+
+def test_a_terminal_gets_colour(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    console().print("[red]x")
+    assert sys.stdout.getvalue() == "\x1b[31mx\x1b[0m\n"  # type: ignore[attr-defined]

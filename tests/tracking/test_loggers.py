@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from omegaconf import OmegaConf
+
+from lx.errors import LxError
+from lx.system.git import revision
+from lx.tracking.context import RunContext
+from lx.tracking.csv import CsvLogger
+from lx.tracking.evaluation import ClassRow, class_rows
+from lx.tracking.loggers import build_loggers
+from lx.tracking.wandb import WandbTracker
+
+CONF = Path(__file__).parents[2] / "conf"
+
+
+def run(tmp_path: Path) -> RunContext:
+    return RunContext(tmp_path, "a", {}, [], None, "id")
+
+
+def choose(option: str, *overrides: str) -> dict[str, object]:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose(overrides=[f"+logger={option}", *overrides])
+    nodes = OmegaConf.to_container(cfg.logger, resolve=True)
+    assert isinstance(nodes, dict)
+    return nodes
+
+
+@pytest.mark.parametrize(
+    ("option", "classes"),
+    [
+        ("default", [CsvLogger, WandbTracker]),
+        ("csv", [CsvLogger]),
+        ("wandb", [WandbTracker]),
+        ("tensorboard", [TensorBoardLogger]),
+        ("none", []),
+    ],
+)
+def test_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str, classes: list[type[Logger]]) -> None:
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    loggers = build_loggers(choose(option), run(tmp_path))
+    assert [type(logger) for logger in loggers] == classes
+    if classes and classes[0] is CsvLogger:
+        loggers[0].log_metrics({"a": 1}, 2)
+        assert (tmp_path / "metrics.csv").exists()
+
+
+def test_every_option_is_tested() -> None:
+    names = {path.stem for path in (CONF / "logger").glob("*.yaml")}
+    assert names == {"default", "csv", "wandb", "tensorboard", "none"}
+
+
+def test_null_switches_one_off(tmp_path: Path) -> None:
+    nodes = choose("default", "logger.wandb=null")
+    assert [type(logger) for logger in build_loggers(nodes, run(tmp_path))] == [CsvLogger]
+
+
+def test_a_complete_logger_is_taken_as_it_is(tmp_path: Path) -> None:
+    node = {"_target_": "lx.tracking.csv.CsvLogger", "path": str(tmp_path / "own.csv")}
+    (logger,) = build_loggers({"own": node}, run(tmp_path / "run"))
+    assert logger.save_dir == str(tmp_path)
+
+
+def test_no_loggers(tmp_path: Path) -> None:
+    assert build_loggers(None, run(tmp_path)) == []
+
+
+def test_tensorboard_writes_below_the_run(tmp_path: Path) -> None:
+    (logger,) = build_loggers(choose("tensorboard"), run(tmp_path))
+    logger.log_metrics({"train/loss": 0.5}, step=3)
+    logger.finalize("success")
+    assert len(list((tmp_path / "tensorboard").glob("events.out.tfevents.*"))) == 1
+
+
+def test_missing_tensorboard_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lx.tracking.tensorboard.find_spec", lambda name: None)
+    with pytest.raises(LxError, match=r"pip install 'lx\[tensorboard\]'"):
+        build_loggers(choose("tensorboard"), run(tmp_path))
+
+
+def git(directory: Path, *arguments: str) -> str:
+    identity = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
+    command = ["git", "-C", str(directory), *identity, *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def test_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    assert revision(tmp_path) is None, "outside a repository"
+    git(tmp_path, "init", "--quiet")
+    assert revision(tmp_path) is None, "before the first commit"
+    (tmp_path / "file").write_text("one")
+    git(tmp_path, "add", "file")
+    git(tmp_path, "commit", "--quiet", "--message", "one")
+    git(tmp_path, "tag", "v1", "--annotate", "--message", "v1")
+    head = git(tmp_path, "rev-parse", "HEAD")
+    (tmp_path / "untracked").mkdir()
+    assert revision(tmp_path) == head
+    assert revision(tmp_path / "untracked") == head
+    (tmp_path / "file").write_text("two")
+    assert revision(tmp_path) == f"{head}-dirty"
+    monkeypatch.chdir(tmp_path)
+    assert revision() == f"{head}-dirty"
+    monkeypatch.setenv("PATH", "")
+    assert revision() is None, "git is missing"
+
+
+def test_class_rows_by_hand() -> None:
+    rows = class_rows(["a", "b", "c"], [[5, 2, 0], [3, 7, 1], [0, 0, 0]])
+    assert rows == [
+        ClassRow("a", 5 / 8, 5 / 7, 2 * 5 / (8 + 7), 7, "b", 2),
+        ClassRow("b", 7 / 9, 7 / 11, 2 * 7 / (9 + 11), 11, "a", 3),
+        ClassRow("c", 0.0, 0.0, 0.0, 0, None, 0),
+    ]
+
+
+@pytest.mark.parametrize("confusion", [[[1, 0]], [[1], [0]], [[1, 0], [0, 1], [0, 0]]])
+def test_class_rows_need_a_square(confusion: list[list[int]]) -> None:
+    with pytest.raises(ValueError, match="2 x 2"):
+        class_rows(["a", "b"], confusion)

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import ctypes
+import logging
+import subprocess
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from lx.distributed.process_group import Place
+from lx.errors import TrainingError
+from lx.system.hardware import Hardware
+from lx.training.micro_batch import largest_micro_batch
+
+GPU = Hardware("mps", "32-true", "a GPU with room for a few examples", 1)
+
+
+class Crowded(torch.nn.Module):
+    """Runs out of memory above some number of examples, in the forward or in the backward pass."""
+
+    def __init__(self, room: int, backward: bool) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(()))
+        self.room = room
+        self.backward = backward
+        self.tried: list[int] = []
+        self.task = SimpleNamespace(loss=lambda logits, labels: logits)
+
+    def to(self, device: torch.device) -> Crowded:  # type: ignore[override]
+        assert device.type == "mps"
+        return self
+
+    def forward(self, batch: Longest) -> torch.Tensor:
+        self.tried.append(batch.count)
+        logits = self.weight * torch.ones(batch.count)
+        if batch.count > self.room:
+            logits.register_hook(self._fail) if self.backward else self._fail()
+        return logits
+
+    def _fail(self, grad: torch.Tensor | None = None) -> None:
+        raise torch.OutOfMemoryError("no room")
+
+
+class Longest:
+    """A batch of the longest examples."""
+
+    labels = None
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def to(self, device: torch.device) -> Longest:
+        return self
+
+
+def data(batch_size: int, world_size: int = 1) -> Any:
+    place = Place(world_size=world_size, local_world_size=world_size)
+    options, loaders = SimpleNamespace(batch_size=batch_size), SimpleNamespace(place=place)
+    return SimpleNamespace(options=options, loaders=loaders, longest=Longest)
+
+
+@pytest.mark.parametrize("backward", [False, True])
+@pytest.mark.parametrize(
+    ("room", "tried"), [(100, [37]), (37, [37]), (36, [37, 19]), (7, [37, 19, 10, 5]), (1, [37, 19, 10, 5, 3, 2, 1])]
+)
+def test_the_share_is_halved_until_it_fits(
+    room: int, tried: list[int], backward: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, logger="lx")
+    module = Crowded(room, backward)
+    assert largest_micro_batch(module, data(37), GPU) == tried[-1]  # type: ignore[arg-type]
+    assert module.tried == tried
+    assert module.weight.grad is None, "nothing is left of the trial"
+    said = [] if tried == [37] else [f"memory runs out with 37 examples at a time: hardware.micro_batch={tried[-1]}"]
+    assert caplog.messages == said
+
+
+def test_the_largest_share_of_several_ranks_is_tried() -> None:
+    module = Crowded(100, False)
+    assert largest_micro_batch(module, data(37, world_size=4), GPU) == 10  # type: ignore[arg-type]
+    assert module.tried == [10]
+
+
+def test_not_even_one_example() -> None:
+    with pytest.raises(TrainingError, match=r"too small for one example of the longest kind: lower data\.max_length"):
+        largest_micro_batch(Crowded(0, False), data(5), GPU)  # type: ignore[arg-type]
+
+
+def test_another_error_is_not_taken_for_a_lack_of_memory() -> None:
+    module = Crowded(100, False)
+    module.task.loss = None
+    with pytest.raises(TypeError):
+        largest_micro_batch(module, data(5), GPU)  # type: ignore[arg-type]
+
+
+def test_on_a_cpu_nothing_is_tried() -> None:
+    module = Crowded(0, False)
+    assert largest_micro_batch(module, data(37, 2), Hardware("cpu", "32-true", "a CPU", 1)) == 19  # type: ignore[arg-type]
+    assert module.tried == []
+
+
+_PAGES_OF_A_STEP = """
+import resource, torch
+from lx.system import hardware
+hardware.resolve("cpu")
+def step():
+    kept = [torch.ones(4 << 20) for _ in range(16)]  # 256 MiB, freed at the end, as by a backward pass
+for _ in range(4):
+    step()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+step()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "gnu_get_libc_version"), reason="memory is glibc's to keep")
+def test_a_step_finds_the_memory_of_the_step_before() -> None:
+    """65,536 pages would be asked for anew otherwise."""
+    output = subprocess.run([sys.executable, "-c", _PAGES_OF_A_STEP], capture_output=True, text=True, check=True)
+    assert int(output.stdout) < 16_384

@@ -1,0 +1,236 @@
+"""One optimizer step and one tiny run, against what is known of them."""
+
+from __future__ import annotations
+
+import copy
+import csv
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from support.tiny_run import tiny, train_tiny, write_rows
+from torch import nn
+
+import lx
+from lx.config.compose import conf_dir
+from lx.config.instantiate import build
+from lx.data.batches import Batch, GlobalBatch, TokenDataset
+from lx.tasks.classification import Classification
+from lx.training.callbacks.ema import WeightAverage
+from lx.training.module import TextClassifier
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")
+POOLINGS = sorted(path.stem for path in (conf_dir() / "model" / "pooling").glob("*.yaml"))
+
+
+class Linear(nn.Module):
+    """Mean of one-hot tokens, in float64."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(7, 3, dtype=torch.float64)
+
+    def forward(self, token_ids: torch.Tensor, mask: torch.Tensor, token_types: None) -> torch.Tensor:
+        features = nn.functional.one_hot(token_ids, 7).double() * mask[..., None]
+        return self.head(features.sum(1) / mask.sum(1, keepdim=True))
+
+
+class InFloat64(TextClassifier):
+    """Logits stay in the precision of the network, so that tiny differences show."""
+
+    def forward(self, batch: Batch) -> torch.Tensor:
+        logits: torch.Tensor = self.net(batch.token_ids, batch.mask, batch.token_types)
+        return logits[: len(batch.labels)]
+
+
+class Constant(torch.optim.lr_scheduler.LRScheduler):
+    """Counts its steps."""
+
+    num_steps = 0
+
+    def step(self, epoch: int | None = None) -> None:
+        self.num_steps += 1
+
+    def get_lr(self) -> list[float]:
+        return [group["lr"] for group in self.optimizer.param_groups]
+
+
+def with_a_trainer(module: TextClassifier) -> TextClassifier:
+    """Let a module train by itself: SGD, and what it asks of Lightning's trainer."""
+    optimizer = torch.optim.SGD(module.net.parameters(), 0.125)
+    schedule = Constant(optimizer)
+    module.optimizers = lambda: optimizer  # type: ignore[method-assign, assignment, return-value]
+    module.lr_schedulers = lambda: schedule  # type: ignore[method-assign]
+    module.manual_backward = lambda loss: loss.backward()  # type: ignore[method-assign, misc]
+    strategy = SimpleNamespace(model=None)
+    module._trainer = SimpleNamespace(  # type: ignore[assignment]
+        global_step=0, global_rank=0, world_size=1, strategy=strategy, optimizers=[optimizer]
+    )
+    return module
+
+
+STAND_IN = TokenDataset(None, 0, False)[np.zeros(0, np.int64)]  # type: ignore[arg-type]
+
+
+def gradient(cuts: list[int], **settings: object) -> tuple[float, float, torch.Tensor]:
+    """Loss, correct answers and gradient of one training step over 11 examples in micro-batches of these sizes."""
+    torch.manual_seed(0)
+    net, task = Linear(), Classification(["a", "b", "c"], [5, 3, 3], **settings)  # type: ignore[arg-type]
+    ids, labels = torch.randint(1, 7, (11, 5)), torch.arange(11) % 3
+    mask = torch.arange(5) < torch.arange(11)[:, None] % 5 + 1
+    rows = torch.arange(11)
+    parts = [
+        Batch(ids[r], mask[r], labels[r], r, None, int(mask[r].sum())) if len(r) else STAND_IN for r in rows.split(cuts)
+    ]
+    module = with_a_trainer(InFloat64(net, task))
+    outputs = module.training_step(GlobalBatch(parts, 11, int(mask.sum())), 0)
+    assert net.head.weight.grad is not None
+    return float(outputs["loss"]), float(outputs["correct"]), net.head.weight.grad
+
+
+@pytest.mark.parametrize("settings", [{}, {"label_smoothing": 0.1}, {"class_weights": "balanced"}])
+@pytest.mark.parametrize("cuts", [[4, 4, 3], [1] * 11, [10, 1], [0, 11], [4, 0, 7], [11, 0, 0]], ids=str)
+def test_micro_batches_do_not_change_the_gradient(cuts: list[int], settings: dict[str, object]) -> None:
+    """Nor do stand-ins, those of size 0."""
+    loss, correct, wanted = gradient([11], **settings)
+    cut_loss, cut_correct, found = gradient(cuts, **settings)
+    assert cut_loss == pytest.approx(loss, rel=1e-12)
+    assert cut_correct == correct > 0
+    torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("override", ["model=tiny", "model=bag", *[f"model/pooling={name}" for name in POOLINGS]])
+def test_no_network_learns_from_a_stand_in(override: str) -> None:
+    cfg = lx.compose(["model=tiny", override])
+    torch.manual_seed(0)
+    net = build(cfg.model, "model", vocab_size=11, num_outputs=3, num_token_types=1)
+    task = Classification(["a", "b", "c"], [5, 3, 3], label_smoothing=0.1, class_weights="balanced")
+    module = with_a_trainer(TextClassifier(net, task))
+    assert module(STAND_IN).shape == (0, 3)
+    losses, correct = module.backward_all(GlobalBatch([STAND_IN], 11, 0))
+    assert (losses[0].shape, int(correct)) == ((0,), 0)
+    gradients = [weight.grad for weight in net.parameters() if weight.requires_grad]
+    assert all(grad is not None and not grad.any() for grad in gradients), "there, for the other ranks, and all zero"
+
+
+def test_a_stand_in_does_not_change_the_metrics() -> None:
+    module = InFloat64(Linear(), Classification(["a", "b", "c"], [1, 1, 1]))
+    ids, labels = torch.randint(1, 7, (11, 5), generator=torch.Generator().manual_seed(0)), torch.arange(11) % 3
+    batch = Batch(ids, torch.ones(11, 5, dtype=torch.bool), labels, torch.arange(11), None, 55)
+    found = []
+    for batches in ([batch], [STAND_IN, batch, STAND_IN]):
+        for part in batches:
+            module._evaluate("val", part)
+        metrics = module._metrics("val")
+        found.append(module.task.summarise(metrics.compute()))
+        metrics.reset()
+    assert found[0] == found[1]
+    assert found[0].scalars["loss"] > 0 and sum(map(sum, found[0].confusion)) == 11
+
+
+def followed(decay: float) -> tuple[nn.Linear, torch.optim.Optimizer, WeightAverage]:
+    """A layer, an optimizer that adds 1 to each weight, and the average that follows."""
+    module = nn.Linear(3, 2)
+    optimizer = torch.optim.SGD(module.parameters(), lr=1)
+    for weight in module.parameters():
+        weight.grad = -torch.ones_like(weight)
+    return module, optimizer, WeightAverage(decay)
+
+
+def test_weight_average_swaps_and_restores() -> None:
+    module, optimizer, callback = followed(0.9)
+    start = module.weight.detach().clone()
+    callback.on_train_start(SimpleNamespace(optimizers=[optimizer]), module)  # type: ignore[arg-type]
+    optimizer.step()
+    trained = module.weight.detach().clone()
+    assert torch.equal(trained, start + 1)
+    callback.on_validation_start(None, module)  # type: ignore[arg-type]
+    decay = 2 / 11
+    torch.testing.assert_close(module.weight.detach(), decay * start + (1 - decay) * trained)
+    callback.on_validation_end(None, module)  # type: ignore[arg-type]
+    assert torch.equal(module.weight, trained)
+
+
+def test_weight_average_goes_on_from_a_checkpoint() -> None:
+    """Three steps with the average taken down and brought back after the second, as without."""
+    found = []
+    for interrupted in (False, True):
+        torch.manual_seed(3)
+        module, optimizer, callback = followed(0.15)  # below what the growing decay is at its second step
+        callback.on_train_start(SimpleNamespace(optimizers=[optimizer]), module)  # type: ignore[arg-type]
+        optimizer.step()
+        optimizer.step()
+        if interrupted:
+            saved = copy.deepcopy(callback.state_dict())
+            optimizer = torch.optim.SGD(module.parameters(), lr=1)
+            callback = WeightAverage(0.15)
+            callback.load_state_dict(saved)
+            callback.on_train_start(SimpleNamespace(optimizers=[optimizer]), module)  # type: ignore[arg-type]
+        optimizer.step()
+        callback.on_validation_start(None, module)  # type: ignore[arg-type]
+        found.append(module.weight.detach().clone())
+    assert torch.equal(*found)
+
+
+def losses(path: Path) -> list[float]:
+    with path.open() as file:
+        return [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
+
+
+GOLDEN = {  # of each step, by pooling; dropout 0, seed 0, fp32 on a CPU
+    "mean": [
+        *(1.098528, 1.102364, 1.106660, 1.054384, 1.034584, 0.963148),
+        *(0.859841, 0.856907, 0.773379, 0.726701, 0.664614, 0.756002),
+    ],
+    "mean_query": [
+        *(1.098954, 1.102135, 1.113755, 1.049901, 1.023277, 0.905005),
+        *(0.732614, 0.686587, 0.566333, 0.529916, 0.495182, 0.512303),
+    ],
+}
+EXACT = [
+    "logger=csv",
+    "model.dropout=0",
+    "model.token_dropout=0",
+    "trainer.log_every_n_steps=1",
+    "trainer.max_epochs=4",
+    "data.batch_size=16",
+    "optimizer.lr=0.03",
+]
+
+
+@pytest.mark.parametrize("pooling", GOLDEN)
+def test_golden_losses_whatever_the_micro_batch(pooling: str, tmp_path: Path) -> None:
+    exact = [*EXACT, f"model/pooling={pooling}"]
+    train_tiny(tmp_path, *exact)
+    whole = losses(tmp_path / "run" / "metrics.csv")
+    train_tiny(tmp_path, *exact, "hardware.micro_batch=5", f"run_dir={tmp_path / 'cut'}")
+    assert losses(tmp_path / "cut" / "metrics.csv") == pytest.approx(whole, rel=1e-5)
+    assert whole == pytest.approx(GOLDEN[pooling], rel=1e-4)
+
+
+def test_eight_rows_are_learnt_by_heart(tmp_path: Path) -> None:
+    train_tiny(tmp_path)
+    write_rows(tmp_path / "train.jsonl", 8)
+    more = [
+        "trainer.max_epochs=60",
+        "optimizer.lr=0.03",
+        "model.dropout=0",
+        "model.token_dropout=0",
+        "logger=csv",
+        "trainer.log_every_n_steps=1",
+    ]
+    valid = [f"data.validation={tmp_path / 'train.jsonl'}", "scheduler=constant", "model.dim=16"]
+    result = lx.train(lx.compose(tiny(tmp_path, *more, *valid, f"run_dir={tmp_path / 'overfit'}")))
+    assert losses(tmp_path / "overfit" / "metrics.csv")[-1] < 0.05
+    assert result.metrics["val/accuracy"] == 1
+
+
+def test_from_python(tmp_path: Path) -> None:
+    result = train_tiny(tmp_path)
+    assert result.status == "finished"
+    assert {"val/accuracy", "test/accuracy", "test/f1_macro"} <= result.metrics.keys()
+    assert result.objective == result.metrics["val/accuracy"]
+    (prediction,) = lx.load(result.run_dir).predict(["bread onion soup"])
+    assert prediction.label in ("food", "music", "space")
