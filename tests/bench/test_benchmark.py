@@ -8,12 +8,12 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from support.tiny_run import tiny, write_rows
 
 import lx
 from lx.bench.benchmark import Report, bench, show, write
 from lx.bench.contenders import Elsewhere
 from lx.errors import LxError
+from support.tiny_run import tiny, write_rows
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")
 

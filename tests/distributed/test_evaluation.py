@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from support.processes import assert_done, fork, result, train_on_ranks, write_rows
 
 pytestmark = pytest.mark.distributed

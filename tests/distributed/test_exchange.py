@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 import torch
-from support.processes import all_done, final_weights, free_port, ranks, start, train_on_ranks, training
 from torch import Tensor, nn
 
 from lx.distributed.exchange import SharedWeights
 from lx.distributed.process_group import Place, barrier, joined, sum_over_ranks
+from support.processes import all_done, final_weights, free_port, ranks, start, train_on_ranks, training
 
 pytestmark = pytest.mark.distributed
 SIZES = (1, 7, 400_003, 100_001)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from support.processes import assert_done, assert_nothing_left, losses, lx, prepare, ranks, result, start, training
 
 pytestmark = pytest.mark.distributed

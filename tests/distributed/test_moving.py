@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from support.processes import (
     assert_done,
     final_weights,

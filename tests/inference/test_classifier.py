@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.tiny_run import train_tiny
 
 import lx
 from lx.cli.main import main
 from lx.errors import LxError
 from lx.inference.classifier import Classifier, read_texts, write_predictions
+from support.tiny_run import train_tiny
 
 TEXTS = ["orbit rocket", "", "bread onion soup butter bread onion soup", "violin", "中文 🚀", "bread"]
 

@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-from support.tiny_run import train_tiny, write_rows
 
 from lx.errors import LxError
 from lx.inference.evaluate import evaluate
+from support.tiny_run import train_tiny, write_rows
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")
 

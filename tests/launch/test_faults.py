@@ -18,6 +18,8 @@ from pathlib import Path
 
 import pytest
 import torch
+
+from lx.run.checkpoint import is_whole
 from support.processes import (
     Ended,
     Started,
@@ -45,8 +47,6 @@ from support.processes import (
     write_corpus,
     write_rows,
 )
-
-from lx.run.checkpoint import is_whole
 
 pytestmark = [
     pytest.mark.e2e,

@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 import torch
-from support.tiny_run import train_tiny
 
 from lx.errors import LxError, TrainingError
 from lx.run.checkpoint import (
@@ -29,6 +28,7 @@ from lx.run.checkpoint import (
 )
 from lx.run.directory import RunDirectory
 from lx.system.signals import Stopped, stop_on_signals
+from support.tiny_run import train_tiny
 
 CONTENT = {"global_step": 7, "weights": {"a": torch.arange(131.0), "b": torch.tensor([True])}, "x": [None, "中", 1.5]}
 

@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 import torch
 from omegaconf import OmegaConf
-from support.tiny_run import tiny, write_rows
 from torch import Tensor
 
 import lx
@@ -31,6 +30,7 @@ from lx.run.directory import RunDirectory
 from lx.run.resume_config import in_use, locked, readjust, require_idle
 from lx.training.module import TextClassifier
 from lx.training.worker import train_in
+from support.tiny_run import tiny, write_rows
 
 BY_LOSS = ["objective.metric=val/loss", "objective.mode=min"]
 SAVE = "trainer/save_every_n_steps"

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from support.tiny_run import train_tiny
-
 import lx
 from lx.cli.main import main
+from support.tiny_run import train_tiny
 
 
 def test_a_tiny_run_trains_evaluates_and_predicts(tmp_path: Path) -> None:

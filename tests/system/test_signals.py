@@ -6,9 +6,9 @@ import threading
 from pathlib import Path
 
 import pytest
-from support.tiny_run import train_tiny
 
 from lx.system.signals import Stopped, StopRequest, stop_on_signals
+from support.tiny_run import train_tiny
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import torch
-from support.tiny_run import train_tiny
 from torch import Tensor
 
 from lx.data.batches import Batch, GlobalBatch
@@ -21,6 +20,7 @@ from lx.run.checkpoint import is_whole, read_step
 from lx.run.directory import RunDirectory
 from lx.training.module import TextClassifier
 from lx.training.nonfinite import FiniteGuard
+from support.tiny_run import train_tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")
 

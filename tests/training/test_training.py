@@ -10,7 +10,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from support.tiny_run import tiny, train_tiny, write_rows
 from torch import nn
 
 import lx
@@ -20,6 +19,7 @@ from lx.data.batches import Batch, GlobalBatch, TokenDataset
 from lx.tasks.classification import Classification
 from lx.training.callbacks.ema import WeightAverage
 from lx.training.module import TextClassifier
+from support.tiny_run import tiny, train_tiny, write_rows
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")
 POOLINGS = sorted(path.stem for path in (conf_dir() / "model" / "pooling").glob("*.yaml"))
