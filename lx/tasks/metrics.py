@@ -45,12 +45,12 @@ class ClassScores(Metric):
         confusion = self.confusion.cpu()
         correct = confusion.diagonal()
         support, predicted = confusion.sum(dim=1), confusion.sum(dim=0)
-        f1 = _ratio(2 * correct, support + predicted)
+        f1 = ratio(2 * correct, support + predicted)
         return {
             "accuracy": correct.sum().double() / support.sum(),
             "f1_macro": f1[support + predicted > 0].mean(),
-            "precision": _ratio(correct, predicted),
-            "recall": _ratio(correct, support),
+            "precision": ratio(correct, predicted),
+            "recall": ratio(correct, support),
             "f1": f1,
             "support": support,
             "confusion": confusion,
@@ -132,7 +132,7 @@ class MeanLoss(Metric):
         return mean.masked_fill(self.undefined.cpu() > 0, torch.nan)
 
 
-def _ratio(count: Int[Tensor, " C"], of: Int[Tensor, " C"]) -> Float[Tensor, " C"]:
+def ratio(count: Int[Tensor, " C"], of: Int[Tensor, " C"]) -> Float[Tensor, " C"]:
     """Zero where there is nothing to take a share of."""
     return count.double() / of.clamp(min=1)
 
