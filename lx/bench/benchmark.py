@@ -26,17 +26,17 @@ from lx.data.datamodule import TextDataModule
 from lx.distributed.process_group import Place
 from lx.nn.classifier import TransformerClassifier
 from lx.nn.pooling import QueryPooling
-from lx.report import tables
-from lx.system import hardware
-from lx.system.hardware import Hardware
+from lx.system.console import console
+from lx.system.hardware import Hardware, resolve
 from lx.system.logging import log_to
 from lx.system.progress import track
 from lx.tracking.csv import CsvLogger
-from lx.training import builders
+from lx.training.builders import build_run
 from lx.training.callbacks.metric_logger import MetricLogger
 from lx.training.callbacks.progress_bar import Progress
 from lx.training.module import TextClassifier
-from lx.training.run_length import Timetable
+from lx.training.run_length import RunLength
+from lx.training.trainer import build_trainer
 
 _RATE_SECONDS = 1.0  # of matrix products, for the rate that utilisation is measured against
 _NEVER = 10**9  # steps: in a benchmark nothing is validated or saved
@@ -57,7 +57,7 @@ class Report:
         matmul_flops: of square matrix products on this device in this precision, per second; the median of the rounds.
         utilisation: arithmetic of the real tokens over that rate, measured before each round; the median of the rounds.
         parts: seconds of a step by what they are spent on.
-        peak_memory: bytes, of the process on a CPU, of the device elsewhere.
+        peak_memory: bytes, of the process on a CPU, of the device elsewhardware.
         contenders: real tokens per second of each round, by name.
         matmul_rounds: the rate of matrix products before each round.
     """
@@ -91,21 +91,18 @@ def bench(cfg: DictConfig, steps: int, warmup: int, rounds: int, peers: Sequence
         LxError: whatever training would have refused; or an unknown peer.
     """
     seed_everything(cfg.seed, workers=True, verbose=False)
-    here = hardware.resolve(cfg.hardware.accelerator, cfg.hardware.precision, cfg.hardware.threads)
+    hardware = resolve(cfg.hardware.accelerator, cfg.hardware.precision, cfg.hardware.threads)
     with TemporaryDirectory(prefix="lx-bench-") as scratch, log_to(Path(scratch) / "log.txt"), ExitStack() as stack:
-        data = builders.build_data(cfg, Place())
-        data.prepare_data()
-        data.setup()
-        task = builders.build_task(cfg, data)
-        net = builders.build_net(cfg, data, task)
-        ours = Ours(cfg, data, builders.build_module(cfg, data, net, task), here, Path(scratch))
+        built = build_run(cfg)
+        data = built.data
+        ours = Ours(cfg, data, built.module, hardware, Path(scratch))
         contenders: list[Contender] = [ours]
-        contenders += [stack.enter_context(closing(peer)) for peer in peers_of(peers, cfg, here, Path(scratch))]
+        contenders += [stack.enter_context(closing(peer)) for peer in peers_of(peers, cfg, hardware, Path(scratch))]
         rates: list[float] = []
         speeds: dict[str, list[Speed]] = defaultdict(list)
         with track("rounds", rounds * len(contenders), "runs") as advance:
             for _ in range(rounds):
-                rates.append(matmul_rate(here))
+                rates.append(matmul_rate(hardware))
                 for contender in contenders:
                     speeds[contender.name].append(contender.run(warmup, steps))
                     advance(1)
@@ -113,9 +110,9 @@ def bench(cfg: DictConfig, steps: int, warmup: int, rounds: int, peers: Sequence
     middle = sorted(speeds[ours.name], key=lambda speed: speed.tokens_per_second)[rounds // 2]
     flops = ours.flops_per_epoch() / int(data.tables["train"].lengths.sum())  # of a token, on average
     return Report(
-        device=here.name,
-        arithmetic=here.arithmetic,
-        threads=here.threads,
+        device=hardware.name,
+        arithmetic=hardware.arithmetic,
+        threads=hardware.threads,
         batch_size=cfg.data.batch_size,
         tokens_per_second=middle.tokens_per_second,
         examples_per_second=middle.examples / middle.seconds,
@@ -125,7 +122,7 @@ def bench(cfg: DictConfig, steps: int, warmup: int, rounds: int, peers: Sequence
             speed.tokens_per_second * flops / rate for speed, rate in zip(speeds[ours.name], rates, strict=True)
         ),
         parts=parts,
-        peak_memory=_peak_memory(here),
+        peak_memory=_peak_memory(hardware),
         contenders={name: [speed.tokens_per_second for speed in found] for name, found in speeds.items()},
         matmul_rounds=rates,
     )
@@ -137,23 +134,23 @@ class Ours:
     name = "lx"
 
     def __init__(
-        self, cfg: DictConfig, data: TextDataModule, module: TextClassifier, here: Hardware, scratch: Path
+        self, cfg: DictConfig, data: TextDataModule, module: TextClassifier, hardware: Hardware, scratch: Path
     ) -> None:
         self.cfg = cfg
         self.data = data
         self.module = module
-        self.here = here
+        self.hardware = hardware
         self.scratch = scratch
 
     def run(self, warmup: int, steps: int) -> Speed:
         """Train as ``lx train`` does, and time the steps after the warmup."""
-        clock = Clock(self.here, warmup)
+        clock = Clock(self.hardware, warmup)
         self._fit(warmup + steps, [clock])
         return Speed(clock.seconds, clock.tokens, clock.examples)
 
     def parts(self, warmup: int, steps: int) -> dict[str, float]:
         """Seconds of a step by what they are spent on, the device waited for between any two."""
-        watch = PartWatch(self.here, warmup)
+        watch = PartWatch(self.hardware, warmup)
         self._fit(warmup + steps, [watch], Whispers(watch))
         return watch.parts()
 
@@ -181,34 +178,34 @@ class Ours:
         return float(flops)
 
     def _fit(self, steps: int, callbacks: list[Callback], profiler: Profiler | None = None) -> None:
-        times = Timetable(self.data.steps_per_epoch, steps, _NEVER)
+        run_length = RunLength(self.data.steps_per_epoch, steps, _NEVER)
         progress = Progress()
         progress.disable()  # counts, as in training, but shows nothing
         every = [progress, MetricLogger(), *callbacks]
         loggers = [CsvLogger(self.scratch / "metrics.csv")]
-        trainer = builders.build_trainer(self.cfg, self.here, times, loggers, every, Place())
+        trainer = build_trainer(self.cfg, self.hardware, run_length, loggers, every, Place())
         if profiler is not None:
             trainer.profiler = profiler  # type: ignore[attr-defined]
         trainer.fit(self.module, train_dataloaders=None, datamodule=self.data)
 
 
-def matmul_rate(here: Hardware) -> float:
+def matmul_rate(hardware: Hardware) -> float:
     """Operations per second of square matrix products, in the precision of the products of training."""
-    dtype = here.autocast_dtype or (torch.float64 if here.precision == "64-true" else torch.float32)
-    size = 1024 if here.device.type == "cpu" else 8192
-    a, b = (torch.randn(size, size, device=here.device).to(dtype) for _ in range(2))
+    dtype = hardware.autocast_dtype or (torch.float64 if hardware.precision == "64-true" else torch.float32)
+    size = 1024 if hardware.device.type == "cpu" else 8192
+    a, b = (torch.randn(size, size, device=hardware.device).to(dtype) for _ in range(2))
     fastest, begun = float("inf"), time.perf_counter()
     while time.perf_counter() - begun < _RATE_SECONDS:
-        wait_for_device(here)
+        wait_for_device(hardware)
         start = time.perf_counter()
         a @ b
-        wait_for_device(here)
+        wait_for_device(hardware)
         fastest = min(fastest, time.perf_counter() - start)
     return 2 * size**3 / fastest
 
 
-def _peak_memory(here: Hardware) -> int:
-    if here.device.type == "cuda":
+def _peak_memory(hardware: Hardware) -> int:
+    if hardware.device.type == "cuda":
         return torch.cuda.max_memory_allocated()
     import resource
 
@@ -217,7 +214,7 @@ def _peak_memory(here: Hardware) -> int:
 
 def show(report: Report) -> None:
     """Print a report."""
-    out = tables.console()
+    out = console()
     table = Table(title="training speed", title_justify="left", show_header=False)
     table.add_row("hardware", f"{report.device}, {report.arithmetic}, {report.threads} threads")
     table.add_row("real tokens", f"{report.tokens_per_second:,.0f} a second")

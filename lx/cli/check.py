@@ -14,12 +14,10 @@ from rich.table import Table
 
 from lx.data.batches import GlobalBatch
 from lx.data.datamodule import TextDataModule
-from lx.distributed.process_group import Place
-from lx.report import tables
-from lx.system import hardware
-from lx.system.hardware import Hardware
+from lx.system.console import console
+from lx.system.hardware import Hardware, resolve
 from lx.system.logging import log_to
-from lx.training import builders
+from lx.training.builders import build_run
 from lx.training.module import TextClassifier
 
 
@@ -31,29 +29,23 @@ def check(cfg: DictConfig) -> None:
     Raises:
         LxError: whatever training would have refused.
     """
-    out = tables.console()
+    out = console()
     seed_everything(cfg.seed, workers=True, verbose=False)
-    here = hardware.resolve(cfg.hardware.accelerator, cfg.hardware.precision, cfg.hardware.threads)
+    hardware = resolve(cfg.hardware.accelerator, cfg.hardware.precision, cfg.hardware.threads)
     with TemporaryDirectory(prefix="lx-check-") as scratch, log_to(Path(scratch) / "log.txt"):
-        data = builders.build_data(cfg, Place())
-        data.prepare_data()
-        data.setup()
+        built = build_run(cfg)
+        data, module, run_length = built.data, built.module, built.run_length
         out.print(data.corpus.report)
         out.print(_lengths(data))
         for warning in data.corpus.report.warnings():
             out.print(f"note: {warning}", highlight=False, soft_wrap=True)
-        task = builders.build_task(cfg, data)
-        net = builders.build_net(cfg, data, task)
-        module = builders.build_module(cfg, data, net, task)
-        module.configure_optimizers()
         batch = next(iter(data.train_dataloader()))
-        loss, seconds = _one_step(module, batch, here)
+        loss, seconds = _one_step(module, batch, hardware)
     table = Table(title="model", title_justify="left", show_header=False)
-    table.add_row("parameters", f"{sum(parameter.numel() for parameter in net.parameters()):,}")
+    table.add_row("parameters", f"{sum(parameter.numel() for parameter in module.net.parameters()):,}")
     table.add_row("vocabulary", f"{data.tokenizer.vocab_size:,}")
-    table.add_row("hardware", f"{here.name}, {here.precision}")
-    times = builders.timetable(cfg, data)
-    table.add_row("steps", f"{times.steps_per_epoch:,} an epoch, {times.total_steps:,} in all")
+    table.add_row("hardware", f"{hardware.name}, {hardware.precision}")
+    table.add_row("steps", f"{run_length.steps_per_epoch:,} an epoch, {run_length.total_steps:,} in all")
     table.add_row("padding", f"{data.train_padding_share():.1%} of the tokens of an epoch")
     table.add_row("one batch", f"{batch.num_examples} examples, {batch.num_tokens:,} tokens, {seconds:.2f} s")
     table.add_row("loss", f"{loss:.4f} (a guess costs {np.log(len(data.corpus.class_names)):.4f})")
@@ -72,13 +64,13 @@ def _lengths(data: TextDataModule) -> Table:
     return table
 
 
-def _one_step(module: TextClassifier, batch: GlobalBatch, here: Hardware) -> tuple[float, float]:
+def _one_step(module: TextClassifier, batch: GlobalBatch, hardware: Hardware) -> tuple[float, float]:
     """Loss of a batch, and the seconds that its forward and backward pass take."""
-    module = module.to(here.device)
+    module = module.to(hardware.device)
     started = time.perf_counter()
     total = 0.0
-    for micro_batch in batch.to(here.device).micro_batches:
-        with torch.autocast(here.device.type, here.autocast_dtype, enabled=here.autocast_dtype is not None):
+    for micro_batch in batch.to(hardware.device).micro_batches:
+        with torch.autocast(hardware.device.type, hardware.autocast_dtype, enabled=hardware.autocast_dtype is not None):
             loss = module.task.loss(module(micro_batch), micro_batch.labels).sum() / batch.num_examples
         loss.backward()  # type: ignore[no-untyped-call]
         total += float(loss.detach())

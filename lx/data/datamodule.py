@@ -156,8 +156,8 @@ class TextDataModule(LightningDataModule):
         """
         self._start = (epoch, batch)
 
-    def cut(self, micro_batch: int) -> None:
-        """Let a forward pass take no more examples than this."""
+    def set_micro_batch_size(self, micro_batch: int) -> None:
+        """Limit the examples of a forward pass."""
         self.loaders = replace(self.loaders, micro_batch=micro_batch)
 
     def longest(self, count: int) -> Batch:

@@ -25,9 +25,10 @@ from lx.data.tokens.tokenizer import Encoded
 from lx.distributed.process_group import Place, joined
 from lx.errors import LxError
 from lx.inference.load import Trained, load_trained
-from lx.report import tables
+from lx.report.tables import result_table
 from lx.run.directory import Result
 from lx.system import hardware
+from lx.system.console import console
 from lx.system.logging import log_to
 from lx.tracking.evaluation import class_rows
 
@@ -59,7 +60,7 @@ def evaluate(run_dir: str | Path, overrides: Sequence[str] = (), trust: Sequence
             raise LxError(f"lx eval takes data and hardware settings, not {override!r}: the rest is fixed by the run")
     cfg = _settings(trained, overrides, about_data)
     # The slowest import of all: a refused directory should not have to wait for it, and it sets up logging for itself.
-    from lx.training.builders import evaluation_trainer
+    from lx.training.trainer import evaluation_trainer
 
     place = Place.from_environment()
     here = hardware.resolve(cfg.hardware.accelerator, cfg.hardware.precision, cfg.hardware.threads, place)
@@ -138,4 +139,4 @@ def _encoded(trained: Trained, source: Source) -> Iterator[tuple[Encoded, NDArra
 def show(result: Result, class_names: Sequence[str]) -> None:
     """Print the metrics and the worst classes."""
     rows = class_rows(class_names, result.confusion_matrix)
-    tables.console().print(tables.result_table(result.metrics, rows, result.seconds))
+    console().print(result_table(result.metrics, rows, result.seconds))

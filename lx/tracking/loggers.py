@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from hydra.utils import instantiate
 from lightning.pytorch.loggers import Logger
 
+from lx.system.signals import Stopped
 from lx.tracking.context import RunContext, Tracker
 from lx.tracking.evaluation import Evaluation
 
@@ -40,6 +42,20 @@ def record_evaluation(loggers: Sequence[Logger], evaluation: Evaluation) -> None
     for logger in loggers:
         if isinstance(logger, Tracker):
             logger.record_evaluation(evaluation)
+
+
+@contextmanager
+def finished_at_end(loggers: Sequence[Logger]) -> Iterator[None]:
+    """Close the loggers when the block ends, with how it ended: finished, stopped or failed."""
+    status, code = "failed", 1
+    try:
+        yield
+        status, code = "finished", 0
+    except (Stopped, KeyboardInterrupt) as stopped:
+        status, code = "stopped", getattr(stopped, "exit_code", 130)
+        raise
+    finally:
+        finish(loggers, status, code)
 
 
 def finish(loggers: Sequence[Logger], status: str, exit_code: int) -> None:

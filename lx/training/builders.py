@@ -1,17 +1,11 @@
-"""From config nodes to the parts of a run: data, task, network, module, callbacks, trainer."""
+"""From config nodes to the parts of a run that every verb needs: data, task, network, module."""
 
 from __future__ import annotations
 
 import logging
-from typing import Any
+from dataclasses import dataclass
 
 import torch
-from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
-from lightning.fabric.plugins.environments.lightning import LightningEnvironment
-from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
-from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import EarlyStopping
-from lightning.pytorch.strategies import Strategy
 from omegaconf import DictConfig
 from torch import nn
 from torch.optim import Optimizer
@@ -20,27 +14,47 @@ from torch.optim.lr_scheduler import LRScheduler
 from lx.config.instantiate import build
 from lx.config.schema import DataSettings
 from lx.data.datamodule import LoaderOptions, TextDataModule
-from lx.distributed.exchange import ReplicatedStrategy
-from lx.distributed.fsdp import ShardedStrategy
-from lx.distributed.process_group import Place
+from lx.distributed.process_group import Place, first_on_each_node
 from lx.errors import LxError, did_you_mean
 from lx.nn.vectors import load_word_vectors
 from lx.optim.groups import parameter_groups
-from lx.run.directory import RunDirectory
-from lx.system.hardware import Hardware
-from lx.system.signals import StopRequest
 from lx.tasks.base import Task
-from lx.training.callbacks.checkpoint import Checkpoint
-from lx.training.callbacks.ema import WeightAverage
-from lx.training.callbacks.graceful_stop import StopOnSignal
-from lx.training.callbacks.metric_logger import MetricLogger
-from lx.training.callbacks.progress_bar import Progress
-from lx.training.callbacks.restore_loops import Resume
 from lx.training.module import TextClassifier
 from lx.training.nonfinite import FiniteGuard
-from lx.training.run_length import Timetable
+from lx.training.run_length import RunLength
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class BuiltRun:
+    """What a configuration describes, built: data that is ready to be read, and the module to train on it."""
+
+    data: TextDataModule
+    module: TextClassifier
+    run_length: RunLength
+
+
+def build_run(cfg: DictConfig, place: Place | None = None) -> BuiltRun:
+    """Build data, task, network and module, each from its own config node.
+
+    Args:
+        cfg: the composed configuration.
+        place: of this process among the ranks; None: it is the only one.
+
+    Raises:
+        LxError: the data or a setting is refused.
+    """
+    place = place or Place()
+    data = build_data(cfg, place)
+    first_on_each_node(place, data.prepare_data)
+    data.setup()
+    task = build_task(cfg, data)
+    net = build_net(cfg, data, task)
+    run_length = build_run_length(cfg, data.steps_per_epoch)
+    module = build_module(cfg, net, task, run_length.total_steps)
+    module.configure_optimizers()  # refuses bad settings of optimizer and schedule here, before training
+    return BuiltRun(data, module, run_length)
 
 
 def build_data(cfg: DictConfig, place: Place) -> TextDataModule:
@@ -90,17 +104,17 @@ def build_net(cfg: DictConfig, data: TextDataModule, task: Task) -> nn.Module:
     return net
 
 
-def timetable(cfg: DictConfig, data: TextDataModule) -> Timetable:
-    """The length of the run and of its parts, from the plan of its batches."""
-    per_epoch = data.steps_per_epoch
-    return Timetable(
-        steps_per_epoch=per_epoch,
-        total_steps=cfg.trainer.max_steps or cfg.trainer.max_epochs * per_epoch,
-        validation_interval=cfg.trainer.val_check_interval or cfg.trainer.check_val_every_n_epoch * per_epoch,
+def build_run_length(cfg: DictConfig, steps_per_epoch: int) -> RunLength:
+    """The length of the run in optimizer steps, from the settings of the trainer."""
+    trainer = cfg.trainer
+    return RunLength(
+        steps_per_epoch=steps_per_epoch,
+        total_steps=trainer.max_steps or trainer.max_epochs * steps_per_epoch,
+        validation_interval=trainer.val_check_interval or trainer.check_val_every_n_epoch * steps_per_epoch,
     )
 
 
-def build_module(cfg: DictConfig, data: TextDataModule, net: nn.Module, task: Task) -> TextClassifier:
+def build_module(cfg: DictConfig, net: nn.Module, task: Task, total_steps: int) -> TextClassifier:
     """The LightningModule with the optimizer of ``cfg.optimizer`` and the schedule of ``cfg.scheduler``."""
     _check_objective(cfg.objective.metric, task)
 
@@ -110,7 +124,6 @@ def build_module(cfg: DictConfig, data: TextDataModule, net: nn.Module, task: Ta
         return built
 
     def schedule(optimizer: Optimizer) -> LRScheduler:
-        total_steps = timetable(cfg, data).total_steps
         built: LRScheduler = build(cfg.scheduler, "scheduler")(optimizer, total_steps=total_steps)
         return built
 
@@ -126,105 +139,3 @@ def _check_objective(metric: str, task: Task) -> None:
     if metric not in known:
         hint = did_you_mean(metric, known)
         raise LxError(f"objective.metric={metric} is not measured{hint}; there are: {', '.join(known)}")
-
-
-def build_callbacks(
-    run: RunDirectory, cfg: DictConfig, times: Timetable, step: int, stop: StopRequest, place: Place
-) -> tuple[list[Callback], Checkpoint]:
-    """The callbacks of every run, then those of ``cfg.callbacks``; the checkpoint callback also by itself.
-
-    Args:
-        run: where checkpoints go.
-        cfg: the configuration.
-        times: of the run.
-        step: optimizer steps taken before, by a run that is resumed.
-        stop: what the signal handler notes.
-        place: of this process.
-    """
-    trainer = cfg.trainer
-    checkpoint = Checkpoint(
-        run,
-        cfg.objective.metric,
-        cfg.objective.mode,
-        times,
-        trainer.save_every_n_steps,
-        trainer.save_every_n_minutes,
-        trainer.keep_best,
-    )
-    callbacks: list[Callback] = [Progress()] if place.is_first else []
-    # A training state holds what the callbacks before the checkpoint made of the step.
-    callbacks += [MetricLogger(), checkpoint, StopOnSignal(stop, checkpoint)]
-    if trainer.ema_decay is not None:
-        callbacks.append(WeightAverage(trainer.ema_decay))  # after the checkpoint, which keeps the average
-    if trainer.early_stopping_patience is not None:
-        patience = trainer.early_stopping_patience
-        callbacks.append(
-            EarlyStopping(cfg.objective.metric, patience=patience, mode=cfg.objective.mode, check_finite=False)
-        )
-    for name, node in cfg.callbacks.items():
-        if node is not None:
-            callbacks.append(build(node, f"callbacks.{name}", _convert_="all"))
-    return [*callbacks, Resume(step, times)], checkpoint
-
-
-def build_trainer(
-    cfg: DictConfig, here: Hardware, times: Timetable, loggers: list[Any], callbacks: list[Callback], place: Place
-) -> Trainer:
-    """Lightning's Trainer, for training and testing."""
-    trainer = Trainer(
-        accelerator=here.accelerator,
-        devices=place.local_world_size,
-        num_nodes=place.num_nodes,
-        strategy=_strategy(cfg, place),
-        precision=here.precision,  # type: ignore[arg-type]
-        max_epochs=-1,
-        max_steps=times.total_steps,
-        check_val_every_n_epoch=None,
-        val_check_interval=times.validation_interval,
-        log_every_n_steps=cfg.trainer.log_every_n_steps,
-        deterministic=cfg.trainer.deterministic,
-        logger=loggers or False,
-        callbacks=callbacks,
-        enable_checkpointing=False,  # lx writes its own
-        enable_progress_bar=place.is_first,
-        enable_model_summary=False,
-        default_root_dir=cfg.run_dir,  # where Lightning would look for checkpoints of its own, under Slurm
-        num_sanity_val_steps=0,
-        reload_dataloaders_every_n_epochs=1,  # a loader serves one epoch, or what a resumed run has left of it
-        use_distributed_sampler=False,  # lx's samplers decide who gets which example
-        plugins=[_environment(place)],
-    )
-    # Lightning asks all ranks at every step whether one was told to stop, and waits for the answer of the device; lx
-    # asks in passing.
-    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
-    return trainer
-
-
-def _strategy(cfg: DictConfig, place: Place) -> Strategy | str:
-    if cfg.hardware.strategy == "fsdp":
-        return ShardedStrategy(place.world_size)
-    if place.world_size == 1:
-        return "auto"
-    # Those of lx and torch move each parameter by itself; another may look at all of them.
-    return ReplicatedStrategy(place, divides_steps=cfg.optimizer._target_.startswith(("lx.", "torch.")))
-
-
-def _environment(place: Place) -> ClusterEnvironment:
-    """What Lightning believes of its surroundings: what lx found out, whatever else it might find."""
-    return TorchElasticEnvironment() if place.world_size > 1 else LightningEnvironment()
-
-
-def evaluation_trainer(here: Hardware, place: Place) -> Trainer:
-    """A Trainer that only evaluates, on the one device of this process; metrics meet those of other ranks."""
-    return Trainer(
-        accelerator=here.accelerator,
-        devices=1 if here.index is None else [here.index],
-        precision=here.precision,  # type: ignore[arg-type]
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=place.is_first,
-        enable_model_summary=False,
-        callbacks=[Progress()] if place.is_first else [],
-        use_distributed_sampler=False,
-        plugins=[LightningEnvironment()],
-    )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Timetable:
+class RunLength:
     """The length of a run and of its parts, in optimizer steps.
 
     Attributes:

@@ -11,39 +11,35 @@ import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 from lx.system.gc import freeze_after_imports
 
 with freeze_after_imports(__name__ == "__main__"):
     from lightning.pytorch import Trainer, seed_everything
     from lightning.pytorch.loggers import Logger
-    from omegaconf import DictConfig, OmegaConf
-    from torch import nn
+    from omegaconf import OmegaConf
 
     from lx.data.datamodule import TextDataModule
     from lx.distributed.fsdp import load_whole_weights
-    from lx.distributed.process_group import Place, barrier, first_on_each_node, joined
+    from lx.distributed.process_group import Place, barrier, joined
     from lx.errors import LxError, RanksLostError, TrainingError
-    from lx.nn.pretrained import PretrainedClassifier
-    from lx.report import tables
     from lx.run.checkpoint import load_weights
-    from lx.run.directory import Result, RunDirectory, link_or_copy
+    from lx.run.directory import Result, RunDirectory
     from lx.run.resume_config import find_state, in_use, locked
-    from lx.system import hardware
-    from lx.system.hardware import Hardware
+    from lx.system.console import console
+    from lx.system.hardware import resolve
     from lx.system.logging import log_to
     from lx.system.processes import end_with_parent, tell
     from lx.system.signals import Stopped, StopRequest, stop_on_signals
-    from lx.tasks.base import Task
-    from lx.tracking.context import RunContext
-    from lx.tracking.evaluation import Evaluation, class_rows
-    from lx.tracking.loggers import build_loggers, finish, record_evaluation
-    from lx.training import builders
+    from lx.tracking.evaluation import Evaluation
+    from lx.tracking.loggers import build_loggers, finished_at_end, record_evaluation
+    from lx.training.builders import build_run
     from lx.training.callbacks.checkpoint import Checkpoint
+    from lx.training.display import show_result, start_table
     from lx.training.micro_batch import largest_micro_batch
     from lx.training.module import TextClassifier
-    from lx.training.run_length import Timetable
+    from lx.training.run_record import run_context, save_model_inputs
+    from lx.training.trainer import build_callbacks, build_trainer
 
 log = logging.getLogger(__name__)
 
@@ -111,34 +107,26 @@ def train_in(run: RunDirectory, place: Place | None = None) -> Result:
 def _train(run: RunDirectory, place: Place, stop: StopRequest, started: float) -> Result:
     config = run.read_config()
     cfg = OmegaConf.create(config)
-    os.environ["TOKENIZERS_PARALLELISM"] = "true"  # tokenizers wants to be told before worker processes exist
+    os.environ["TOKENIZERS_PARALLELISM"] = "true"  # read by tokenizers before worker processes are started
     seed_everything(cfg.seed, workers=True, verbose=False)
-    here = hardware.resolve(cfg.hardware.accelerator, cfg.hardware.precision, cfg.hardware.threads, place)
-
-    with locked(run, place), joined(place, here.accelerator, run.path):
-        data = builders.build_data(cfg, place)
-        first_on_each_node(place, data.prepare_data)
-        data.setup()
+    hardware = resolve(cfg.hardware.accelerator, cfg.hardware.precision, cfg.hardware.threads, place)
+    with locked(run, place), joined(place, hardware.accelerator, run.path):
+        built = build_run(cfg, place)
+        data, module = built.data, built.module
         for warning in data.corpus.report.warnings():
             log.warning(warning)
         state, step = find_state(run, data)
-        times = builders.timetable(cfg, data)
-        data.start_at(*times.position(step))
-        task = builders.build_task(cfg, data)
-        net = builders.build_net(cfg, data, task)
-        module = builders.build_module(cfg, data, net, task)
-        module.configure_optimizers()  # its settings are checked before anything is written
-        callbacks, checkpoint = builders.build_callbacks(run, cfg, times, step, stop, place)
+        data.start_at(*built.run_length.position(step))
+        callbacks, checkpoint = build_callbacks(run, cfg, built.run_length, step, stop, place)
         if cfg.hardware.micro_batch == "auto":
-            data.cut(largest_micro_batch(module, data, here))
+            data.set_micro_batch_size(largest_micro_batch(module, data, hardware))
         loggers: list[Logger] = []
         if place.is_first:
-            _keep_what_rebuilds(run, data, net, task)
-            tables.console().print(tables.start_table(_summary(cfg, here, data, net, times, place)))
-            loggers = build_loggers(cfg.logger, _context(run, cfg, config, step))
-        trainer = builders.build_trainer(cfg, here, times, loggers, callbacks, place)
-        status, code = "failed", 1
-        try:
+            save_model_inputs(run, data, module)
+            console().print(start_table(cfg, built, hardware, place))
+            loggers = build_loggers(cfg.logger, run_context(run, cfg.name, config, step))
+        trainer = build_trainer(cfg, hardware, built.run_length, loggers, callbacks, place)
+        with finished_at_end(loggers):
             trainer.fit(module, datamodule=data, ckpt_path=state, weights_only=True)
             if checkpoint.validated_step != trainer.global_step:  # training does not end with a validation
                 trainer.validate(module, datamodule=data, verbose=False)
@@ -148,22 +136,9 @@ def _train(run: RunDirectory, place: Place, stop: StopRequest, started: float) -
                 evaluation = Evaluation(result.metrics, data.corpus.class_names, result.confusion_matrix)
                 record_evaluation(loggers, evaluation)
                 run.write_result(result)
-            status, code = "finished", 0
-        except (Stopped, KeyboardInterrupt) as stopped:
-            status, code = "stopped", getattr(stopped, "exit_code", 130)
-            raise
-        finally:
-            finish(loggers, status, code)
         if place.is_first:
-            _show(run, result, data.corpus.class_names, loggers)
+            show_result(run, result, data.corpus.class_names, loggers)
     return result
-
-
-def _context(run: RunDirectory, cfg: DictConfig, config: dict[str, Any], step: int) -> RunContext:
-    environment = run.read_json(run.environment)
-    return RunContext(
-        run.path, cfg.name, config, environment["overrides"], environment["revision"], environment["run_id"], step
-    )
 
 
 def _test(
@@ -185,70 +160,11 @@ def _test(
         metrics=metrics,
         objective=checkpoint.best,
         best_checkpoint=str(run.best),
-        epochs=checkpoint.timetable.position(trainer.global_step)[0],
+        epochs=checkpoint.run_length.position(trainer.global_step)[0],
         steps=trainer.global_step,
         per_class=[vars(score) for score in summary.per_class],
         confusion_matrix=summary.confusion,
     )
-
-
-def _keep_what_rebuilds(run: RunDirectory, data: TextDataModule, net: nn.Module, task: Task) -> None:
-    """Put into the run directory what evaluation and prediction will need besides config and weights."""
-    run.tokenizer.write_text(data.tokenizer.to_json(), encoding="utf-8")
-    run.write_json(run.labels, list(data.corpus.class_names))
-    sizes = {
-        "vocab_size": data.tokenizer.vocab_size,
-        "num_outputs": task.num_outputs,
-        "num_token_types": data.num_token_types,
-        "has_pairs": data.has_pairs,
-        "class_counts": data.class_counts,
-        "architecture": net.architecture() if isinstance(net, PretrainedClassifier) else None,
-        "data": data.fingerprint,
-    }
-    run.write_json(run.model, sizes)
-    if "test" in data.tables:
-        link_or_copy(data.tables["test"].path, run.test)
-
-
-def _summary(
-    cfg: DictConfig, here: Hardware, data: TextDataModule, net: nn.Module, times: Timetable, place: Place
-) -> tables.RunSummary:
-    train = data.tables["train"]
-    share = -(-cfg.data.batch_size // place.world_size)
-    return tables.RunSummary(
-        name=cfg.name,
-        data=tables.DataSummary(
-            source=data.source.describe("train"),
-            rows={name: len(table) for name, table in data.tables.items()},
-            num_classes=len(data.corpus.class_names),
-            truncated=train.num_truncated / len(train),
-            max_length=cfg.data.max_length,
-            duplicates=sum(n for pair, n in data.corpus.report.shared.items() if pair.startswith("train/")),
-        ),
-        model=tables.ModelSummary(
-            name=cfg.model._target_.rpartition(".")[2],
-            parameters=sum(parameter.numel() for parameter in net.parameters()),
-            vocabulary=data.tokenizer.vocab_size,
-        ),
-        hardware=tables.HardwareSummary(
-            here.name, here.arithmetic, here.threads, place.world_size, min(data.loaders.micro_batch or share, share)
-        ),
-        steps=tables.StepsSummary(
-            epochs=times.num_epochs,
-            steps_per_epoch=times.steps_per_epoch,
-            total_steps=times.total_steps,
-            batch_size=cfg.data.batch_size,
-        ),
-    )
-
-
-def _show(run: RunDirectory, result: Result, class_names: Sequence[str], loggers: Sequence[Logger]) -> None:
-    out = tables.console()
-    rows = class_rows(class_names, result.confusion_matrix)
-    out.print(tables.result_table(result.metrics, rows, result.seconds))
-    sync = next((command for logger in loggers if (command := getattr(logger, "sync_command", None))), None)
-    for command in tables.next_commands(run.path, sync):
-        out.print(command, highlight=False, soft_wrap=True)
 
 
 def _record_end(run: RunDirectory, place: Place, error: BaseException, started: float) -> None:

@@ -24,10 +24,9 @@ from torch.utils.data import DataLoader, Dataset
 from lx.bench.contenders import Speed
 from lx.bench.timers import timed, wait_for_device
 from lx.data.datamodule import TextDataModule
-from lx.distributed.process_group import Place
 from lx.system import hardware
 from lx.system.hardware import Hardware
-from lx.training import builders
+from lx.training.builders import build_run
 
 
 class Examples(Dataset[dict[str, Any]]):
@@ -232,9 +231,8 @@ class Bare:
     def __init__(self, cfg: DictConfig, data: TextDataModule, here: Hardware) -> None:
         hardware.resolve(here.accelerator, here.precision, here.threads)  # with lx's care for memory
         self.cfg, self.data, self.here = cfg, data, here
-        task = builders.build_task(cfg, data)
-        module = builders.build_module(cfg, data, builders.build_net(cfg, data, task), task).to(here.device)
-        self.net, self.task = module.net, task
+        module = build_run(cfg).module.to(here.device)
+        self.net, self.task = module.net, module.task
         configured = module.configure_optimizers()
         self.optimizer, self.schedule = configured["optimizer"], configured["lr_scheduler"]
 
@@ -291,9 +289,7 @@ def main(name: str, program: str) -> None:
     cfg, here = OmegaConf.create(settings["cfg"]), Hardware(**settings["here"])
     torch.set_num_threads(here.threads)
     seed_everything(cfg.seed, verbose=False)
-    data = builders.build_data(cfg, Place())
-    data.prepare_data()
-    data.setup()
+    data = build_run(cfg).data
     contender = PEERS[name][program](cfg, data, here)
     print("{}", file=answers, flush=True)  # ready
     for line in sys.stdin:

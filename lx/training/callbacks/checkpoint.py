@@ -19,7 +19,7 @@ from lx.run.checkpoint import CheckpointWriter, write_checkpoint, write_training
 from lx.run.directory import RunDirectory
 from lx.tasks.base import Summary
 from lx.training.module import TextClassifier
-from lx.training.run_length import Timetable
+from lx.training.run_length import RunLength
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class Checkpoint(Callback):
         run: where the checkpoints go.
         metric: the objective, for example ``val/accuracy``.
         mode: ``max`` if more is better, ``min`` if less is.
-        timetable: when validations come, and the end.
+        run_length: when validations come, and the end.
         every_n_steps: steps between two saves; None: do not count.
         every_n_minutes: minutes between two saves; None: do not look at the clock.
         keep_best: how many of the best weights to keep.
@@ -50,7 +50,7 @@ class Checkpoint(Callback):
         run: RunDirectory,
         metric: str,
         mode: str,
-        timetable: Timetable,
+        run_length: RunLength,
         every_n_steps: int | None = None,
         every_n_minutes: float | None = None,
         keep_best: int = 1,
@@ -58,8 +58,8 @@ class Checkpoint(Callback):
         self.run = run
         self.metric = metric
         self.sign = 1.0 if mode == "max" else -1.0
-        self.timetable = timetable
-        self.every_n_steps = every_n_steps or timetable.total_steps
+        self.run_length = run_length
+        self.every_n_steps = every_n_steps or run_length.total_steps
         self.every_n_seconds = math.inf if every_n_minutes is None else 60 * every_n_minutes
         self.keep_best = keep_best
         self.kept: list[tuple[float, int]] = []  # objective and step of the best, the best first
@@ -87,8 +87,8 @@ class Checkpoint(Callback):
         if (
             late
             or step % self.every_n_steps == 0
-            or self.timetable.validates_after(step)
-            or step == self.timetable.total_steps
+            or self.run_length.validates_after(step)
+            or step == self.run_length.total_steps
         ):
             self.save_training_state(trainer)
 
@@ -107,7 +107,7 @@ class Checkpoint(Callback):
         if is_best or (self.keep_best > 1 and (objective, step) in self.kept):
             weights = whole_weights(pl_module.net)
             if trainer.is_global_zero:
-                epoch, _ = self.timetable.position(step - 1)  # that of the last step
+                epoch, _ = self.run_length.position(step - 1)  # that of the last step
                 content = {"weights": weights, "step": step, "epoch": epoch, "objective": objective}
                 self._writer.submit(content, partial(self._keep, is_best, [step for _, step in self.kept]))
                 if trainer.state.fn != TrainerFn.FITTING:

@@ -12,7 +12,7 @@ import lightning.pytorch as pl
 from lightning.pytorch.callbacks import ProgressBar
 from torch import Tensor
 
-from lx.report.tables import console
+from lx.system.console import console
 from lx.training.callbacks.metric_logger import SizedBatch, Totals, is_logging_step, validates_training
 from lx.training.callbacks.progress_view import Status, View, view_for
 

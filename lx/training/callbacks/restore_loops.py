@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from lx.training.run_length import Timetable
+from lx.training.run_length import RunLength
 
 
 class Resume(Callback):
@@ -14,16 +14,16 @@ class Resume(Callback):
 
     Args:
         step: optimizer steps taken when the checkpoint was saved.
-        timetable: of the run.
+        run_length: of the run.
     """
 
-    def __init__(self, step: int, timetable: Timetable) -> None:
+    def __init__(self, step: int, run_length: RunLength) -> None:
         self.step = step
-        self.timetable = timetable
+        self.run_length = run_length
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Set the counters of the loops."""
-        epoch, _ = self.timetable.position(self.step)
+        epoch, _ = self.run_length.position(self.step)
         loop = trainer.fit_loop
         for epochs in (loop.epoch_progress.current, loop.epoch_progress.total):
             epochs.ready = epochs.completed = epoch
@@ -33,7 +33,7 @@ class Resume(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Validate, if the checkpoint was saved just before a validation, as Lightning does within an epoch."""
-        if self.timetable.validates_after(self.step):
+        if self.run_length.validates_after(self.step):
             trainer.validating = True
             trainer.fit_loop.epoch_loop.val_loop.run()
             trainer.training = True

@@ -1,0 +1,54 @@
+"""The tables that a run prints: what it is at its start, and what came out of it at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lightning.pytorch.loggers import Logger
+from omegaconf import DictConfig
+from rich.table import Table
+
+from lx.distributed.process_group import Place
+from lx.report.tables import count, next_commands, pairs_table, result_table
+from lx.run.directory import Result, RunDirectory
+from lx.system.console import console
+from lx.system.hardware import Hardware
+from lx.tracking.evaluation import class_rows
+from lx.training.builders import BuiltRun
+
+
+def start_table(cfg: DictConfig, built: BuiltRun, hardware: Hardware, place: Place) -> Table:
+    """Data, model, hardware and length of a run."""
+    data, run_length = built.data, built.run_length
+    train, shared = data.tables["train"], data.corpus.report.shared
+    duplicates = sum(number for pair, number in shared.items() if pair.startswith("train/"))
+    parameters = sum(parameter.numel() for parameter in built.module.net.parameters())
+    rank_share = -(-cfg.data.batch_size // place.world_size)
+    micro_batch = min(data.loaders.micro_batch or rank_share, rank_share)
+    truncated = train.num_truncated / len(train)
+    return pairs_table(
+        cfg.name,
+        {
+            "data": data.source.describe("train"),
+            "rows": ", ".join(f"{split} {len(table):,}" for split, table in data.tables.items()),
+            "classes": f"{len(data.corpus.class_names):,}",
+            "truncated": f"{truncated:.1%} of the training texts, at {cfg.data.max_length:,} tokens",
+            "duplicates": f"{duplicates:,} training texts stand in another split too",
+            "model": f"{cfg.model._target_.rpartition('.')[2]}, {parameters:,} parameters, "
+            f"{data.tokenizer.vocab_size:,} pieces",
+            "hardware": f"{hardware.name}, {hardware.arithmetic}, "
+            f"{place.world_size} x {count(hardware.threads, 'thread')}",
+            "batch": f"{cfg.data.batch_size:,} examples a step, {micro_batch:,} at a time",
+            "steps": f"{count(run_length.num_epochs, 'epoch')} of {count(run_length.steps_per_epoch, 'step')}, "
+            f"{run_length.total_steps:,} in total",
+        },
+    )
+
+
+def show_result(run: RunDirectory, result: Result, class_names: Sequence[str], loggers: Sequence[Logger]) -> None:
+    """Print the metrics, the worst classes, and commands to go on with."""
+    out = console()
+    out.print(result_table(result.metrics, class_rows(class_names, result.confusion_matrix), result.seconds))
+    sync = next((command for logger in loggers if (command := getattr(logger, "sync_command", None))), None)
+    for command in next_commands(run.path, sync):
+        out.print(command, highlight=False, soft_wrap=True)

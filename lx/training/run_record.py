@@ -1,0 +1,48 @@
+"""What a run writes into its directory, beside configuration, checkpoints and metrics."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lx.data.datamodule import TextDataModule
+from lx.nn.pretrained import PretrainedClassifier
+from lx.run.directory import RunDirectory, link_or_copy
+from lx.tracking.context import RunContext
+from lx.training.module import TextClassifier
+
+
+def save_model_inputs(run: RunDirectory, data: TextDataModule, module: TextClassifier) -> None:
+    """Write what evaluation and prediction need besides configuration and weights.
+
+    These are the tokenizer, the labels, the sizes of the network, and the tokens of the test split.
+    """
+    net = module.net
+    run.tokenizer.write_text(data.tokenizer.to_json(), encoding="utf-8")
+    run.write_json(run.labels, list(data.corpus.class_names))
+    sizes = {
+        "vocab_size": data.tokenizer.vocab_size,
+        "num_outputs": module.task.num_outputs,
+        "num_token_types": data.num_token_types,
+        "has_pairs": data.has_pairs,
+        "class_counts": data.class_counts,
+        "architecture": net.architecture() if isinstance(net, PretrainedClassifier) else None,
+        "data": data.fingerprint,
+    }
+    run.write_json(run.model, sizes)
+    if "test" in data.tables:
+        link_or_copy(data.tables["test"].path, run.test)
+
+
+def run_context(run: RunDirectory, name: str, config: dict[str, Any], step: int) -> RunContext:
+    """The facts about a run that its loggers record.
+
+    Args:
+        run: its directory.
+        name: its name.
+        config: its resolved configuration.
+        step: optimizer steps taken before, by a run that is resumed.
+    """
+    environment = run.read_json(run.environment)
+    return RunContext(
+        run.path, name, config, environment["overrides"], environment["revision"], environment["run_id"], step
+    )

@@ -1,0 +1,135 @@
+"""Lightning's Trainer for a run, with its callbacks; and one that only evaluates."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.strategies import Strategy
+from omegaconf import DictConfig
+
+from lx.config.instantiate import build
+from lx.distributed.exchange import ReplicatedStrategy
+from lx.distributed.fsdp import ShardedStrategy
+from lx.distributed.process_group import Place
+from lx.run.directory import RunDirectory
+from lx.system.hardware import Hardware
+from lx.system.signals import StopRequest
+from lx.training.callbacks.checkpoint import Checkpoint
+from lx.training.callbacks.ema import WeightAverage
+from lx.training.callbacks.graceful_stop import StopOnSignal
+from lx.training.callbacks.metric_logger import MetricLogger
+from lx.training.callbacks.progress_bar import Progress
+from lx.training.callbacks.restore_loops import Resume
+from lx.training.run_length import RunLength
+
+
+def build_callbacks(
+    run: RunDirectory, cfg: DictConfig, run_length: RunLength, step: int, stop: StopRequest, place: Place
+) -> tuple[list[Callback], Checkpoint]:
+    """The callbacks of every run, then those of ``cfg.callbacks``; the checkpoint callback also by itself.
+
+    Args:
+        run: where checkpoints go.
+        cfg: the configuration.
+        run_length: of the run.
+        step: optimizer steps taken before, by a run that is resumed.
+        stop: what the signal handler notes.
+        place: of this process.
+    """
+    trainer = cfg.trainer
+    checkpoint = Checkpoint(
+        run,
+        cfg.objective.metric,
+        cfg.objective.mode,
+        run_length,
+        trainer.save_every_n_steps,
+        trainer.save_every_n_minutes,
+        trainer.keep_best,
+    )
+    callbacks: list[Callback] = [Progress()] if place.is_first else []
+    # A training state holds what the callbacks before the checkpoint made of the step.
+    callbacks += [MetricLogger(), checkpoint, StopOnSignal(stop, checkpoint)]
+    if trainer.ema_decay is not None:
+        callbacks.append(WeightAverage(trainer.ema_decay))  # after the checkpoint, which keeps the average
+    if trainer.early_stopping_patience is not None:
+        patience = trainer.early_stopping_patience
+        callbacks.append(
+            EarlyStopping(cfg.objective.metric, patience=patience, mode=cfg.objective.mode, check_finite=False)
+        )
+    for name, node in cfg.callbacks.items():
+        if node is not None:
+            callbacks.append(build(node, f"callbacks.{name}", _convert_="all"))
+    return [*callbacks, Resume(step, run_length)], checkpoint
+
+
+def build_trainer(
+    cfg: DictConfig,
+    hardware: Hardware,
+    run_length: RunLength,
+    loggers: list[Any],
+    callbacks: list[Callback],
+    place: Place,
+) -> Trainer:
+    """Lightning's Trainer, for training and testing."""
+    trainer = Trainer(
+        accelerator=hardware.accelerator,
+        devices=place.local_world_size,
+        num_nodes=place.num_nodes,
+        strategy=_strategy(cfg, place),
+        precision=hardware.precision,  # type: ignore[arg-type]
+        max_epochs=-1,
+        max_steps=run_length.total_steps,
+        check_val_every_n_epoch=None,
+        val_check_interval=run_length.validation_interval,
+        log_every_n_steps=cfg.trainer.log_every_n_steps,
+        deterministic=cfg.trainer.deterministic,
+        logger=loggers or False,
+        callbacks=callbacks,
+        enable_checkpointing=False,  # lx writes its own
+        enable_progress_bar=place.is_first,
+        enable_model_summary=False,
+        default_root_dir=cfg.run_dir,  # where Lightning would look for checkpoints of its own, under Slurm
+        num_sanity_val_steps=0,
+        reload_dataloaders_every_n_epochs=1,  # a loader serves one epoch, or what a resumed run has left of it
+        use_distributed_sampler=False,  # lx's samplers decide who gets which example
+        plugins=[_environment(place)],
+    )
+    # Lightning asks all ranks at every step whether one was told to stop, and waits for the answer of the device; lx
+    # asks in passing.
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
+    return trainer
+
+
+def _strategy(cfg: DictConfig, place: Place) -> Strategy | str:
+    if cfg.hardware.strategy == "fsdp":
+        return ShardedStrategy(place.world_size)
+    if place.world_size == 1:
+        return "auto"
+    # Those of lx and torch move each parameter by itself; another may look at all of them.
+    return ReplicatedStrategy(place, divides_steps=cfg.optimizer._target_.startswith(("lx.", "torch.")))
+
+
+def _environment(place: Place) -> ClusterEnvironment:
+    """What Lightning believes of its surroundings: what lx found out, whatever else it might find."""
+    return TorchElasticEnvironment() if place.world_size > 1 else LightningEnvironment()
+
+
+def evaluation_trainer(hardware: Hardware, place: Place) -> Trainer:
+    """A Trainer that only evaluates, on the one device of this process; metrics meet those of other ranks."""
+    return Trainer(
+        accelerator=hardware.accelerator,
+        devices=1 if hardware.index is None else [hardware.index],
+        precision=hardware.precision,  # type: ignore[arg-type]
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=place.is_first,
+        enable_model_summary=False,
+        callbacks=[Progress()] if place.is_first else [],
+        use_distributed_sampler=False,
+        plugins=[LightningEnvironment()],
+    )
