@@ -1,77 +1,23 @@
-"""``lx check``: everything that can go wrong before training, found in seconds."""
+"""``lx check``: find in seconds what would go wrong in training."""
 
 from __future__ import annotations
 
-import time
-from pathlib import Path
-from tempfile import TemporaryDirectory
-
-import numpy as np
-import torch
-from lightning.pytorch import seed_everything
-from omegaconf import DictConfig
-from rich.table import Table
-
-from lx.data.batches import GlobalBatch
-from lx.data.datamodule import TextDataModule
-from lx.system.console import console
-from lx.system.hardware import Hardware, resolve
-from lx.system.logging import log_to
-from lx.training.builders import build_run
-from lx.training.module import TextClassifier
+from lx.cli.arguments import SETTINGS, Parser
+from lx.system.gc import freeze_after_imports
 
 
-def check(cfg: DictConfig) -> None:
-    """Read the data, build the model and take one training step's forward and backward pass; nothing is kept.
+def run(arguments: list[str]) -> int:
+    """Check a configuration and return the exit code."""
+    parser = Parser(
+        "check", "Read the data, build the model and run one batch, as lx train would; no training.", SETTINGS
+    )
+    parser.add_overrides("settings, as of lx train")
+    parser.add_config_dir()
+    args = parser.parse_intermixed_args(arguments)
+    from lx.config.compose import compose
 
-    Prints classes, lengths, truncation, duplicates, parameters and what one batch costs.
-
-    Raises:
-        LxError: whatever training would have refused.
-    """
-    out = console()
-    seed_everything(cfg.seed, workers=True, verbose=False)
-    hardware = resolve(cfg.hardware.accelerator, cfg.hardware.precision, cfg.hardware.threads)
-    with TemporaryDirectory(prefix="lx-check-") as scratch, log_to(Path(scratch) / "log.txt"):
-        built = build_run(cfg)
-        data, module, run_length = built.data, built.module, built.run_length
-        out.print(data.corpus.report)
-        out.print(_lengths(data))
-        for warning in data.corpus.report.warnings():
-            out.print(f"note: {warning}", highlight=False, soft_wrap=True)
-        batch = next(iter(data.train_dataloader()))
-        loss, seconds = _one_step(module, batch, hardware)
-    table = Table(title="model", title_justify="left", show_header=False)
-    table.add_row("parameters", f"{sum(parameter.numel() for parameter in module.net.parameters()):,}")
-    table.add_row("vocabulary", f"{data.tokenizer.vocab_size:,}")
-    table.add_row("hardware", f"{hardware.name}, {hardware.precision}")
-    table.add_row("steps", f"{run_length.steps_per_epoch:,} an epoch, {run_length.total_steps:,} in all")
-    table.add_row("padding", f"{data.train_padding_share():.1%} of the tokens of an epoch")
-    table.add_row("one batch", f"{batch.num_examples} examples, {batch.num_tokens:,} tokens, {seconds:.2f} s")
-    table.add_row("loss", f"{loss:.4f} (a guess costs {np.log(len(data.corpus.class_names)):.4f})")
-    out.print(table)
-    out.print("all good: start with lx train and the same overrides", highlight=False)
-
-
-def _lengths(data: TextDataModule) -> Table:
-    table = Table("split", title="tokens of an example", title_justify="left")
-    percentiles = (5, 50, 95, 100)
-    for heading in ("5%", "median", "95%", "longest", "truncated"):
-        table.add_column(heading, justify="right")
-    for name, tokens in data.tables.items():
-        marks = np.percentile(tokens.lengths, percentiles)
-        table.add_row(name, *(f"{mark:.0f}" for mark in marks), f"{tokens.num_truncated / len(tokens):.1%}")
-    return table
-
-
-def _one_step(module: TextClassifier, batch: GlobalBatch, hardware: Hardware) -> tuple[float, float]:
-    """Loss of a batch, and the seconds that its forward and backward pass take."""
-    module = module.to(hardware.device)
-    started = time.perf_counter()
-    total = 0.0
-    for micro_batch in batch.to(hardware.device).micro_batches:
-        with torch.autocast(hardware.device.type, hardware.autocast_dtype, enabled=hardware.autocast_dtype is not None):
-            loss = module.task.loss(module(micro_batch), micro_batch.labels).sum() / batch.num_examples
-        loss.backward()  # type: ignore[no-untyped-call]
-        total += float(loss.detach())
-    return total, time.perf_counter() - started
+    cfg = compose(args.overrides, args.config_dir)
+    with freeze_after_imports():
+        from lx.training.dry_run import dry_run
+    dry_run(cfg)
+    return 0

@@ -1,9 +1,10 @@
-"""Completion of commands, keys and options with the tab key: ``eval "$(lx completion bash)"``."""
+"""``lx completion``: complete commands and settings with the tab key, by ``eval "$(lx completion bash)"``."""
 
 from __future__ import annotations
 
 import sys
 
+from lx.cli.main import VERBS
 from lx.errors import LxError
 
 _SCRIPTS = {
@@ -22,15 +23,13 @@ compdef _lx_complete lx
 complete -c lx -a '(lx completion query (commandline -cp) | string split " ")'
 """,
 }
-_COMMANDS = ("train", "resume", "check", "eval", "predict", "bench", "completion")
-_COMPOSED = ("train", "check", "bench")
 
 
-def complete(arguments: list[str]) -> int:
-    """Print a shell's completion script, or answer the query that it makes.
+def run(arguments: list[str]) -> int:
+    """Print a shell's completion script, or answer the query that the script makes: ``query LINE``.
 
     Raises:
-        LxError: a shell that is not known.
+        LxError: an unknown shell.
     """
     if arguments[:1] == ["query"]:
         print(" ".join(candidates(" ".join(arguments[1:]))))
@@ -43,19 +42,19 @@ def complete(arguments: list[str]) -> int:
 
 
 def candidates(line: str) -> list[str]:
-    """What may follow on a command line that begins with ``lx``."""
+    """Return what may follow on a command line that begins with ``lx``."""
     words = line.split()
     if len(words) < 2 or (len(words) == 2 and not line.endswith(" ")):
         start = words[1] if len(words) == 2 else ""
-        return [command for command in _COMMANDS if command.startswith(start)]
-    if words[1] not in _COMPOSED:
+        return [verb.name for verb in VERBS if verb.name.startswith(start)]
+    if words[1] not in [verb.name for verb in VERBS if verb.composes]:
         return []
     from hydra._internal.core_plugins.bash_completion import BashCompletion
 
     from lx.config.compose import CONFIG_NAME, hydra_session
 
-    rest = line.partition(words[1])[2].removeprefix(" ")
+    settings = line.partition(words[1])[2].removeprefix(" ")
     with hydra_session() as hydra:
-        found = BashCompletion(hydra.config_loader)._query(config_name=CONFIG_NAME, line=rest)
+        completions = BashCompletion(hydra.config_loader)._query(config_name=CONFIG_NAME, line=settings)
     hidden = ("hydra", "_")
-    return [word for word in found if not word.rpartition("=")[2].rpartition("/")[2].startswith(hidden)]
+    return [word for word in completions if not word.rpartition("=")[2].rpartition("/")[2].startswith(hidden)]

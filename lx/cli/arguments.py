@@ -1,0 +1,63 @@
+"""The argument parser that all verbs share."""
+
+from __future__ import annotations
+
+import argparse
+from typing import NoReturn
+
+from lx.errors import LxError
+
+SETTINGS = """\
+settings:
+  data=docstrings|files|hub|<preset>     data.train= data.validation= data.test= data.text= data.label= data.batch_size=
+  tokenizer=bpe|wordpiece|unigram|word|char|byte|pretrained                                tokenizer.vocab_size=
+  model=tiny|small|base|large|bag|pretrained               model.dim= model.num_layers= model.num_heads= model.dropout=
+  model/position=sinusoidal|learned|rotary|alibi|none      model/norm= model/feedforward= model/pooling= model/block=
+  optimizer=sgd|adam|adamw|muon|...                        optimizer.lr= optimizer.weight_decay=
+  scheduler=constant|linear|cosine|inverse_sqrt|wsd        scheduler.warmup=
+  hardware=auto|cpu|gpu|mps|ddp|ddp_cpu|fsdp|slurm         hardware.devices= hardware.num_nodes= hardware.precision=
+  logger=default|csv|wandb|tensorboard|none                trainer.max_epochs= trainer.max_steps= trainer.on_nan=
+  name= seed= run_dir= resume= launch=process|inline|prepare
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are an :class:`LxError`, printed as every other bad input is."""
+
+    def __init__(self, verb: str, description: str, table: str = "") -> None:
+        """Name the command.
+
+        Args:
+            verb: as typed after ``lx``.
+            description: what it does.
+            table: printed below the arguments by ``--help``, in its own lines.
+        """
+        super().__init__(f"lx {verb}", description=description)
+        self.table = table
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what the command line prints."""
+        raise LxError(f"{message}\n  {self.prog} --help lists the arguments")
+
+    def format_help(self) -> str:
+        """Add the table to argparse's help."""
+        return f"{super().format_help()}\n{self.table}" if self.table else super().format_help()
+
+    def add_overrides(self, help: str) -> None:
+        """Add the positional arguments ``key=value ...``; they may stand before, between and behind the options."""
+        self.add_argument("overrides", nargs="*", metavar="key=value", help=help)
+
+    def add_config_dir(self) -> None:
+        """Add ``--config-dir``."""
+        self.add_argument(
+            "--config-dir",
+            "-cd",
+            metavar="DIR",
+            help="a directory with config groups of your own, which adds options to lx's (default: $LX_CONFIG_DIR)",
+        )
+
+    def add_trust(self) -> None:
+        """Add ``--trust``, for commands on a run directory that may come from somebody else."""
+        self.add_argument(
+            "--trust", action="append", default=[], metavar="PACKAGE", help="also build classes of this package"
+        )

@@ -1,0 +1,45 @@
+"""``lx bench``: measure training speed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lx.cli.arguments import Parser
+from lx.errors import LxError
+from lx.system.gc import freeze_after_imports
+
+
+def run(arguments: list[str]) -> int:
+    """Measure a configuration, print the report and return the exit code."""
+    args = _parser().parse_intermixed_args(arguments)
+    if min(args.steps, args.warmup, args.rounds) < 1:
+        raise LxError("--steps, --warmup and --rounds must be at least 1")
+    from lx.config.compose import compose
+
+    compared = [override for override in args.overrides if override.startswith("compare=")]
+    cfg = compose([override for override in args.overrides if override not in compared], args.config_dir)
+    with freeze_after_imports():
+        from lx.bench.benchmark import bench, show, write
+    peers = [name for override in compared for name in override.partition("=")[2].split(",") if name]
+    report = bench(cfg, args.steps, args.warmup, args.rounds, peers)
+    show(report)
+    if args.out is not None:
+        write(report, args.out)
+    return 0
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        "bench",
+        "Measure how fast a configuration trains on this machine, how near that is to what the chip can do, and where "
+        "the time goes.",
+    )
+    parser.add_overrides(
+        "as of lx train; compare=hf,lightning,bare runs other programs in turn (in a checkout, with lx[bench])"
+    )
+    parser.add_argument("--steps", type=int, default=20, metavar="N", help="timed in a round (default: 20)")
+    parser.add_argument("--warmup", type=int, default=5, metavar="N", help="steps before them (default: 5)")
+    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="of which the median counts (default: 5)")
+    parser.add_config_dir()
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the report here, as JSON")
+    return parser

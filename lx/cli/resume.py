@@ -1,0 +1,25 @@
+"""``lx resume``: go on with an interrupted run."""
+
+from __future__ import annotations
+
+from lx.cli.arguments import Parser
+
+
+def run(arguments: list[str]) -> int:
+    """Resume the run and return its exit code."""
+    parser = Parser(
+        "resume",
+        "Go on with an interrupted run: in its directory, from the exact next batch, to the same weights. A run that "
+        "has finished can be made longer; its learning-rate schedule is then that of the new length, so the rate "
+        "jumps to where the longer schedule is at that step.",
+    )
+    parser.add_argument("run", metavar="RUN", help="the run directory")
+    parser.add_overrides(
+        "hardware=..., logger=..., trainer.max_epochs=N or =+2, trainer.max_steps, trainer.save_every_n_steps, "
+        "trainer.on_nan"
+    )
+    parser.add_trust()
+    args = parser.parse_intermixed_args(arguments)
+    from lx.launch.local import resume
+
+    return resume(args.run, args.overrides, args.trust)
