@@ -13,7 +13,8 @@ import lx
 from lx.bench.benchmark import Report, bench, show, write
 from lx.bench.contenders import Elsewhere
 from lx.errors import LxError
-from support.tiny_run import tiny, write_rows
+from support.corpus import write_rows
+from support.tiny_run import tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")
 

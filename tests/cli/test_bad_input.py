@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from lx.cli.main import main
+from support.commands import lx
+from support.corpus import examples, jsonl
 
 # Lightning's own use of torch's trees
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")
 
-CLASSES = {"food": "bread onion soup butter", "music": "violin chord tempo melody", "space": "orbit rocket lunar comet"}
 SMALL = [
     "tokenizer=word",
     "model=tiny",
@@ -35,17 +32,7 @@ SMALL = [
 ]
 
 
-def rows(count: int) -> list[dict[str, object]]:
-    """Rows of three classes, each text once."""
-    names = sorted(CLASSES)
-    return [{"text": f"{CLASSES[names[i % 3]]} {i}", "pair": f"and {i}", "label": names[i % 3]} for i in range(count)]
-
-
-def jsonl(content: list[dict[str, object]]) -> str:
-    return "".join(json.dumps(row) + "\n" for row in content)
-
-
-def csv(content: list[dict[str, object]]) -> str:
+def csv(content: list[dict[str, str]]) -> str:
     return "text,label\n" + "".join(f"{row['text']},{row['label']}\n" for row in content)
 
 
@@ -92,7 +79,7 @@ def file_in_the_way(path: Path) -> None:
     (path / "blocked").write_text("mine\n")
 
 
-GOOD = rows(24)
+GOOD = examples(24)
 TRAIN = "data.train=good.jsonl"
 
 CASES = [
@@ -357,11 +344,6 @@ def test_exit_code_of_the_process(name: str, here: Path) -> None:
     lay_out(case, here)
     before = snapshot(here)
     arguments = [argument for argument in case.arguments if argument != "launch=inline"]
-    done = subprocess.run(
-        [sys.executable, "-m", "lx", *arguments],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    done = lx(here, *arguments)
     assert done.stdout == ""
     assert_clear(case, done.returncode, done.stderr, before, snapshot(here))

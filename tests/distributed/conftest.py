@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from support.processes import write_corpus
+from support.corpus import write_splits
 
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A working directory with the three splits and a cache."""
-    return write_corpus(tmp_path_factory.mktemp("ranks"))
+    return write_splits(tmp_path_factory.mktemp("ranks"))

@@ -6,18 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from support.processes import (
-    all_done,
-    assert_done,
-    free_port,
-    losses,
-    ranks,
-    result,
-    start,
-    train,
-    train_on_ranks,
-    training,
-)
+from support.commands import assert_done, start, training
+from support.forked import train
+from support.ranks import assert_all_done, free_port, ranks, train_on_ranks
+from support.run_files import losses, result
 
 pytestmark = pytest.mark.distributed
 
@@ -70,7 +62,7 @@ def test_ranks(count: int, folder: Path, one: Path) -> None:
 def test_two_nodes(folder: Path, one: Path) -> None:
     more = ["hardware.num_nodes=2", f"hardware.rdzv_endpoint=127.0.0.1:{free_port()}"]
     command = training("nodes", *ranks(1, *more), EPOCHS)
-    all_done(*[start(folder, command) for _ in range(2)])
+    assert_all_done(*[start(folder, command) for _ in range(2)])
     assert_same(folder / "nodes", one, 1e-5)
 
 

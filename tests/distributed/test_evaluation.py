@@ -7,7 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from support.processes import assert_done, fork, result, train_on_ranks, write_rows
+from support.commands import assert_done
+from support.corpus import write_rows
+from support.forked import fork
+from support.ranks import train_on_ranks
+from support.run_files import result
 
 pytestmark = pytest.mark.distributed
 
@@ -15,7 +19,7 @@ pytestmark = pytest.mark.distributed
 @pytest.mark.parametrize("count", [1, 7, 501])
 def test_every_example_counts_once(count: int, folder: Path) -> None:
     """In one batch, or in five: the metrics of four ranks are those of one process with the same weights."""
-    write_rows(folder / f"test-{count}.jsonl", count, start=1000, repeat=20)
+    write_rows(folder / f"test-{count}.jsonl", count, start=1000, repeat=20, unbalanced=True)
     run = f"counted-{count}"
     train_on_ranks(folder, run, 4, f"data.test=test-{count}.jsonl", "data.max_length=256", "trainer.max_steps=1")
     assert_done(fork(folder, "eval", run, "hardware=cpu").wait())

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 
 from lx.distributed.exchange import SharedWeights
 from lx.distributed.process_group import Place, barrier, joined, sum_over_ranks
-from support.processes import all_done, final_weights, free_port, ranks, start, train_on_ranks, training
+from support.commands import start, training
+from support.ranks import assert_all_done, free_port, ranks, train_on_ranks
+from support.run_files import assert_same_weights
 
 pytestmark = pytest.mark.distributed
 SIZES = (1, 7, 400_003, 100_001)
@@ -143,6 +145,5 @@ def test_one_machine_learns_what_two_machines_learn(settings: list[str], folder:
     one, two = tmp_path / "one-machine", tmp_path / "two-machines"
     train_on_ranks(folder, str(one), 2, *steps)
     more = ["hardware.num_nodes=2", f"hardware.rdzv_endpoint=127.0.0.1:{free_port()}"]
-    all_done(*[start(folder, training(two, *ranks(1, *more), *steps)) for _ in range(2)])
-    ours, theirs = final_weights(one), final_weights(two)
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    assert_all_done(*[start(folder, training(two, *ranks(1, *more), *steps)) for _ in range(2)])
+    assert_same_weights(one, two)

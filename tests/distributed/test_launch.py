@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from support.processes import assert_done, assert_nothing_left, losses, lx, prepare, ranks, result, start, training
+from support.commands import assert_done, start, training
+from support.process_table import assert_nothing_left
+from support.ranks import prepare, ranks
+from support.run_files import losses, result
 
 pytestmark = pytest.mark.distributed
 
@@ -38,7 +41,7 @@ def test_two_runs_side_by_side(folder: Path) -> None:
 )
 def test_bad_input_gets_one_message(override: str, says: list[str], folder: Path) -> None:
     (folder / "spices.jsonl").write_text('{"text": "a", "label": "food"}\n{"text": "b", "label": "spice"}\n')
-    ended = lx(folder, *training("bad", *ranks(2), override))
+    ended = start(folder, training("bad", *ranks(2), override)).wait()
     assert ended.code == 2, ended.output
     assert "Traceback" not in ended.output
     assert ended.output.count("error: ") == 1, ended.output

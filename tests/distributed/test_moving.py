@@ -7,21 +7,11 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
 
-from support.processes import (
-    assert_done,
-    final_weights,
-    fork,
-    interrupt,
-    losses,
-    lx,
-    result,
-    rows,
-    train,
-    train_on_ranks,
-    work,
-)
+from support.commands import assert_done, start
+from support.forked import fork, train
+from support.ranks import interrupt, train_on_ranks, work
+from support.run_files import assert_same_weights, losses, result, rows
 
 pytestmark = pytest.mark.distributed
 
@@ -80,7 +70,7 @@ def test_one_process_goes_on_as_two(folder: Path, whole: Path, half_of_one: Path
     settings = ["hardware=ddp_cpu", "hardware.devices=2", "hardware.precision=32-true"]
     config = folder / run / "config.yaml"
     config.write_text(config.read_text().replace("launch: prepare", "launch: process"))
-    assert_done(lx(folder, "resume", run, *settings))
+    assert_done(start(folder, ["resume", run, *settings]).wait())
     assert_same(folder / run, whole)
 
 
@@ -103,8 +93,7 @@ def test_sharded_weights_go_on_to_the_same_bits(folder: Path, sharded: Path, hal
     run = copied(half_sharded, "sharded-again")
     work(folder, run, 2)
     assert rows(folder / run) == rows(sharded)
-    ours, theirs = final_weights(folder / run), final_weights(sharded)
-    assert all(torch.equal(ours[name], weight) for name, weight in theirs.items())
+    assert_same_weights(folder / run, sharded)
 
 
 def test_sharded_weights_go_on_whole(folder: Path, whole: Path, half_sharded: Path) -> None:

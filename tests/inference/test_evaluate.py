@@ -1,33 +1,33 @@
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
 from lx.errors import LxError
 from lx.inference.evaluate import evaluate
-from support.tiny_run import train_tiny, write_rows
+from support.corpus import write_rows
+from support.run_files import result
+from support.tiny_run import train_tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")
 
 
 def of_test(path: Path) -> dict[str, float]:
-    metrics = json.loads((path / "result.json").read_text())["metrics"]
-    return {name: value for name, value in metrics.items() if name.startswith("test/")}
+    return {name: value for name, value in result(path)["metrics"].items() if name.startswith("test/")}
 
 
 def test_metrics_equal_those_of_training(trained_run: Path) -> None:
-    result = evaluate(trained_run, ["hardware=cpu"])
-    assert result.metrics == of_test(trained_run)
-    recorded = json.loads((trained_run / "result.json").read_text())
-    assert result.confusion_matrix == recorded["confusion_matrix"]
-    assert result.per_class == recorded["per_class"]
+    evaluation = evaluate(trained_run, ["hardware=cpu"])
+    assert evaluation.metrics == of_test(trained_run)
+    recorded = result(trained_run)
+    assert evaluation.confusion_matrix == recorded["confusion_matrix"]
+    assert evaluation.per_class == recorded["per_class"]
 
 
 def test_the_same_data_by_name_gives_the_same_metrics(trained_run: Path) -> None:
-    result = evaluate(trained_run, ["hardware=cpu", f"data.test={trained_run.parent / 'test.jsonl'}"])
-    assert result.metrics == of_test(trained_run)
+    evaluation = evaluate(trained_run, ["hardware=cpu", f"data.test={trained_run.parent / 'test.jsonl'}"])
+    assert evaluation.metrics == of_test(trained_run)
 
 
 def test_pairs_give_the_metrics_of_training(tmp_path: Path) -> None:

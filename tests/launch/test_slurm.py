@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
+
+from support import commands
+from support.corpus import write_rows
+from support.run_files import assert_same_weights, final_weights, has_finished, result
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.slurm
 
-TOPICS = {"food": "bread onion soup butter salt", "music": "violin chord tempo melody", "space": "orbit rocket lunar"}
 CPU = ["hardware=slurm", "hardware.accelerator=cpu"]
+SUPPORT = str(Path(commands.__file__).parent)
 SECONDS = 300  # that anything here may take, on a busy machine too
 
 
@@ -37,13 +38,8 @@ def cluster() -> None:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A working directory with train.jsonl and test.jsonl."""
     place = tmp_path_factory.mktemp("place")
-    for name, count in (("train", 160), ("test", 30)):
-        rows = []
-        for i in range(count):
-            topic = sorted(TOPICS)[i % 3]
-            words = TOPICS[topic].split()
-            rows.append({"text": f"{words[i % len(words)]} {words[i // 3 % len(words)]} {name} {i}", "label": topic})
-        (place / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    write_rows(place / "train.jsonl", 160)
+    write_rows(place / "test.jsonl", 30, start=1000)
     return place
 
 
@@ -55,20 +51,10 @@ def nothing_is_left(place: Path) -> Iterator[None]:
     until(lambda: not processes_in(place), "no process is left")
 
 
-def lx(place: Path, *arguments: str, slow: float = 0.0, path: str | None = None) -> subprocess.CompletedProcess[str]:
-    """Run the command line as a user does."""
-    environment = {
-        **os.environ,
-        "LX_CACHE": str(place / "cache"),
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": str(Path(__file__).parents[1] / "support"),
-        "SLOW": str(slow),
-        "PATH": os.environ["PATH"] if path is None else path,
-    }
-    command = [sys.executable, "-m", "lx", *arguments]
-    return subprocess.run(
-        command, cwd=place, env=environment, capture_output=True, text=True, check=False, timeout=2 * SECONDS
-    )
+def lx(place: Path, *arguments: str, slow: float = 0.0, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a command that finds the model that sleeps so many seconds in each step."""
+    env = {"PYTHONPATH": SUPPORT, "SLOW": str(slow), **variables}
+    return commands.lx(place, *arguments, env=env, timeout=2 * SECONDS)
 
 
 def training(name: str, *overrides: str) -> list[str]:
@@ -90,10 +76,7 @@ def submit(place: Path, name: str, *overrides: str, slow: float) -> int:
 
 def until(holds: Callable[[], Any], what: str) -> None:
     """Wait for something to come true."""
-    deadline = time.monotonic() + SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, f"not within {SECONDS} s: {what}"
-        time.sleep(0.3)
+    wait_until(holds, what, SECONDS, poll=0.3)
 
 
 def slurm(*command: str) -> str:
@@ -121,15 +104,6 @@ def processes_in(place: Path) -> list[str]:
     return lines
 
 
-def result(run: Path) -> dict[str, Any]:
-    read: dict[str, Any] = json.loads((run / "result.json").read_text())
-    return read
-
-
-def has_finished(run: Path) -> bool:
-    return (run / "result.json").exists() and result(run)["status"] == "finished"
-
-
 def is_training(run: Path) -> bool:
     """Whether a run has begun to train, as its first checkpoint shows."""
     return (run / "checkpoints" / "last.ckpt").exists()
@@ -138,19 +112,6 @@ def is_training(run: Path) -> bool:
 def resumed_after(run: Path) -> list[int]:
     """The steps at which a run went on."""
     return [int(step) for step in re.findall(r"going on after step (\d+)", (run / "log.txt").read_text())]
-
-
-def weights(run: Path) -> dict[str, torch.Tensor]:
-    state: dict[str, torch.Tensor] = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
-    return state
-
-
-def assert_same_weights(run: Path, other: Path) -> None:
-    ours, theirs = weights(run), weights(other)
-    assert ours.keys() == theirs.keys()
-    assert ours
-    for name, tensor in ours.items():
-        assert torch.equal(tensor, theirs[name]), name
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +145,7 @@ def test_two_nodes_train_together(place: Path, uninterrupted: Path) -> None:
     assert result(place / "nodes")["status"] == "finished"
     assert "2 x 1 thread" in done.stdout
     assert len(list((place / "nodes" / "slurm").glob("*_1_log.out"))) == 1
-    assert len(weights(place / "nodes")) == len(weights(uninterrupted))
+    assert len(final_weights(place / "nodes")) == len(final_weights(uninterrupted))
 
 
 def test_a_requeued_job_goes_on_to_the_same_weights(place: Path, uninterrupted: Path) -> None:
@@ -279,11 +240,7 @@ def test_nothing_is_done_twice(place: Path) -> None:
 def test_an_interrupt_leaves_the_job_alone(place: Path) -> None:
     run = place / "unwatched"
     command = [sys.executable, "-c", _INTERRUPTED, *training("unwatched", *CPU, "hardware.wait=true")]
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(Path(__file__).parents[1] / "support"),
-        "LX_CACHE": str(place / "cache"),
-    }
+    environment = commands.environment(place, {"PYTHONPATH": SUPPORT})
     done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 130, done.stderr
     assert "scancel" in done.stderr
@@ -317,7 +274,7 @@ def test_what_slurm_refuses_leaves_nothing(place: Path, overrides: list[str], me
 
 
 def test_without_slurm(place: Path) -> None:
-    done = lx(place, *training("bad", *CPU), path="/nonexistent")
+    done = lx(place, *training("bad", *CPU), PATH="/nonexistent")
     assert done.returncode == 2
     assert "is Slurm installed here?" in done.stderr
     assert not (place / "bad").exists()

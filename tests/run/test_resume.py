@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import functools
-import json
 import math
 import os
 import shutil
@@ -30,7 +28,9 @@ from lx.run.directory import RunDirectory
 from lx.run.resume_config import in_use, locked, readjust, require_idle
 from lx.training.module import TextClassifier
 from lx.training.worker import train_in
-from support.tiny_run import tiny, write_rows
+from support.corpus import write_rows
+from support.run_files import result, rows
+from support.tiny_run import tiny
 
 BY_LOSS = ["objective.metric=val/loss", "objective.mode=min"]
 SAVE = "trainer/save_every_n_steps"
@@ -57,7 +57,7 @@ SETTINGS: dict[str, tuple[list[str], int, int]] = {
     "saved before validations alone": (["trainer.save_every_n_steps=null"], 12, 18),
 }
 # What the clock and the name of the directory decide.
-VOLATILE = ("/elapsed", "/tokens_per_second", "/seconds", "/run_dir", "/best_checkpoint")
+VOLATILE = ("/elapsed", "/seconds", "/run_dir", "/best_checkpoint")
 
 
 class InterruptedTrainingError(Exception):
@@ -109,9 +109,7 @@ def flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 def outcome(run: RunDirectory) -> dict[str, Any]:
     """All that a run leaves behind."""
     checkpoints = {path.name: torch.load(path) for path in sorted(run.last.parent.glob("*.ckpt"))}
-    with run.metrics.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    found = flat({**json.loads(run.result.read_text()), "metrics.csv": rows, **checkpoints})
+    found = flat({**result(run.path), "metrics.csv": rows(run.path), **checkpoints})
     return {name: value for name, value in found if not name.endswith(VOLATILE)}
 
 

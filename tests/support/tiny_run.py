@@ -1,30 +1,13 @@
-"""A tiny corpus, and a training on it that takes a second."""
+"""A training in this process that takes a second."""
 
 from __future__ import annotations
 
-import json
 import warnings
 from pathlib import Path
 
 import lx
 from lx.run.directory import Result
-
-WORDS = {"food": "bread onion soup butter", "music": "violin chord tempo melody", "space": "orbit rocket lunar comet"}
-
-
-def write_rows(path: Path, count: int, start: int = 0) -> Path:
-    """Rows of three classes in turn, no text twice, of several lengths."""
-    names = sorted(WORDS)
-    rows = [
-        {
-            "text": " ".join((WORDS[names[i % 3]].split() * 3)[i % 4 : i % 4 + 2 + i % 7]) + f" {i}",
-            "pair": f"and {i}",
-            "label": names[i % 3],
-        }
-        for i in range(start, start + count)
-    ]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    return path
+from support.corpus import write_rows
 
 
 def tiny(folder: Path, *overrides: str) -> list[str]:

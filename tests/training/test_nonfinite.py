@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import logging
 import math
 from pathlib import Path
@@ -20,6 +18,7 @@ from lx.run.checkpoint import is_whole, read_step
 from lx.run.directory import RunDirectory
 from lx.training.module import TextClassifier
 from lx.training.nonfinite import FiniteGuard
+from support.run_files import rows
 from support.tiny_run import train_tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")
@@ -147,12 +146,10 @@ def test_a_skip_changes_neither_weights_nor_optimizer(
         assert before["optimizer_states"][0]["state"] == after["optimizer_states"][0]["state"]
     assert states[5]["state_dict"] != states[6]["state_dict"]
     assert [states[step]["skipped_updates"] for step in (4, 5, 9, 10, 12)] == [0, 1, 1, 2, 2]
-    with (tmp_path / "run" / "metrics.csv").open(newline="") as file:
-        rows = {int(row["step"]): row for row in csv.DictReader(file)}
-    assert sorted(rows) == list(range(1, 13))
-    assert [rows[step]["skipped_updates"] for step in (4, 5, 10)] == ["0.0", "1.0", "2.0"]
-    assert math.isnan(float(rows[5]["train/loss"])) and math.isfinite(float(rows[6]["train/loss"]))
-    assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "finished"
+    logged = {int(row["step"]): row for row in rows(tmp_path / "run")}
+    assert sorted(logged) == list(range(1, 13))
+    assert [logged[step]["skipped_updates"] for step in (4, 5, 10)] == ["0.0", "1.0", "2.0"]
+    assert math.isnan(float(logged[5]["train/loss"])) and math.isfinite(float(logged[6]["train/loss"]))
 
 
 def copied(value: Any) -> Any:

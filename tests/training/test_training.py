@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import csv
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,7 +18,9 @@ from lx.data.batches import Batch, GlobalBatch, TokenDataset
 from lx.tasks.classification import Classification
 from lx.training.callbacks.ema import WeightAverage
 from lx.training.module import TextClassifier
-from support.tiny_run import tiny, train_tiny, write_rows
+from support.corpus import write_rows
+from support.run_files import losses
+from support.tiny_run import tiny, train_tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")
 POOLINGS = sorted(path.stem for path in (conf_dir() / "model" / "pooling").glob("*.yaml"))
@@ -174,11 +175,6 @@ def test_weight_average_goes_on_from_a_checkpoint() -> None:
     assert torch.equal(*found)
 
 
-def losses(path: Path) -> list[float]:
-    with path.open() as file:
-        return [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
-
-
 GOLDEN = {  # of each step, by pooling; dropout 0, seed 0, fp32 on a CPU
     "mean": [
         *(1.098528, 1.102364, 1.106660, 1.054384, 1.034584, 0.963148),
@@ -204,9 +200,9 @@ EXACT = [
 def test_golden_losses_whatever_the_micro_batch(pooling: str, tmp_path: Path) -> None:
     exact = [*EXACT, f"model/pooling={pooling}"]
     train_tiny(tmp_path, *exact)
-    whole = losses(tmp_path / "run" / "metrics.csv")
+    whole = list(losses(tmp_path / "run").values())
     train_tiny(tmp_path, *exact, "hardware.micro_batch=5", f"run_dir={tmp_path / 'cut'}")
-    assert losses(tmp_path / "cut" / "metrics.csv") == pytest.approx(whole, rel=1e-5)
+    assert list(losses(tmp_path / "cut").values()) == pytest.approx(whole, rel=1e-5)
     assert whole == pytest.approx(GOLDEN[pooling], rel=1e-4)
 
 
@@ -223,7 +219,7 @@ def test_eight_rows_are_learnt_by_heart(tmp_path: Path) -> None:
     ]
     valid = [f"data.validation={tmp_path / 'train.jsonl'}", "scheduler=constant", "model.dim=16"]
     result = lx.train(lx.compose(tiny(tmp_path, *more, *valid, f"run_dir={tmp_path / 'overfit'}")))
-    assert losses(tmp_path / "overfit" / "metrics.csv")[-1] < 0.05
+    assert list(losses(tmp_path / "overfit").values())[-1] < 0.05
     assert result.metrics["val/accuracy"] == 1
 
 
