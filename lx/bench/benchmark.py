@@ -24,6 +24,7 @@ from lx.bench.contenders import Contender, Speed, peers_of
 from lx.bench.timers import Clock, PartWatch, Whispers, wait_for_device
 from lx.data.datamodule import TextDataModule
 from lx.distributed.process_group import Place
+from lx.kernels.swap import describe_arithmetic
 from lx.nn.classifier import TransformerClassifier
 from lx.nn.pooling import QueryPooling
 from lx.system.console import console
@@ -93,7 +94,7 @@ def bench(cfg: DictConfig, steps: int, warmup: int, rounds: int, peers: Sequence
     seed_everything(cfg.seed, workers=True, verbose=False)
     hardware = resolve(cfg.hardware.accelerator, cfg.hardware.precision, cfg.hardware.threads)
     with TemporaryDirectory(prefix="lx-bench-") as scratch, log_to(Path(scratch) / "log.txt"), ExitStack() as stack:
-        built = build_run(cfg)
+        built = build_run(cfg, hardware)
         data = built.data
         ours = Ours(cfg, data, built.module, hardware, Path(scratch))
         contenders: list[Contender] = [ours]
@@ -111,7 +112,7 @@ def bench(cfg: DictConfig, steps: int, warmup: int, rounds: int, peers: Sequence
     flops = ours.flops_per_epoch() / int(data.tables["train"].lengths.sum())  # of a token, on average
     return Report(
         device=hardware.name,
-        arithmetic=hardware.arithmetic,
+        arithmetic=describe_arithmetic(hardware.precision, built.module.net),
         threads=hardware.threads,
         batch_size=cfg.data.batch_size,
         tokens_per_second=middle.tokens_per_second,
@@ -191,7 +192,7 @@ class Ours:
 
 def matmul_rate(hardware: Hardware) -> float:
     """Operations per second of square matrix products, in the precision of the products of training."""
-    dtype = hardware.autocast_dtype or (torch.float64 if hardware.precision == "64-true" else torch.float32)
+    dtype = hardware.product_dtype
     size = 1024 if hardware.device.type == "cpu" else 8192
     a, b = (torch.randn(size, size, device=hardware.device).to(dtype) for _ in range(2))
     fastest, begun = float("inf"), time.perf_counter()

@@ -22,7 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from lx.distributed.process_group import Place, barrier, gather_on_first, scatter, smallest, sum_over_ranks
-from lx.kernels import ops as native
+from lx.kernels import gradients
 
 _ALIGNMENT = 64  # bytes: where a parameter begins, as torch's own allocator has it
 
@@ -172,7 +172,7 @@ class SharedWeights:
     def _offer_room(self) -> None:
         """Spare the kernels' gradients the copy into the memory that others see."""
         for parameter, shown in self.of_others.items():
-            native.offer(parameter, shown)
+            gradients.offer(parameter, shown)
 
     @torch.no_grad()
     def gradient_norm(self) -> Tensor:
@@ -190,7 +190,7 @@ class SharedWeights:
     def part(self) -> None:
         """Give this rank weights of its own, of the same values."""
         for parameter in self.of_others:
-            native.offer(parameter, None)
+            gradients.offer(parameter, None)
         for parameter in self.parameters:
             parameter.data = parameter.detach().clone()
 

@@ -27,6 +27,7 @@ from lx.distributed import process_group
 from lx.distributed.process_group import Place, joined
 from lx.errors import LxError
 from lx.inference.load import Trained, load_trained
+from lx.kernels.swap import swap_in_kernels, uses_kernels
 from lx.run.directory import atomic_write
 from lx.system import hardware
 from lx.system.hardware import Hardware
@@ -66,12 +67,13 @@ class Classifier:
         self.trained = trained
         self.place = place or Place()
         self.here = here
-        dtype = {"64-true": torch.float64, "bf16-true": torch.bfloat16}.get(here.precision, torch.float32)
+        dtype = torch.float32 if here.autocast_dtype else here.product_dtype
         self.net = trained.net.to(here.device, dtype)
-        short = here.autocast_dtype
-        for module in self.net.modules():  # once, where autocast would do it for every batch; kernels do it in passing
-            if isinstance(module, nn.Linear) and short is not None and not here.has_kernels:
-                module.to(short)
+        swap_in_kernels(self.net, here.device, here.product_dtype)
+        if here.autocast_dtype and not uses_kernels(self.net):
+            for module in self.net.modules():  # once, where autocast would do it for every batch
+                if isinstance(module, nn.Linear):
+                    module.to(here.autocast_dtype)
 
     @property
     def class_names(self) -> list[str]:
@@ -293,7 +295,9 @@ def run_predict(args: Namespace) -> None:
     place = Place.from_environment()
     trained = load_trained(args.run, args.trust)
     precision = args.precision or str(trained.config["hardware"]["precision"])
-    here = hardware.resolve(args.accelerator, precision, place=place)
+    here = hardware.resolve(
+        args.accelerator, precision, local_rank=place.local_rank, local_world_size=place.local_world_size
+    )
     with joined(place, here.accelerator, trained.run.path):
         classifier = Classifier(trained, here, place)
         if place.is_first:

@@ -25,6 +25,7 @@ from lx.data.tokens.tokenizer import Encoded
 from lx.distributed.process_group import Place, joined
 from lx.errors import LxError
 from lx.inference.load import Trained, load_trained
+from lx.kernels.swap import swap_in_kernels
 from lx.report.tables import result_table
 from lx.run.directory import Result
 from lx.system import hardware
@@ -63,7 +64,14 @@ def evaluate(run_dir: str | Path, overrides: Sequence[str] = (), trust: Sequence
     from lx.training.trainer import evaluation_trainer
 
     place = Place.from_environment()
-    here = hardware.resolve(cfg.hardware.accelerator, cfg.hardware.precision, cfg.hardware.threads, place)
+    here = hardware.resolve(
+        cfg.hardware.accelerator,
+        cfg.hardware.precision,
+        cfg.hardware.threads,
+        place.local_rank,
+        place.local_world_size,
+    )
+    swap_in_kernels(trained.net, here.device, here.product_dtype)
     with ExitStack() as stack:
         stack.enter_context(joined(place, here.accelerator, trained.run.path))
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="lx-eval-"))

@@ -13,9 +13,6 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from lx.errors import LxError
-from lx.kernels import ops as native
-from lx.nn.dropout import dropout as drop
-from lx.nn.linear import Linear
 from lx.nn.position import Position
 
 MASKED = -1e4
@@ -35,8 +32,6 @@ def scaled_dot_product_attention(
         bias: Added to the scores, for padding and relative positions; see `attention_bias`.
         dropout: Probability of dropping an attention weight.
     """
-    if native.is_for(qkv) and bias.dtype == qkv.dtype:
-        return native.attention(qkv, bias, dropout)
     query, key, value = qkv.contiguous().unbind()  # one copy, after which every product runs on contiguous memory
     if query.is_cuda:
         return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout)
@@ -57,7 +52,7 @@ def attention_weights(
     """softmax(Q Kᵀ + bias), with dropout; the queries come scaled."""
     scores = torch.baddbmm(bias, query, key.transpose(-2, -1))
     weights = scores.softmax(dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(scores.dtype)
-    return drop(weights, dropout)
+    return F.dropout(weights, dropout)
 
 
 def attention_bias(
@@ -91,8 +86,8 @@ class MultiHeadAttention(nn.Module):
             )
         self.num_heads = num_heads
         self.dropout = dropout
-        self.qkv = Linear(dim, 3 * dim)
-        self.output = Linear(dim, dim)
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.output = nn.Linear(dim, dim)
 
     def forward(
         self,
@@ -116,9 +111,15 @@ class MultiHeadAttention(nn.Module):
             qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)  # [3, B, H, T, K]
             if position.rotates:
                 qkv = torch.cat([position.rotate(qkv[:2]), qkv[2:]])
-            heads = scaled_dot_product_attention(qkv, bias, dropout)
+            heads = self.attend(qkv, bias, dropout)
         mixed: Tensor = self.output(heads.transpose(1, 2).flatten(2))
         return mixed
+
+    def attend(
+        self, qkv: Float[Tensor, "3 B H T K"], bias: Float[Tensor, "#B #H #T T"], dropout: int | float
+    ) -> Float[Tensor, "B H T K"]:
+        """Attend from every token, given the projections; see `scaled_dot_product_attention`."""
+        return scaled_dot_product_attention(qkv, bias, dropout)
 
     def _attend_from(
         self,

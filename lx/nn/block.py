@@ -13,8 +13,21 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from lx.nn.attention import MultiHeadAttention
-from lx.nn.dropout import Residual
+from lx.nn.dropout import Dropout
 from lx.nn.position import Position
+
+
+class Residual(nn.Module):
+    """Add a sub-layer's output to the residual stream, after dropout (Vaswani et al. 2017, section 5.4)."""
+
+    def __init__(self, dropout: int | float) -> None:
+        super().__init__()
+        self.dropout = Dropout(dropout)
+
+    def forward(self, x: Tensor, added: Tensor) -> Tensor:
+        """Return x + dropout(added)."""
+        y: Tensor = x + self.dropout(added)
+        return y
 
 
 class Block(nn.Module, ABC):

@@ -10,9 +10,9 @@ import math
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from typing_extensions import override
 
 from lx.errors import LxError
-from lx.kernels import ops as native
 
 PAD, UNK = 0, 1
 FIRST_WORD = 4
@@ -29,10 +29,8 @@ class ScaledEmbedding(nn.Embedding):
         super().__init__(vocab_size, width, padding_idx=PAD)
         self.scale = math.sqrt(width)
 
+    @override
     def forward(self, token_ids: Int[Tensor, "*tokens"]) -> Float[Tensor, "*tokens E"]:
-        """Look words up."""
-        if native.is_for_rows_of(self.weight, compute_dtype(self.weight)):
-            return native.embedding(token_ids, self.weight, self.scale, PAD)
         return super().forward(token_ids) * self.scale
 
 
@@ -64,7 +62,7 @@ class TokenEmbedding(nn.Module):
         """
         super().__init__()
         if not 0 <= token_dropout < 1:
-            raise LxError(f"model.token_dropout={token_dropout}: a probability is at least 0 and below 1")
+            raise LxError(f"token_dropout={token_dropout} must be at least 0 and below 1")
         width = embedding_dim or dim
         self.token_dropout = token_dropout
         self.word = ScaledEmbedding(vocab_size, width)

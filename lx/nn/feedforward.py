@@ -10,16 +10,14 @@ from abc import ABC, abstractmethod
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
-
-from lx.kernels import ops as native
-from lx.nn.linear import Linear
+from typing_extensions import override
 
 
 class FeedForward(nn.Module, ABC):
-    """Two linear maps with an activation between them; a subclass says which.
+    """Two linear maps with an activation between them, which a subclass defines.
 
-    Every feed-forward network has the same factory signature and calls its last map `output`: the initialiser
-    scales it, because its values are added to the residual stream.
+    Every feed-forward network has the same factory signature and names its last map `output`: the initialiser scales
+    it, because its values are added to the residual stream.
     """
 
     output: nn.Linear
@@ -32,8 +30,8 @@ class FeedForward(nn.Module, ABC):
             hidden_dim: Width between the two maps.
         """
         super().__init__()
-        self.input = Linear(dim, hidden_dim)
-        self.output = Linear(hidden_dim, dim)
+        self.input = nn.Linear(dim, hidden_dim)
+        self.output = nn.Linear(hidden_dim, dim)
 
     def forward(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
         """Apply the same network to every token."""
@@ -48,23 +46,16 @@ class FeedForward(nn.Module, ABC):
 class ReLUFeedForward(FeedForward):
     """max(0, x W1 + b1) W2 + b2 (Vaswani et al. 2017, equation 2)."""
 
+    @override
     def activation(self, hidden: Tensor) -> Tensor:
-        """Rectified linear unit."""
         return F.relu(hidden)
 
 
 class GELUFeedForward(FeedForward):
-    """The same with x Φ(x) in the place of max(0, x) (Hendrycks & Gimpel 2016)."""
+    """gelu(x W1 + b1) W2 + b2 with gelu(z) = z Φ(z), exact (Hendrycks & Gimpel 2016)."""
 
-    def forward(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
-        """Apply the same network to every token."""
-        if native.is_for(x, self.input.weight, self.input.bias):
-            weights = (self.input.weight, self.input.bias, self.output.weight, self.output.bias)
-            return native.gelu_feedforward(x, *weights)
-        return super().forward(x)
-
+    @override
     def activation(self, hidden: Tensor) -> Tensor:
-        """Gaussian error linear unit, exact."""
         return F.gelu(hidden)
 
 
@@ -84,8 +75,8 @@ class SwiGLUFeedForward(nn.Module):
         """
         super().__init__()
         width = swiglu_width(hidden_dim)
-        self.gate_and_value = Linear(dim, 2 * width, bias=False)
-        self.output = Linear(width, dim, bias=False)
+        self.gate_and_value = nn.Linear(dim, 2 * width, bias=False)
+        self.output = nn.Linear(width, dim, bias=False)
 
     def forward(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
         """Apply the same network to every token."""

@@ -1,7 +1,7 @@
 """Normalisation layers as factories: `norm(dim)`.
 
-They compute in the dtype of what they get, with sums in float32: under autocast torch would otherwise convert to
-float32 and back, at each residual connection.
+They compute in the dtype of their input, with sums in float32. Under autocast torch would otherwise convert to float32
+and back at each residual connection.
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-from lx.kernels import ops as native
+from typing_extensions import override
 
 
 class LayerNorm(nn.LayerNorm):
@@ -19,10 +18,8 @@ class LayerNorm(nn.LayerNorm):
     def __init__(self, dim: int, *, eps: float = 1e-5) -> None:
         super().__init__(dim, eps=eps)
 
+    @override
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise the last axis."""
-        if native.is_for(x, self.weight, self.bias):
-            return native.layer_norm(x, self.weight, self.bias, self.eps)
         with torch.autocast(x.device.type, enabled=False):
             return F.layer_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
 
@@ -33,7 +30,7 @@ class RMSNorm(nn.RMSNorm):
     def __init__(self, dim: int, *, eps: float = 1e-5) -> None:
         super().__init__(dim, eps=eps)
 
+    @override
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise the last axis."""
         with torch.autocast(x.device.type, enabled=False):
             return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)

@@ -1,4 +1,4 @@
-"""What this machine offers: device, precision, and the names that a person knows them by."""
+"""The hardware that a process computes on: device, precision, threads."""
 
 from __future__ import annotations
 
@@ -10,24 +10,28 @@ from dataclasses import dataclass
 
 import torch
 
-from lx.distributed.process_group import Place
 from lx.errors import LxError
-from lx.kernels import ops as native
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
-PRECISIONS = {"32-true": None, "bf16-mixed": torch.bfloat16, "bf16-true": torch.bfloat16, "64-true": None}
+PRECISIONS = {
+    "32-true": torch.float32,
+    "bf16-mixed": torch.bfloat16,
+    "bf16-true": torch.bfloat16,
+    "64-true": torch.float64,
+}
+"""Lightning's names, and the dtype in which matrix products are computed."""
 
 
 @dataclass(frozen=True)
 class Hardware:
-    """Where a run computes, resolved on this machine.
+    """Where a process computes, with every ``auto`` resolved.
 
     Attributes:
         accelerator: ``cpu``, ``cuda`` or ``mps``.
         precision: Lightning's name, never ``auto``.
-        name: of the device, for people.
+        name: of the device, for display.
         threads: CPU threads of arithmetic.
-        index: which of the machine's devices this process has; None: the only one.
+        index: of this process's device on its machine; None: the only one.
     """
 
     accelerator: str
@@ -42,52 +46,51 @@ class Hardware:
         return torch.device(self.accelerator) if self.index is None else torch.device(self.accelerator, self.index)
 
     @property
+    def product_dtype(self) -> torch.dtype:
+        """The dtype of matrix products, and of the activations between them."""
+        return PRECISIONS[self.precision]
+
+    @property
     def autocast_dtype(self) -> torch.dtype | None:
-        """The lower precision of matrix products in mixed precision; None: none."""
-        return PRECISIONS[self.precision] if self.precision.endswith("mixed") else None
-
-    @property
-    def has_kernels(self) -> bool:
-        """Whether lx computes with kernels of its own here, and not with torch's. Compiles them if need be."""
-        return self.autocast_dtype is not None and native.are_here(self.device, self.autocast_dtype)
-
-    @property
-    def arithmetic(self) -> str:
-        """Precision and kernels, for people."""
-        return f"{self.precision}, lx's kernels" if self.has_kernels else self.precision
+        """The lower dtype of matrix products in mixed precision; None without autocast."""
+        return self.product_dtype if self.precision.endswith("mixed") else None
 
 
 def resolve(
-    accelerator: str = "auto", precision: str = "auto", threads: int | None = None, place: Place | None = None
+    accelerator: str = "auto",
+    precision: str = "auto",
+    threads: int | None = None,
+    local_rank: int | None = None,
+    local_world_size: int = 1,
 ) -> Hardware:
-    """Find out what ``auto`` means here, and set the number of CPU threads.
+    """Resolve ``auto`` on this machine, and set the number of CPU threads.
 
     Args:
         accelerator: ``auto``, ``cpu``, ``gpu``, ``cuda`` or ``mps``.
         precision: Lightning's name, or ``auto``.
         threads: CPU threads of this process; None: an equal share of the cores for every process on this machine.
-        place: of this process among those on this machine.
+        local_rank: of this process among those on this machine, which chooses its GPU; None: the current one.
+        local_world_size: number of processes on this machine.
 
     Raises:
-        LxError: the machine lacks what is asked for, or the name is not known.
+        LxError: the machine lacks the accelerator, or a name is unknown.
     """
     kind = accelerator_kind(accelerator)
     _keep_freed_memory()
     if precision != "auto" and precision not in PRECISIONS:
         raise LxError(f"hardware.precision={precision} is not known: choose auto or one of {', '.join(PRECISIONS)}")
-    neighbours = 1 if place is None else place.local_world_size
-    if threads is not None or neighbours > 1:
-        torch.set_num_threads(threads or max(1, num_cores() // neighbours))
+    if threads is not None or local_world_size > 1:
+        torch.set_num_threads(threads or max(1, num_cores() // local_world_size))
     chosen = precision if precision != "auto" else ("bf16-mixed" if has_native_bf16(kind) else "32-true")
-    index = None if kind != "cuda" or place is None else place.local_rank
+    index = local_rank if kind == "cuda" else None
     return Hardware(kind, chosen, _device_name(kind), torch.get_num_threads(), index)
 
 
 def _keep_freed_memory() -> None:
-    """Let the C library keep what tensors leave behind.
+    """Keep freed memory in the process instead of returning it to the system.
 
-    A step of training allocates in its forward pass what its backward pass frees. glibc would hand that back to the
-    system, and the next step would pay for each page anew: on a CPU, more than the arithmetic of many an operation.
+    Every training step allocates in its forward pass what its backward pass frees. By default glibc returns that
+    memory, and the next step pays for each page anew, which on a CPU costs more than the arithmetic of many operations.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None  # musl has none
     if mallopt is not None:
@@ -96,12 +99,12 @@ def _keep_freed_memory() -> None:
 
 
 def num_cores() -> int:
-    """Cores that this process may use: a job may own a part of its machine."""
+    """Number of cores that this process may use, which can be fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def has_native_bf16(accelerator: str) -> bool:
-    """Whether the chip computes in bf16 itself: detected, never assumed, since emulation is slower than float32."""
+    """Whether the chip computes in bf16 natively; emulation is slower than float32."""
     if accelerator == "cuda":
         return torch.cuda.get_device_capability() >= (8, 0)
     if accelerator == "cpu" and hasattr(torch.cpu, "get_capabilities"):
@@ -110,21 +113,21 @@ def has_native_bf16(accelerator: str) -> bool:
     return False
 
 
-def accelerator_kind(wanted: str) -> str:
-    """``cpu``, ``cuda`` or ``mps``.
+def accelerator_kind(name: str) -> str:
+    """Map ``hardware.accelerator`` to ``cpu``, ``cuda`` or ``mps``.
 
     Raises:
-        LxError: this machine lacks it, or the name is not known.
+        LxError: this machine lacks the accelerator, or the name is unknown.
     """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if wanted == "auto":
-        return next(kind for kind, there in available.items() if there)
-    kind = {"gpu": "cuda"}.get(wanted, wanted)
+    if name == "auto":
+        return next(kind for kind, is_available in available.items() if is_available)
+    kind = {"gpu": "cuda"}.get(name, name)
     if kind not in available:
-        raise LxError(f"hardware.accelerator={wanted} is not known: choose auto, cpu, gpu or mps")
+        raise LxError(f"hardware.accelerator={name} is not known: choose auto, cpu, gpu or mps")
     if not available[kind]:
         raise LxError(
-            f"hardware.accelerator={wanted}: this machine has none that torch can use; try hardware=cpu, or "
+            f"hardware.accelerator={name}: this machine has none that torch can use; try hardware=cpu, or "
             "hardware=ddp_cpu for several processes"
         )
     return kind

@@ -16,8 +16,10 @@ from lx.config.schema import DataSettings
 from lx.data.datamodule import LoaderOptions, TextDataModule
 from lx.distributed.process_group import Place, first_on_each_node
 from lx.errors import LxError, did_you_mean
+from lx.kernels.swap import swap_in_kernels
 from lx.nn.vectors import load_word_vectors
 from lx.optim.groups import parameter_groups
+from lx.system.hardware import Hardware
 from lx.tasks.base import Task
 from lx.training.module import TextClassifier
 from lx.training.nonfinite import FiniteGuard
@@ -35,11 +37,12 @@ class BuiltRun:
     run_length: RunLength
 
 
-def build_run(cfg: DictConfig, place: Place | None = None) -> BuiltRun:
+def build_run(cfg: DictConfig, hardware: Hardware, place: Place | None = None) -> BuiltRun:
     """Build data, task, network and module, each from its own config node.
 
     Args:
         cfg: the composed configuration.
+        hardware: where the network will compute; kernels are put into it where there are any.
         place: of this process among the ranks; None: it is the only one.
 
     Raises:
@@ -50,7 +53,7 @@ def build_run(cfg: DictConfig, place: Place | None = None) -> BuiltRun:
     first_on_each_node(place, data.prepare_data)
     data.setup()
     task = build_task(cfg, data)
-    net = build_net(cfg, data, task)
+    net = build_net(cfg, data, task, hardware)
     run_length = build_run_length(cfg, data.steps_per_epoch)
     module = build_module(cfg, net, task, run_length.total_steps)
     module.configure_optimizers()  # refuses bad settings of optimizer and schedule here, before training
@@ -78,8 +81,8 @@ def build_task(cfg: DictConfig, data: TextDataModule) -> Task:
     return task
 
 
-def build_net(cfg: DictConfig, data: TextDataModule, task: Task) -> nn.Module:
-    """The network of ``cfg.model``, its word embeddings filled from a file if one is named."""
+def build_net(cfg: DictConfig, data: TextDataModule, task: Task, hardware: Hardware) -> nn.Module:
+    """The network of ``cfg.model`` for the hardware, its word embeddings filled from a file if one is named."""
     net: nn.Module = build(
         cfg.model,
         "model",
@@ -101,6 +104,8 @@ def build_net(cfg: DictConfig, data: TextDataModule, task: Task) -> nn.Module:
         )
     if cfg.hardware.compile:
         net.compile(dynamic=True)  # one program for batches of all lengths
+    else:
+        swap_in_kernels(net, hardware.device, hardware.product_dtype)
     return net
 
 

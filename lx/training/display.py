@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 from rich.table import Table
 
 from lx.distributed.process_group import Place
+from lx.kernels.swap import describe_arithmetic
 from lx.report.tables import count, next_commands, pairs_table, result_table
 from lx.run.directory import Result, RunDirectory
 from lx.system.console import console
@@ -36,7 +37,7 @@ def start_table(cfg: DictConfig, built: BuiltRun, hardware: Hardware, place: Pla
             "duplicates": f"{duplicates:,} training texts stand in another split too",
             "model": f"{cfg.model._target_.rpartition('.')[2]}, {parameters:,} parameters, "
             f"{data.tokenizer.vocab_size:,} pieces",
-            "hardware": f"{hardware.name}, {hardware.arithmetic}, "
+            "hardware": f"{hardware.name}, {describe_arithmetic(hardware.precision, built.module.net)}, "
             f"{place.world_size} x {count(hardware.threads, 'thread')}",
             "batch": f"{cfg.data.batch_size:,} examples a step, {micro_batch:,} at a time",
             "steps": f"{count(run_length.num_epochs, 'epoch')} of {count(run_length.steps_per_epoch, 'step')}, "

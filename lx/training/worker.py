@@ -109,9 +109,15 @@ def _train(run: RunDirectory, place: Place, stop: StopRequest, started: float) -
     cfg = OmegaConf.create(config)
     os.environ["TOKENIZERS_PARALLELISM"] = "true"  # read by tokenizers before worker processes are started
     seed_everything(cfg.seed, workers=True, verbose=False)
-    hardware = resolve(cfg.hardware.accelerator, cfg.hardware.precision, cfg.hardware.threads, place)
+    hardware = resolve(
+        cfg.hardware.accelerator,
+        cfg.hardware.precision,
+        cfg.hardware.threads,
+        place.local_rank,
+        place.local_world_size,
+    )
     with locked(run, place), joined(place, hardware.accelerator, run.path):
-        built = build_run(cfg, place)
+        built = build_run(cfg, hardware, place)
         data, module = built.data, built.module
         for warning in data.corpus.report.warnings():
             log.warning(warning)

@@ -231,7 +231,7 @@ class Bare:
     def __init__(self, cfg: DictConfig, data: TextDataModule, here: Hardware) -> None:
         hardware.resolve(here.accelerator, here.precision, here.threads)  # with lx's care for memory
         self.cfg, self.data, self.here = cfg, data, here
-        module = build_run(cfg).module.to(here.device)
+        module = build_run(cfg, here).module.to(here.device)
         self.net, self.task = module.net, module.task
         configured = module.configure_optimizers()
         self.optimizer, self.schedule = configured["optimizer"], configured["lr_scheduler"]
@@ -289,7 +289,7 @@ def main(name: str, program: str) -> None:
     cfg, here = OmegaConf.create(settings["cfg"]), Hardware(**settings["here"])
     torch.set_num_threads(here.threads)
     seed_everything(cfg.seed, verbose=False)
-    data = build_run(cfg).data
+    data = build_run(cfg, here).data
     contender = PEERS[name][program](cfg, data, here)
     print("{}", file=answers, flush=True)  # ready
     for line in sys.stdin:

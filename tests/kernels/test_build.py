@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from lx.kernels import build, ops
+from lx.kernels import build
+from lx.kernels.binding import supports
 
-here = pytest.mark.skipif(build.library() is None, reason="takes AVX512-BF16 and a C compiler")
+takes_kernels = pytest.mark.skipif(build.library() is None, reason="takes AVX512-BF16 and a C compiler")
 
 
 @pytest.fixture(autouse=True)
@@ -27,18 +28,18 @@ def libraries(folder: Path) -> list[Path]:
     return sorted(folder.rglob("*.so"))
 
 
-@here
+@takes_kernels
 def test_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert build.library() is not None
-    (found,) = libraries(tmp_path)
+    (compiled,) = libraries(tmp_path)
     build.library.cache_clear()
     monkeypatch.setattr(build, "_run", lambda *command: pytest.fail("compiled again"))
     assert build.library() is not None
-    assert libraries(tmp_path) == [found]
+    assert libraries(tmp_path) == [compiled]
 
 
-@here
-def test_a_compiler_that_fails_is_told_of_and_done_without(
+@takes_kernels
+def test_a_failing_compiler_is_reported_and_done_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     compiler = tmp_path / "broken-cc"
@@ -49,14 +50,14 @@ def test_a_compiler_that_fails_is_told_of_and_done_without(
         assert build.library() is None
     assert "no header immintrin.h" in caplog.text
     assert libraries(tmp_path) == []
-    assert not ops.is_for(torch.zeros(2, 32, dtype=torch.bfloat16))
+    assert not supports(torch.zeros(2, 32, dtype=torch.bfloat16))
 
 
-@pytest.mark.parametrize("lacking", ["compiler", "processor", "system"])
-def test_what_is_lacking_is_done_without(lacking: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    if lacking == "compiler":
+@pytest.mark.parametrize("missing", ["compiler", "processor", "system"])
+def test_missing_requirements_are_done_without(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if missing == "compiler":
         monkeypatch.setenv("CC", "no-such-compiler")
-    elif lacking == "processor":
+    elif missing == "processor":
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False})
     else:
         monkeypatch.setattr(build.sys, "platform", "win32")

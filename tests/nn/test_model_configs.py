@@ -102,7 +102,7 @@ def test_learned_positions_follow_the_length_of_the_data(compose_model: Any) -> 
 @pytest.mark.parametrize(
     ("override", "read"),
     [
-        ("model.dropout=0", lambda net: net.encoder.blocks[1].residual.dropout.probability == 0),
+        ("model.dropout=0", lambda net: net.encoder.blocks[1].residual.dropout.p == 0),
         ("model.token_dropout=0.2", lambda net: net.encoder.embedding.token_dropout == 0.2),
         ("model.embedding_dim=7", lambda net: net.word_embedding.weight.shape == (37, 7)),
         ("model.hidden_multiple=2.5", lambda net: net.encoder.blocks[0].feedforward.input.out_features == 320),

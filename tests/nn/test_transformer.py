@@ -160,7 +160,7 @@ def test_dropout_acts_in_training_only_and_everywhere(build: Build) -> None:
     used: list[Dropout] = []
     for module in net.modules():
         if isinstance(module, Dropout):
-            assert module.probability == 0.25
+            assert module.p == 0.25
             module.register_forward_hook(lambda module, inputs, output: used.append(module))
     net(*batch())
     # Embeddings, both sub-layers of each block, head.
@@ -191,7 +191,7 @@ def test_bfloat16_autocast_stays_close_to_float32(build: Build) -> None:
         ({"num_heads": 5}, r"model.dim=12.*model.num_heads=5"),
         ({"num_layers": 0}, r"model.num_layers=0"),
         ({"dropout": 1.0}, r"dropout=1.0"),
-        ({"token_dropout": -0.1}, r"model.token_dropout=-0.1"),
+        ({"token_dropout": -0.1}, r"token_dropout=-0.1"),
         ({"freeze_vectors": True}, r"model.freeze_vectors=true.*model.vectors"),
     ],
 )

@@ -19,10 +19,10 @@ from support.tiny_run import tiny, write_rows
 
 def rows_of_table(folder: Path, *overrides: str, num_ranks: int = 1) -> dict[str, str]:
     cfg = lx.compose(tiny(folder, "name='a [run]'", *overrides))
-    built = build_run(cfg)
+    hardware = Hardware("cpu", "32-true", "[CPU]", 1)
+    built = build_run(cfg, hardware)
     assert built.data.source is not None
     file = io.StringIO()
-    hardware = Hardware("cpu", "32-true", "[CPU]", 1)
     place = replace(Place(), world_size=num_ranks)
     Console(file=file, width=120).print(start_table(cfg, built, hardware, place))
     lines = file.getvalue().splitlines()
