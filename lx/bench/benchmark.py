@@ -23,7 +23,7 @@ from torch import nn
 from lx.bench.contenders import Contender, Speed, peers_of
 from lx.bench.timers import Clock, PartWatch, Whispers, wait_for_device
 from lx.data.datamodule import TextDataModule
-from lx.distributed.process_group import Place
+from lx.distributed.rank_info import RankInfo
 from lx.kernels.swap import describe_arithmetic
 from lx.nn.classifier import TransformerClassifier
 from lx.nn.pooling import QueryPooling
@@ -184,7 +184,7 @@ class Ours:
         progress.disable()  # counts, as in training, but shows nothing
         every = [progress, MetricLogger(), *callbacks]
         loggers = [CsvLogger(self.scratch / "metrics.csv")]
-        trainer = build_trainer(self.cfg, self.hardware, run_length, loggers, every, Place())
+        trainer = build_trainer(self.cfg, self.hardware, run_length, loggers, every, RankInfo())
         if profiler is not None:
             trainer.profiler = profiler  # type: ignore[attr-defined]
         trainer.fit(self.module, train_dataloaders=None, datamodule=self.data)

@@ -25,7 +25,8 @@ def run(arguments: list[str]) -> int:
         return code
     with freeze_after_imports():
         from lx.inference.evaluate import evaluate, show
-    from lx.run.directory import RunDirectory, atomic_write_json
+    from lx.run.directory import RunDirectory
+    from lx.system.files import atomic_write_json
 
     result = evaluate(args.run, args.overrides, args.trust)
     if is_first_rank():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,10 +33,9 @@ from lx.data.corpus.corpus import Corpus, Split, load_corpus
 from lx.data.sources.base import Source
 from lx.data.tokens.table import TokenTable, write_tokens
 from lx.data.tokens.tokenizer import Encoded, Recipe, Tokenizer, train
-from lx.distributed.process_group import Place
 from lx.errors import LxError
-from lx.run.directory import atomic_write
 from lx.system.cache import cache_home, digest
+from lx.system.files import atomic_write
 from lx.system.processes import end_with
 from lx.system.progress import track
 
@@ -53,7 +52,8 @@ class LoaderOptions:
         seed: of the order of the batches.
         micro_batch: examples per forward pass; None: all of the rank's share of a global batch.
         num_workers: processes that assemble batches.
-        place: of this process, and so its share of every batch.
+        rank: of this process, which decides its share of every batch.
+        world_size: number of ranks.
         limit_train_batches: global batches an epoch; None: all.
         limit_eval_batches: batches an evaluation; None: all.
     """
@@ -61,7 +61,8 @@ class LoaderOptions:
     seed: int = 0
     micro_batch: int | None = None
     num_workers: int = 0
-    place: Place = field(default_factory=Place)
+    rank: int = 0
+    world_size: int = 1
     limit_train_batches: int | None = None
     limit_eval_batches: int | None = None
 
@@ -189,8 +190,7 @@ class TextDataModule(LightningDataModule):
         """Every example of a split on exactly one rank, in batches that depend on the split alone."""
         dataset = self._dataset(split)
         batches = eval_plan(dataset.table.lengths, self.loaders.limit_eval_batches)
-        place = self.loaders.place
-        return self._loader(dataset, share_of_evaluation(batches, place.rank, place.world_size))
+        return self._loader(dataset, share_of_evaluation(batches, self.loaders.rank, self.loaders.world_size))
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         """Batches know how to move themselves."""
@@ -206,8 +206,8 @@ class TextDataModule(LightningDataModule):
             skip,
             loaders.limit_train_batches,
             loaders.micro_batch,
-            loaders.place.rank,
-            loaders.place.world_size,
+            loaders.rank,
+            loaders.world_size,
         )
 
     def _dataset(self, split: str) -> TokenDataset:

@@ -23,13 +23,13 @@ from torch import Tensor, nn
 from lx.data.batches import EVAL_TOKENS, eval_plan, mask_and_types
 from lx.data.sources.readers import Columns, known_extensions, reader_of
 from lx.data.tokens.tokenizer import Encoded
-from lx.distributed import process_group
-from lx.distributed.process_group import Place, joined
+from lx.distributed.process_group import all_gather, process_group, scatter
+from lx.distributed.rank_info import RankInfo
 from lx.errors import LxError
 from lx.inference.load import Trained, load_trained
 from lx.kernels.swap import swap_in_kernels, uses_kernels
-from lx.run.directory import atomic_write
 from lx.system import hardware
+from lx.system.files import atomic_write
 from lx.system.hardware import Hardware
 
 _CHUNK = 4096  # texts tokenized, sorted by length and labelled at a time, on each rank
@@ -60,12 +60,12 @@ class Classifier:
     Args:
         trained: from a run directory.
         here: where to compute.
-        place: of this process among those that share the texts.
+        rank_info: of this process among those that share the texts.
     """
 
-    def __init__(self, trained: Trained, here: Hardware, place: Place | None = None) -> None:
+    def __init__(self, trained: Trained, here: Hardware, rank_info: RankInfo | None = None) -> None:
         self.trained = trained
-        self.place = place or Place()
+        self.rank_info = rank_info or RankInfo()
         self.here = here
         dtype = torch.float32 if here.autocast_dtype else here.product_dtype
         self.net = trained.net.to(here.device, dtype)
@@ -99,15 +99,15 @@ class Classifier:
             rows: each text and the text paired with it, or None. Where there are several ranks, those of the first
                 are shared out, and it alone yields.
         """
-        iterator, world_size = iter(rows), self.place.world_size
+        iterator, world_size = iter(rows), self.rank_info.world_size
         while True:
-            chunk = list(islice(iterator, _CHUNK * world_size)) if self.place.is_first else []
-            mine = process_group.scatter(_parts(chunk, world_size) if self.place.is_first else [])
+            chunk = list(islice(iterator, _CHUNK * world_size)) if self.rank_info.is_first else []
+            mine = scatter(_parts(chunk, world_size) if self.rank_info.is_first else [])
             if mine is None:
                 return
             probabilities = self.probabilities([text for text, _ in mine], [pair for _, pair in mine])
-            found = chain.from_iterable(process_group.gather(probabilities.tolist()))
-            for (text, _), row in zip(chunk, found, strict=self.place.is_first):
+            found = chain.from_iterable(all_gather(probabilities.tolist()))
+            for (text, _), row in zip(chunk, found, strict=self.rank_info.is_first):
                 best = max(range(len(row)), key=row.__getitem__)
                 yield Prediction(text, self.class_names[best], row[best], dict(zip(self.class_names, row, strict=True)))
 
@@ -292,15 +292,15 @@ def run_predict(args: Namespace) -> None:
         raise LxError("--pair gives the second text of each --text, and there is no --text")
     if args.file not in (None, "-") and not Path(args.file).is_file():
         raise LxError(f"no file {args.file} to read texts from")
-    place = Place.from_environment()
+    rank_info = RankInfo.from_environment()
     trained = load_trained(args.run, args.trust)
     precision = args.precision or str(trained.config["hardware"]["precision"])
     here = hardware.resolve(
-        args.accelerator, precision, local_rank=place.local_rank, local_world_size=place.local_world_size
+        args.accelerator, precision, local_rank=rank_info.local_rank, local_world_size=rank_info.local_world_size
     )
-    with joined(place, here.accelerator, trained.run.path):
-        classifier = Classifier(trained, here, place)
-        if place.is_first:
+    with process_group(rank_info, here.accelerator, trained.run.path):
+        classifier = Classifier(trained, here, rank_info)
+        if rank_info.is_first:
             _predict(classifier, args)
         else:
             list(classifier.stream([]))

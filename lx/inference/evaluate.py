@@ -22,7 +22,8 @@ from lx.data.corpus.labels import LabelTable
 from lx.data.sources.base import Source
 from lx.data.tokens.table import TokenTable, write_tokens
 from lx.data.tokens.tokenizer import Encoded
-from lx.distributed.process_group import Place, joined
+from lx.distributed.process_group import process_group
+from lx.distributed.rank_info import RankInfo
 from lx.errors import LxError
 from lx.inference.load import Trained, load_trained
 from lx.kernels.swap import swap_in_kernels
@@ -63,34 +64,34 @@ def evaluate(run_dir: str | Path, overrides: Sequence[str] = (), trust: Sequence
     # The slowest import of all: a refused directory should not have to wait for it, and it sets up logging for itself.
     from lx.training.trainer import evaluation_trainer
 
-    place = Place.from_environment()
+    rank_info = RankInfo.from_environment()
     here = hardware.resolve(
         cfg.hardware.accelerator,
         cfg.hardware.precision,
         cfg.hardware.threads,
-        place.local_rank,
-        place.local_world_size,
+        rank_info.local_rank,
+        rank_info.local_world_size,
     )
     swap_in_kernels(trained.net, here.device, here.product_dtype)
     with ExitStack() as stack:
-        stack.enter_context(joined(place, here.accelerator, trained.run.path))
+        stack.enter_context(process_group(rank_info, here.accelerator, trained.run.path))
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="lx-eval-"))
-        stack.enter_context(log_to(Path(scratch) / "log.txt", on_screen=place.is_first))
+        stack.enter_context(log_to(Path(scratch) / "log.txt", on_screen=rank_info.is_first))
         if about_data:
             path = Path(scratch) / "test.arrow"
             write_tokens(path, _encoded(trained, build(cfg.data.source, "data.source", _convert_="all")))
         else:
             path = trained.run.trusted(trained.run.test)
-        return _evaluate(trained, TokenTable(path), evaluation_trainer(here, place), place)
+        return _evaluate(trained, TokenTable(path), evaluation_trainer(here, rank_info), rank_info)
 
 
-def _evaluate(trained: Trained, table: TokenTable, trainer: Trainer, place: Place) -> Result:
+def _evaluate(trained: Trained, table: TokenTable, trainer: Trainer, rank_info: RankInfo) -> Result:
     from lx.training.module import TextClassifier
 
     started = time.perf_counter()
     table.check(trained.tokenizer.vocab_size, len(trained.class_names))
     dataset = TokenDataset(table, trained.tokenizer.pad_id, with_types=trained.has_pairs)
-    batches = share_of_evaluation(eval_plan(table.lengths), place.rank, place.world_size)
+    batches = share_of_evaluation(eval_plan(table.lengths), rank_info.rank, rank_info.world_size)
     loader: DataLoader[Any] = DataLoader(dataset, batch_size=None, sampler=batches)
     module = TextClassifier(trained.net, trained.task)
     trainer.test(module, dataloaders=loader, verbose=False)

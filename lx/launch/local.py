@@ -73,7 +73,7 @@ def resume(run_dir: str | Path, overrides: Sequence[str] = (), trust: Sequence[s
 
     Args:
         run_dir: its directory.
-        overrides: what is to change; see :func:`lx.run.resume_config.readjust`.
+        overrides: what is to change; see :func:`lx.run.resume_config.apply_resume_overrides`.
         trust: packages whose classes may be built from the run's configuration.
 
     Returns:
@@ -82,11 +82,12 @@ def resume(run_dir: str | Path, overrides: Sequence[str] = (), trust: Sequence[s
     Raises:
         LxError: not a run, one that was refused, or overrides that would make it another run.
     """
-    from lx.run.resume_config import readjust, require_idle
+    from lx.run.lock import require_idle
+    from lx.run.resume_config import apply_resume_overrides
 
     run = RunDirectory(Path(run_dir))
     require_idle(run)
-    readjust(run, overrides, trust)
+    apply_resume_overrides(run, overrides, trust)
     finished = run.result.exists() and run.read_result().status == "finished"
     if finished and not any(override.startswith("trainer.max_") for override in overrides):
         print(f"{run.path} has finished: nothing to do. To train longer: lx resume {run.path} trainer.max_epochs=+2")
@@ -161,10 +162,11 @@ def prepare_run(cfg: DictConfig, overrides: Sequence[str]) -> RunDirectory:
     run = RunDirectory(Path(config["run_dir"]) if config["run_dir"] else default_run_dir(config["name"]))
     config["run_dir"] = str(run.path)
     if config["resume"] and run.config.exists():
-        from lx.run.resume_config import differences, require_idle
+        from lx.run.lock import require_idle
+        from lx.run.resume_config import changed_keys
 
         require_idle(run)
-        if changed := differences(run, config):
+        if changed := changed_keys(run, config):
             raise LxError(f"resume=true: {run.path} holds another run; these settings differ: {', '.join(changed)}")
         run.write_config(config)
         return run

@@ -21,7 +21,8 @@ from typing import NoReturn
 
 from lx.errors import LxError
 from lx.launch.local import worker_command
-from lx.run.directory import Result, RunDirectory, atomic_write
+from lx.run.directory import Result, RunDirectory
+from lx.system.files import atomic_write
 from lx.system.processes import ENDPOINT, child_environment, name_of_signal, tell
 from lx.system.signals import EXIT_CODES
 

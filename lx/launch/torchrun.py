@@ -26,7 +26,7 @@ with freeze_after_imports(__name__ == "__main__"):
 
     from lx.errors import LxError
     from lx.run.directory import Result, RunDirectory
-    from lx.run.resume_config import in_use
+    from lx.run.lock import in_use
     from lx.system import hardware
     from lx.system.processes import ENDPOINT, child_environment, end_with_parent, name_of_signal, tell
     from lx.system.signals import EXIT_CODES

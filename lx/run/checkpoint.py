@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from lx.errors import LxError, TrainingError
-from lx.run.directory import RunDirectory, atomic_write, sync_directory
+from lx.run.directory import RunDirectory
+from lx.system.files import atomic_write, sync_directory
 
 log = logging.getLogger(__name__)
 _LABEL = b"sha256:"
@@ -77,7 +78,7 @@ class _Hashing:
         return self._hash.hexdigest().encode()
 
 
-def is_whole(path: Path) -> bool:
+def is_intact(path: Path) -> bool:
     """Whether a file is a checkpoint to its last byte as it was written."""
     expected = sha256()
     with path.open("rb") as file:
@@ -90,7 +91,30 @@ def is_whole(path: Path) -> bool:
     return end == _COMMENT.to_bytes(_LENGTH_FIELD, "little") + _LABEL + expected.hexdigest().encode()
 
 
-def newest_whole(run: RunDirectory) -> Path | None:
+def find_state(run: RunDirectory, data_fingerprint: str) -> tuple[Path | None, int]:
+    """Find the training state to resume from and the number of optimizer steps it holds; None and 0 at the start.
+
+    Args:
+        run: its directory.
+        data_fingerprint: of the data as it is now.
+
+    Raises:
+        LxError: every state is damaged, or the data is not what the run began with.
+    """
+    if run.model.exists() and run.read_sizes().get("data") != data_fingerprint:
+        raise LxError(
+            f"the data is not what {run.path} was trained on: its texts, labels or tokens have changed since; bring "
+            "the files back as they were, or train anew with another run_dir"
+        )
+    state = newest_intact(run)
+    if state is None:
+        return None, 0
+    step = read_step(state)
+    log.info("going on after step %d", step)
+    return state, step
+
+
+def newest_intact(run: RunDirectory) -> Path | None:
     """The newest training state of a run that is not damaged; None if there is none yet.
 
     Raises:
@@ -98,7 +122,7 @@ def newest_whole(run: RunDirectory) -> Path | None:
     """
     found = [path for path in (run.last, run.previous) if path.exists()]
     for path in found:
-        if is_whole(run.trusted(path)):
+        if is_intact(run.trusted(path)):
             return path
         log.warning("%s is damaged: its checksum does not fit; looking for the one before it", path)
     if found:
@@ -143,7 +167,7 @@ def read_checkpoint(path: Path) -> Any:
         LxError: damaged, or not a checkpoint of plain data.
     """
     content = _load(path)
-    if not is_whole(path):
+    if not is_intact(path):
         raise LxError(f"{path} is damaged: its checksum does not fit")
     return content
 

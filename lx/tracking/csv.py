@@ -15,7 +15,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from lx.errors import LxError, TrainingError
-from lx.run.directory import atomic_write
+from lx.system.files import atomic_write
 from lx.tracking.context import RunContext
 
 

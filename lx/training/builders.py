@@ -14,7 +14,8 @@ from torch.optim.lr_scheduler import LRScheduler
 from lx.config.instantiate import build
 from lx.config.schema import DataSettings
 from lx.data.datamodule import LoaderOptions, TextDataModule
-from lx.distributed.process_group import Place, first_on_each_node
+from lx.distributed.process_group import first_on_each_node
+from lx.distributed.rank_info import RankInfo
 from lx.errors import LxError, did_you_mean
 from lx.kernels.swap import swap_in_kernels
 from lx.nn.vectors import load_word_vectors
@@ -37,20 +38,20 @@ class BuiltRun:
     run_length: RunLength
 
 
-def build_run(cfg: DictConfig, hardware: Hardware, place: Place | None = None) -> BuiltRun:
+def build_run(cfg: DictConfig, hardware: Hardware, rank_info: RankInfo | None = None) -> BuiltRun:
     """Build data, task, network and module, each from its own config node.
 
     Args:
         cfg: the composed configuration.
         hardware: where the network will compute; kernels are put into it where there are any.
-        place: of this process among the ranks; None: it is the only one.
+        rank_info: of this process among the ranks; None: it is the only one.
 
     Raises:
         LxError: the data or a setting is refused.
     """
-    place = place or Place()
-    data = build_data(cfg, place)
-    first_on_each_node(place, data.prepare_data)
+    rank_info = rank_info or RankInfo()
+    data = build_data(cfg, rank_info)
+    first_on_each_node(rank_info, data.prepare_data)
     data.setup()
     task = build_task(cfg, data)
     net = build_net(cfg, data, task, hardware)
@@ -60,14 +61,15 @@ def build_run(cfg: DictConfig, hardware: Hardware, place: Place | None = None) -
     return BuiltRun(data, module, run_length)
 
 
-def build_data(cfg: DictConfig, place: Place) -> TextDataModule:
+def build_data(cfg: DictConfig, rank_info: RankInfo) -> TextDataModule:
     """The data module of ``cfg.data`` and ``cfg.tokenizer``; nothing is read yet."""
     flat = {name: cfg.data[name] for name in DataSettings.__dataclass_fields__}
     loaders = LoaderOptions(
         seed=cfg.seed,
         micro_batch=None if cfg.hardware.micro_batch == "auto" else cfg.hardware.micro_batch,
         num_workers=cfg.hardware.num_workers,
-        place=place,
+        rank=rank_info.rank,
+        world_size=rank_info.world_size,
         limit_train_batches=cfg.trainer.limit_train_batches,
         limit_eval_batches=cfg.trainer.limit_eval_batches,
     )

@@ -8,7 +8,7 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 from rich.table import Table
 
-from lx.distributed.process_group import Place
+from lx.distributed.rank_info import RankInfo
 from lx.kernels.swap import describe_arithmetic
 from lx.report.tables import count, next_commands, pairs_table, result_table
 from lx.run.directory import Result, RunDirectory
@@ -18,13 +18,13 @@ from lx.tracking.evaluation import class_rows
 from lx.training.builders import BuiltRun
 
 
-def start_table(cfg: DictConfig, built: BuiltRun, hardware: Hardware, place: Place) -> Table:
+def start_table(cfg: DictConfig, built: BuiltRun, hardware: Hardware, rank_info: RankInfo) -> Table:
     """Data, model, hardware and length of a run."""
     data, run_length = built.data, built.run_length
     train, shared = data.tables["train"], data.corpus.report.shared
     duplicates = sum(number for pair, number in shared.items() if pair.startswith("train/"))
     parameters = sum(parameter.numel() for parameter in built.module.net.parameters())
-    rank_share = -(-cfg.data.batch_size // place.world_size)
+    rank_share = -(-cfg.data.batch_size // rank_info.world_size)
     micro_batch = min(data.loaders.micro_batch or rank_share, rank_share)
     truncated = train.num_truncated / len(train)
     return pairs_table(
@@ -38,7 +38,7 @@ def start_table(cfg: DictConfig, built: BuiltRun, hardware: Hardware, place: Pla
             "model": f"{cfg.model._target_.rpartition('.')[2]}, {parameters:,} parameters, "
             f"{data.tokenizer.vocab_size:,} pieces",
             "hardware": f"{hardware.name}, {describe_arithmetic(hardware.precision, built.module.net)}, "
-            f"{place.world_size} x {count(hardware.threads, 'thread')}",
+            f"{rank_info.world_size} x {count(hardware.threads, 'thread')}",
             "batch": f"{cfg.data.batch_size:,} examples a step, {micro_batch:,} at a time",
             "steps": f"{count(run_length.num_epochs, 'epoch')} of {count(run_length.steps_per_epoch, 'step')}, "
             f"{run_length.total_steps:,} in total",

@@ -7,7 +7,7 @@ import logging
 import torch
 
 from lx.data.datamodule import TextDataModule
-from lx.distributed.process_group import smallest
+from lx.distributed.process_group import all_reduce_min
 from lx.errors import TrainingError
 from lx.system.hardware import Hardware
 from lx.training.module import TextClassifier
@@ -24,8 +24,7 @@ def largest_micro_batch(module: TextClassifier, data: TextDataModule, here: Hard
     Raises:
         TrainingError: not even one example fits.
     """
-    place = data.loaders.place
-    size = -(-data.options.batch_size // place.world_size)
+    size = -(-data.options.batch_size // data.loaders.world_size)
     if here.device.type == "cpu":
         return size
     module.to(here.device)
@@ -38,7 +37,7 @@ def largest_micro_batch(module: TextClassifier, data: TextDataModule, here: Hard
             )
         fitting = -(-fitting // 2)
     module.zero_grad()
-    fitting = smallest(fitting)
+    fitting = all_reduce_min(fitting)
     if fitting < size:
         log.info("memory runs out with %d examples at a time: hardware.micro_batch=%d", size, fitting)
     return fitting

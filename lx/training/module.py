@@ -14,8 +14,9 @@ from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MetricCollection
 
 from lx.data.batches import Batch, GlobalBatch
-from lx.distributed import process_group
-from lx.distributed.fsdp import gradient_norm, loss_weight, shard, whole_tensor, without_synchronization
+from lx.distributed.fsdp import shard
+from lx.distributed.gradient_sync import GradientSync, gradient_sync
+from lx.distributed.process_group import all_reduce_sum
 from lx.tasks.base import Summary, Task
 from lx.training.nonfinite import FiniteGuard
 from lx.training.seeding import seed_step
@@ -64,6 +65,7 @@ class TextClassifier(LightningModule):
         self.gradient_clip_val = gradient_clip_val
         self.guard = guard or FiniteGuard("stop")
         self.seed = seed
+        self.gradient_sync = GradientSync()
         self.evaluations = nn.ModuleDict({"val": task.metrics(), "test": task.metrics()})
         self.summaries: dict[str, Summary] = {}
 
@@ -73,9 +75,13 @@ class TextClassifier(LightningModule):
         return logits.to(torch.promote_types(logits.dtype, torch.float32))[: len(batch.labels)]
 
     def configure_model(self) -> None:
-        """Cut the weights up between the ranks, where the strategy asks for it."""
+        """Shard the weights over the ranks, where the strategy asks for it."""
         if self.device_mesh is not None:
             shard(self.net, self.device_mesh["data_parallel"])
+
+    def on_fit_start(self) -> None:
+        """Choose how ranks combine gradients, now that the strategy has wrapped the module."""
+        self.gradient_sync = gradient_sync(self.trainer.strategy.model, self.net, self.trainer.world_size)
 
     def training_step(self, batch: GlobalBatch, batch_idx: int) -> dict[str, Tensor]:
         """One optimizer step.
@@ -93,12 +99,12 @@ class TextClassifier(LightningModule):
         optimizer.zero_grad()  # type: ignore[union-attr]
         losses, correct = self.backward_all(batch)
         loss_sum = torch.cat(losses).sum()
-        sums = process_group.sum_over_ranks(torch.stack([loss_sum, correct.to(loss_sum.dtype)]))
+        sums = all_reduce_sum(torch.stack([loss_sum, correct.to(loss_sum.dtype)]))
         outputs = {"loss": sums[0] / batch.num_examples, "correct": sums[1]}
         if self.gradient_clip_val is not None:
-            norm = gradient_norm(self.trainer.strategy, self.net)
+            norm = self.gradient_sync.grad_norm(self.net)
             nn.utils.clip_grads_with_norm_(self.net.parameters(), self.gradient_clip_val, norm)
-            outputs["grad_norm"] = whole_tensor(norm)
+            outputs["grad_norm"] = norm
         if not self.guard.admits(outputs, batch, losses, self.trainer):
             # Without gradients the step below moves nothing, but is counted.
             optimizer.zero_grad()  # type: ignore[union-attr]
@@ -117,8 +123,8 @@ class TextClassifier(LightningModule):
             logits = self(micro_batch)
             loss = self.task.loss(logits, micro_batch.labels)
             is_last = micro_batch is batch.micro_batches[-1]
-            with nullcontext() if is_last else without_synchronization(self.trainer.strategy, self.net):
-                self.manual_backward(loss.sum() * loss_weight(self.trainer) / batch.num_examples)
+            with nullcontext() if is_last else self.gradient_sync.no_sync():
+                self.manual_backward(loss.sum() * self.gradient_sync.loss_scale / batch.num_examples)
             losses.append(loss.detach())
             correct.append((logits.detach().argmax(-1) == micro_batch.labels).sum())
         return losses, torch.stack(correct).sum()

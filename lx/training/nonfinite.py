@@ -12,7 +12,7 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 
 from lx.data.batches import GlobalBatch
-from lx.distributed import process_group
+from lx.distributed.process_group import all_gather
 from lx.errors import TrainingError
 
 log = logging.getLogger(__name__)
@@ -105,4 +105,4 @@ def _explain(seen: _Step) -> str:
 
 
 def _of_all_ranks(rows: Sequence[Tensor]) -> list[int]:
-    return sorted(chain.from_iterable(process_group.gather(torch.cat(list(rows)).tolist())))
+    return sorted(chain.from_iterable(all_gather(torch.cat(list(rows)).tolist())))

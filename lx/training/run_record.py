@@ -6,7 +6,8 @@ from typing import Any
 
 from lx.data.datamodule import TextDataModule
 from lx.nn.pretrained import PretrainedClassifier
-from lx.run.directory import RunDirectory, link_or_copy
+from lx.run.directory import RunDirectory
+from lx.system.files import link_or_copy
 from lx.tracking.context import RunContext
 from lx.training.module import TextClassifier
 

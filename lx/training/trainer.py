@@ -9,13 +9,12 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
-from lightning.pytorch.strategies import Strategy
+from lightning.pytorch.strategies import DDPStrategy, Strategy
 from omegaconf import DictConfig
 
 from lx.config.instantiate import build
-from lx.distributed.exchange import ReplicatedStrategy
 from lx.distributed.fsdp import ShardedStrategy
-from lx.distributed.process_group import Place
+from lx.distributed.rank_info import RankInfo
 from lx.run.directory import RunDirectory
 from lx.system.hardware import Hardware
 from lx.system.signals import StopRequest
@@ -29,7 +28,7 @@ from lx.training.run_length import RunLength
 
 
 def build_callbacks(
-    run: RunDirectory, cfg: DictConfig, run_length: RunLength, step: int, stop: StopRequest, place: Place
+    run: RunDirectory, cfg: DictConfig, run_length: RunLength, step: int, stop: StopRequest, rank_info: RankInfo
 ) -> tuple[list[Callback], Checkpoint]:
     """The callbacks of every run, then those of ``cfg.callbacks``; the checkpoint callback also by itself.
 
@@ -39,7 +38,7 @@ def build_callbacks(
         run_length: of the run.
         step: optimizer steps taken before, by a run that is resumed.
         stop: what the signal handler notes.
-        place: of this process.
+        rank_info: of this process.
     """
     trainer = cfg.trainer
     checkpoint = Checkpoint(
@@ -51,7 +50,7 @@ def build_callbacks(
         trainer.save_every_n_minutes,
         trainer.keep_best,
     )
-    callbacks: list[Callback] = [Progress()] if place.is_first else []
+    callbacks: list[Callback] = [Progress()] if rank_info.is_first else []
     # A training state holds what the callbacks before the checkpoint made of the step.
     callbacks += [MetricLogger(), checkpoint, StopOnSignal(stop, checkpoint)]
     if trainer.ema_decay is not None:
@@ -73,14 +72,14 @@ def build_trainer(
     run_length: RunLength,
     loggers: list[Any],
     callbacks: list[Callback],
-    place: Place,
+    rank_info: RankInfo,
 ) -> Trainer:
     """Lightning's Trainer, for training and testing."""
     trainer = Trainer(
         accelerator=hardware.accelerator,
-        devices=place.local_world_size,
-        num_nodes=place.num_nodes,
-        strategy=_strategy(cfg, place),
+        devices=rank_info.local_world_size,
+        num_nodes=rank_info.num_nodes,
+        strategy=_strategy(cfg, rank_info),
         precision=hardware.precision,  # type: ignore[arg-type]
         max_epochs=-1,
         max_steps=run_length.total_steps,
@@ -91,13 +90,14 @@ def build_trainer(
         logger=loggers or False,
         callbacks=callbacks,
         enable_checkpointing=False,  # lx writes its own
-        enable_progress_bar=place.is_first,
+        enable_progress_bar=rank_info.is_first,
         enable_model_summary=False,
         default_root_dir=cfg.run_dir,  # where Lightning would look for checkpoints of its own, under Slurm
         num_sanity_val_steps=0,
         reload_dataloaders_every_n_epochs=1,  # a loader serves one epoch, or what a resumed run has left of it
-        use_distributed_sampler=False,  # lx's samplers decide who gets which example
-        plugins=[_environment(place)],
+        use_distributed_sampler=False,  # lx's samplers decide which rank gets which example
+        inference_mode=cfg.hardware.strategy != "fsdp",  # weights gathered in inference mode cannot be sharded again
+        plugins=[_environment(rank_info)],
     )
     # Lightning asks all ranks at every step whether one was told to stop, and waits for the answer of the device; lx
     # asks in passing.
@@ -105,21 +105,22 @@ def build_trainer(
     return trainer
 
 
-def _strategy(cfg: DictConfig, place: Place) -> Strategy | str:
-    if cfg.hardware.strategy == "fsdp":
-        return ShardedStrategy(place.world_size)
-    if place.world_size == 1:
+def _strategy(cfg: DictConfig, rank_info: RankInfo) -> Strategy | str:
+    if rank_info.world_size == 1:
         return "auto"
-    # Those of lx and torch move each parameter by itself; another may look at all of them.
-    return ReplicatedStrategy(place, divides_steps=cfg.optimizer._target_.startswith(("lx.", "torch.")))
+    if cfg.hardware.strategy == "fsdp":
+        return ShardedStrategy(rank_info.world_size)
+    # find_unused_parameters: torch then keeps its buckets, so that gradients are added up in the same order from the
+    # first step on and after a resumption. broadcast_buffers: evaluations take unequal numbers of steps on the ranks.
+    return DDPStrategy(find_unused_parameters=True, gradient_as_bucket_view=True, broadcast_buffers=False)
 
 
-def _environment(place: Place) -> ClusterEnvironment:
+def _environment(rank_info: RankInfo) -> ClusterEnvironment:
     """What Lightning believes of its surroundings: what lx found out, whatever else it might find."""
-    return TorchElasticEnvironment() if place.world_size > 1 else LightningEnvironment()
+    return TorchElasticEnvironment() if rank_info.world_size > 1 else LightningEnvironment()
 
 
-def evaluation_trainer(hardware: Hardware, place: Place) -> Trainer:
+def evaluation_trainer(hardware: Hardware, rank_info: RankInfo) -> Trainer:
     """A Trainer that only evaluates, on the one device of this process; metrics meet those of other ranks."""
     return Trainer(
         accelerator=hardware.accelerator,
@@ -127,9 +128,9 @@ def evaluation_trainer(hardware: Hardware, place: Place) -> Trainer:
         precision=hardware.precision,  # type: ignore[arg-type]
         logger=False,
         enable_checkpointing=False,
-        enable_progress_bar=place.is_first,
+        enable_progress_bar=rank_info.is_first,
         enable_model_summary=False,
-        callbacks=[Progress()] if place.is_first else [],
+        callbacks=[Progress()] if rank_info.is_first else [],
         use_distributed_sampler=False,
         plugins=[LightningEnvironment()],
     )

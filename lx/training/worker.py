@@ -9,7 +9,7 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from lx.system.gc import freeze_after_imports
@@ -20,12 +20,13 @@ with freeze_after_imports(__name__ == "__main__"):
     from omegaconf import OmegaConf
 
     from lx.data.datamodule import TextDataModule
-    from lx.distributed.fsdp import load_whole_weights
-    from lx.distributed.process_group import Place, barrier, joined
+    from lx.distributed.fsdp import load_full_state_dict
+    from lx.distributed.process_group import barrier, process_group
+    from lx.distributed.rank_info import RankInfo
     from lx.errors import LxError, RanksLostError, TrainingError
-    from lx.run.checkpoint import load_weights
+    from lx.run.checkpoint import find_state, load_weights
     from lx.run.directory import Result, RunDirectory
-    from lx.run.resume_config import find_state, in_use, locked
+    from lx.run.lock import in_use, locked
     from lx.system.console import console
     from lx.system.hardware import resolve
     from lx.system.logging import log_to
@@ -53,9 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def execute(run: RunDirectory) -> int:
     """Train a run and turn the way it ends into an exit code and a message."""
-    place = Place.from_environment()
+    rank_info = RankInfo.from_environment()
     try:
-        train_in(run, place)
+        train_in(run, rank_info)
     except LxError as error:
         return tell(f"error: {error}", error.exit_code, secondary=isinstance(error, RanksLostError))
     except Stopped as stopped:
@@ -72,12 +73,12 @@ def execute(run: RunDirectory) -> int:
     return 0
 
 
-def train_in(run: RunDirectory, place: Place | None = None) -> Result:
+def train_in(run: RunDirectory, rank_info: RankInfo | None = None) -> Result:
     """Train, test and record the run whose ``config.yaml`` lies in a run directory; go on where it was interrupted.
 
     Args:
         run: a fresh directory, or one of a run that was interrupted.
-        place: of this process among those that train the run.
+        rank_info: of this process among those that train the run.
 
     Returns:
         How it ended.
@@ -85,26 +86,26 @@ def train_in(run: RunDirectory, place: Place | None = None) -> Result:
     Raises:
         LxError: bad input or configuration. A run that had not begun to train leaves no directory behind.
     """
-    place = place or Place.from_environment()
+    rank_info = rank_info or RankInfo.from_environment()
     started = time.perf_counter()
     had_begun = run.model.exists()
-    with log_to(run.log, on_screen=place.is_first), stop_on_signals() as stop:
+    with log_to(run.log, on_screen=rank_info.is_first), stop_on_signals() as stop:
         try:
-            return _train(run, place, stop, started)
+            return _train(run, rank_info, stop, started)
         except LxError as error:
             if in_use(run):
                 pass  # what is in there is another process's
             elif had_begun or run.trained or isinstance(error, TrainingError):
-                _record_end(run, place, error, started)
-            elif place.is_first:
+                _record_end(run, rank_info, error, started)
+            elif rank_info.is_first:
                 run.discard()
             raise
         except BaseException as error:
-            _record_end(run, place, error, started)
+            _record_end(run, rank_info, error, started)
             raise
 
 
-def _train(run: RunDirectory, place: Place, stop: StopRequest, started: float) -> Result:
+def _train(run: RunDirectory, rank_info: RankInfo, stop: StopRequest, started: float) -> Result:
     config = run.read_config()
     cfg = OmegaConf.create(config)
     os.environ["TOKENIZERS_PARALLELISM"] = "true"  # read by tokenizers before worker processes are started
@@ -113,36 +114,37 @@ def _train(run: RunDirectory, place: Place, stop: StopRequest, started: float) -
         cfg.hardware.accelerator,
         cfg.hardware.precision,
         cfg.hardware.threads,
-        place.local_rank,
-        place.local_world_size,
+        rank_info.local_rank,
+        rank_info.local_world_size,
     )
-    with locked(run, place), joined(place, hardware.accelerator, run.path):
-        built = build_run(cfg, hardware, place)
+    lock = locked(run) if rank_info.is_first else nullcontext()
+    with lock, process_group(rank_info, hardware.accelerator, run.path):
+        built = build_run(cfg, hardware, rank_info)
         data, module = built.data, built.module
         for warning in data.corpus.report.warnings():
             log.warning(warning)
-        state, step = find_state(run, data)
+        state, step = find_state(run, data.fingerprint)
         data.start_at(*built.run_length.position(step))
-        callbacks, checkpoint = build_callbacks(run, cfg, built.run_length, step, stop, place)
+        callbacks, checkpoint = build_callbacks(run, cfg, built.run_length, step, stop, rank_info)
         if cfg.hardware.micro_batch == "auto":
             data.set_micro_batch_size(largest_micro_batch(module, data, hardware))
         loggers: list[Logger] = []
-        if place.is_first:
+        if rank_info.is_first:
             save_model_inputs(run, data, module)
-            console().print(start_table(cfg, built, hardware, place))
+            console().print(start_table(cfg, built, hardware, rank_info))
             loggers = build_loggers(cfg.logger, run_context(run, cfg.name, config, step))
-        trainer = build_trainer(cfg, hardware, built.run_length, loggers, callbacks, place)
+        trainer = build_trainer(cfg, hardware, built.run_length, loggers, callbacks, rank_info)
         with finished_at_end(loggers):
             trainer.fit(module, datamodule=data, ckpt_path=state, weights_only=True)
             if checkpoint.validated_step != trainer.global_step:  # training does not end with a validation
                 trainer.validate(module, datamodule=data, verbose=False)
             result = _test(run, trainer, module, checkpoint, data)
             result.seconds = time.perf_counter() - started
-            if place.is_first:
+            if rank_info.is_first:
                 evaluation = Evaluation(result.metrics, data.corpus.class_names, result.confusion_matrix)
                 record_evaluation(loggers, evaluation)
                 run.write_result(result)
-        if place.is_first:
+        if rank_info.is_first:
             show_result(run, result, data.corpus.class_names, loggers)
     return result
 
@@ -154,7 +156,7 @@ def _test(
     metrics, summary = checkpoint.best_metrics, checkpoint.best_summary
     barrier()  # the first rank may still be writing the best weights
     if "test" in data.tables:
-        load_whole_weights(module.net, load_weights(run))
+        load_full_state_dict(module.net, load_weights(run))
         trainer.test(module, dataloaders=data.test_dataloader(), verbose=False)
         metrics, summary = {**module.scalars("test"), **metrics}, module.summaries["test"]
     else:
@@ -173,10 +175,10 @@ def _test(
     )
 
 
-def _record_end(run: RunDirectory, place: Place, error: BaseException, started: float) -> None:
+def _record_end(run: RunDirectory, rank_info: RankInfo, error: BaseException, started: float) -> None:
     """Write a result for a run that did not finish."""
     log.debug("the run ended", exc_info=error)
-    if not place.is_first:
+    if not rank_info.is_first:
         return
     status = "stopped" if isinstance(error, Stopped | KeyboardInterrupt) else "failed"
     message = str(error) or type(error).__name__

@@ -18,7 +18,7 @@ from sklearn.metrics import accuracy_score, f1_score
 
 import lx
 from lx.data.corpus.corpus import Split
-from lx.distributed.process_group import Place
+from lx.distributed.rank_info import RankInfo
 from lx.training.builders import build_data
 
 
@@ -30,7 +30,7 @@ def texts_of(split: Split) -> Iterator[str]:
 
 def main(overrides: list[str]) -> None:
     """Fit, score and print one line."""
-    data = build_data(lx.compose(overrides), Place())
+    data = build_data(lx.compose(overrides), RankInfo())
     data.prepare_data()
     splits = data.corpus.splits
     train = [*texts_of(splits["train"]), *texts_of(splits["validation"])]

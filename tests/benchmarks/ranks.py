@@ -18,7 +18,7 @@ from itertools import islice
 from pathlib import Path
 
 import lx
-from lx.distributed.process_group import Place
+from lx.distributed.rank_info import RankInfo
 from lx.training.builders import build_data
 
 STEPS = 120
@@ -32,7 +32,7 @@ WAYS = {
 
 def tokens_of_steps(overrides: list[str]) -> list[int]:
     """Real tokens of each step's global batch; they follow from the data and the seed."""
-    data = build_data(lx.compose([*SETTINGS, *overrides]), Place())
+    data = build_data(lx.compose([*SETTINGS, *overrides]), RankInfo())
     data.prepare_data()
     data.setup()
     counts: list[int] = []

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from lx.run.checkpoint import is_whole
+from lx.run.checkpoint import is_intact
 from support.commands import Ended, Started, assert_done, start, training
 from support.corpus import write_rows, write_splits
 from support.forked import fork, kill_forked, train
@@ -295,7 +295,7 @@ def test_disk_that_takes_no_more(half: Path, whole: Path) -> None:
     assert_told(ended, 1, r"cannot write the checkpoint .*\.ckpt: File too large; .*lx resume")
     assert result(half)["status"] == "failed"
     assert {path: path.read_bytes() for path in (half / "checkpoints").iterdir()} == before
-    assert all(is_whole(path) for path in before)
+    assert all(is_intact(path) for path in before)
     assert_done(fork(half.parent, "resume", half.name).wait())
     assert_same(half, whole)
 
@@ -320,7 +320,7 @@ def test_full_disk(folder: Path, whole: Path) -> None:
         fill(disk / "filler")
         assert_told(process.wait(), 1, "cannot write .*: No space left on device")
         assert len(rows(run)) < STEPS
-        assert is_whole(run / "checkpoints" / "last.ckpt")
+        assert is_intact(run / "checkpoints" / "last.ckpt")
         (disk / "filler").unlink()
         assert_done(fork(folder, "resume", "disk/run").wait())
         assert_same(run, whole)

@@ -19,8 +19,8 @@ import torch
 from lx.errors import LxError, TrainingError
 from lx.run.checkpoint import (
     CheckpointWriter,
-    is_whole,
-    newest_whole,
+    is_intact,
+    newest_intact,
     read_checkpoint,
     read_step,
     write_checkpoint,
@@ -51,7 +51,7 @@ def assert_is_content(found: Any) -> None:
 
 
 def test_round_trip(path: Path) -> None:
-    assert is_whole(path)
+    assert is_intact(path)
     assert_is_content(read_checkpoint(path))
     assert read_step(path) == 7
     assert [found.name for found in path.parent.iterdir()] == ["last.ckpt"]
@@ -66,22 +66,22 @@ def test_the_pieces_of_a_large_file_are_all_looked_at(tmp_path: Path, monkeypatc
     monkeypatch.setattr("lx.run.checkpoint._PIECE", 1000)
     path = tmp_path / "large.ckpt"
     write_checkpoint(path, CONTENT)
-    assert path.stat().st_size > 2000 and is_whole(path)
+    assert path.stat().st_size > 2000 and is_intact(path)
     content = bytearray(path.read_bytes())
     content[1500] ^= 1
     path.write_bytes(content)
-    assert not is_whole(path)
+    assert not is_intact(path)
 
 
 def test_every_truncation_is_seen(path: Path) -> None:
     content = path.read_bytes()
     for length in {*range(0, len(content), 37), *range(len(content) - 80, len(content))}:
         path.write_bytes(content[:length])
-        assert not is_whole(path), length
+        assert not is_intact(path), length
     path.write_bytes(content + b"\0")
-    assert not is_whole(path), "a byte too many"
+    assert not is_intact(path), "a byte too many"
     path.write_bytes(content)
-    assert is_whole(path)
+    assert is_intact(path)
 
 
 def test_every_changed_byte_is_seen(path: Path) -> None:
@@ -89,12 +89,12 @@ def test_every_changed_byte_is_seen(path: Path) -> None:
     content = path.read_bytes()
     for place in {*range(0, len(content), 29), *range(len(content) - 100, len(content))}:
         path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
-        assert not is_whole(path), place
+        assert not is_intact(path), place
 
 
 def test_a_file_of_torch_alone_is_not_taken_for_whole(path: Path) -> None:
     torch.save(CONTENT, path)
-    assert not is_whole(path)
+    assert not is_intact(path)
     with pytest.raises(LxError, match="checksum does not fit"):
         read_checkpoint(path)
 
@@ -103,34 +103,34 @@ def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
 
 
-def test_the_newest_whole_state(run: RunDirectory, caplog: pytest.LogCaptureFixture) -> None:
-    assert newest_whole(run) is None
+def test_the_newest_intact_state(run: RunDirectory, caplog: pytest.LogCaptureFixture) -> None:
+    assert newest_intact(run) is None
     write_checkpoint(run.last, CONTENT)
-    assert newest_whole(run) == run.last
+    assert newest_intact(run) == run.last
     write_checkpoint(run.previous, CONTENT)
-    assert newest_whole(run) == run.last
+    assert newest_intact(run) == run.last
     assert caplog.messages == []
     cut(run.last)
-    assert newest_whole(run) == run.previous
+    assert newest_intact(run) == run.previous
     assert [(r.levelno, "last.ckpt is damaged" in r.getMessage()) for r in caplog.records] == [(logging.WARNING, True)]
     cut(run.previous)
     with pytest.raises(LxError, match=r"all training states in .* are damaged: remove them"):
-        newest_whole(run)
+        newest_intact(run)
     run.last.unlink()
     run.previous.unlink()
-    assert newest_whole(run) is None
+    assert newest_intact(run) is None
 
 
 def test_between_two_renames_the_previous_state_is_found(run: RunDirectory) -> None:
     write_checkpoint(run.previous, CONTENT)
-    assert newest_whole(run) == run.previous
+    assert newest_intact(run) == run.previous
 
 
 def test_a_state_that_leads_out_of_the_directory_is_refused(run: RunDirectory, tmp_path: Path) -> None:
     write_checkpoint(tmp_path / "outside.ckpt", CONTENT)
     run.last.symlink_to(tmp_path / "outside.ckpt")
     with pytest.raises(LxError, match="is a link"):
-        newest_whole(run)
+        newest_intact(run)
 
 
 LIMITED = """
@@ -171,7 +171,7 @@ def test_a_failure_at_the_last_moment_leaves_the_old_file(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(*(("lx.run.directory.os.fsync", refuses) if what == "fsync" else (Path, "replace", refuses)))
+        patch.setattr(*(("lx.system.files.os.fsync", refuses) if what == "fsync" else (Path, "replace", refuses)))
         with pytest.raises(TrainingError, match=r"cannot write the checkpoint .*: .*No space left on device"):
             write_checkpoint(path, {"a": 1})
     assert_is_content(read_checkpoint(path))
@@ -219,7 +219,7 @@ def test_the_state_before_is_kept(run: RunDirectory) -> None:
         writer.wait()
         assert read_step(run.last) == last
         assert (read_step(run.previous) if run.previous.exists() else None) == previous
-        assert is_whole(run.last)
+        assert is_intact(run.last)
     assert {found.name for found in run.last.parent.iterdir()} == {"last.ckpt", "previous.ckpt"}
 
 

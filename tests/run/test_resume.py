@@ -20,12 +20,12 @@ from torch import Tensor
 import lx
 from lx.cli.main import main
 from lx.data.batches import Batch
-from lx.distributed.process_group import Place
 from lx.errors import LxError
 from lx.launch import local
 from lx.run.checkpoint import read_step, write_checkpoint
 from lx.run.directory import RunDirectory
-from lx.run.resume_config import in_use, locked, readjust, require_idle
+from lx.run.lock import in_use, locked, require_idle
+from lx.run.resume_config import apply_resume_overrides
 from lx.training.module import TextClassifier
 from lx.training.worker import train_in
 from support.corpus import write_rows
@@ -256,7 +256,7 @@ def untrained(template: RunDirectory, tmp_path: Path) -> RunDirectory:
 )
 def test_what_may_change(untrained: RunDirectory, overrides: list[str], changed: dict[str, Any]) -> None:
     before = dict(flat(untrained.read_config()))
-    readjust(untrained, overrides, [])
+    apply_resume_overrides(untrained, overrides, [])
     after = dict(flat(untrained.read_config()))
     differ = {
         key.lstrip("/"): after.get(key, ...)
@@ -287,7 +287,7 @@ def test_what_may_change(untrained: RunDirectory, overrides: list[str], changed:
 def test_what_may_not_change(untrained: RunDirectory, override: str) -> None:
     before = untrained.config.read_bytes()
     with pytest.raises(LxError, match="cannot change when a run goes on"):
-        readjust(untrained, ["trainer.max_epochs=5", override], [])
+        apply_resume_overrides(untrained, ["trainer.max_epochs=5", override], [])
     assert untrained.config.read_bytes() == before
 
 
@@ -304,7 +304,7 @@ def test_what_may_not_change(untrained: RunDirectory, override: str) -> None:
 def test_a_change_is_checked(untrained: RunDirectory, override: str, says: str) -> None:
     before = untrained.config.read_bytes()
     with pytest.raises(LxError, match=says):
-        readjust(untrained, [override], [])
+        apply_resume_overrides(untrained, [override], [])
     assert untrained.config.read_bytes() == before
 
 
@@ -367,9 +367,9 @@ def test_resume_true_takes_the_same_run(place: Path, tmp_path: Path) -> None:
 
 
 HOLDS = (
-    "import sys, time; from pathlib import Path; from lx.distributed.process_group import Place\n"
-    "from lx.run.directory import RunDirectory; from lx.run.resume_config import locked\n"
-    "with locked(RunDirectory(Path(sys.argv[1])), Place()): print('in', flush=True); "
+    "import sys, time; from pathlib import Path\n"
+    "from lx.run.directory import RunDirectory; from lx.run.lock import locked\n"
+    "with locked(RunDirectory(Path(sys.argv[1]))): print('in', flush=True); "
 )
 
 
@@ -377,12 +377,10 @@ def test_one_process_at_a_time(untrained: RunDirectory) -> None:
     command = [sys.executable, "-c", HOLDS + "sys.stdin.read()", str(untrained.path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None and other.stdout.readline() == b"in\n"
-        with pytest.raises(LxError, match="is being trained by another process"), locked(untrained, Place()):
+        with pytest.raises(LxError, match="is being trained by another process"), locked(untrained):
             pass
-        with locked(untrained, Place(rank=1, world_size=2)):
-            pass  # the first rank holds the lock for all
         other.kill()
-    with locked(untrained, Place()):
+    with locked(untrained):
         pass
 
 
@@ -392,5 +390,5 @@ def test_a_process_that_is_about_to_end_is_waited_for(untrained: RunDirectory) -
         assert other.stdout is not None and other.stdout.readline() == b"in\n"
         assert in_use(untrained)
         require_idle(untrained)
-        with locked(untrained, Place()):
+        with locked(untrained):
             pass

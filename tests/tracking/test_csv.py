@@ -108,7 +108,7 @@ def test_a_failed_rewrite_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest
         raise OSError("no space left")
 
     logger = CsvLogger(path)
-    monkeypatch.setattr("lx.run.directory.os.fsync", full_disk)
+    monkeypatch.setattr("lx.system.files.os.fsync", full_disk)
     with pytest.raises(TrainingError, match=r"cannot write .*metrics\.csv: no space left"):
         logger.log_metrics({"b": 2}, 3)
     assert path.read_text() == before

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 import lx
-from lx.distributed.process_group import Place
+from lx.distributed.rank_info import RankInfo
 from lx.system.hardware import Hardware
 from lx.training.builders import build_run
 from lx.training.display import start_table
@@ -23,8 +23,8 @@ def rows_of_table(folder: Path, *overrides: str, num_ranks: int = 1) -> dict[str
     built = build_run(cfg, hardware)
     assert built.data.source is not None
     file = io.StringIO()
-    place = replace(Place(), world_size=num_ranks)
-    Console(file=file, width=120).print(start_table(cfg, built, hardware, place))
+    rank_info = replace(RankInfo(), world_size=num_ranks)
+    Console(file=file, width=120).print(start_table(cfg, built, hardware, rank_info))
     lines = file.getvalue().splitlines()
     cells = [[cell.strip() for cell in line.strip("│").split("│")] for line in lines if line.startswith("│")]
     return {"title": lines[0].strip(), **dict(cells)}

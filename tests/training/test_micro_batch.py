@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 
-from lx.distributed.process_group import Place
 from lx.errors import TrainingError
 from lx.system.hardware import Hardware
 from lx.training.micro_batch import largest_micro_batch
@@ -57,8 +56,7 @@ class Longest:
 
 
 def data(batch_size: int, world_size: int = 1) -> Any:
-    place = Place(world_size=world_size, local_world_size=world_size)
-    options, loaders = SimpleNamespace(batch_size=batch_size), SimpleNamespace(place=place)
+    options, loaders = SimpleNamespace(batch_size=batch_size), SimpleNamespace(world_size=world_size)
     return SimpleNamespace(options=options, loaders=loaders, longest=Longest)
 
 

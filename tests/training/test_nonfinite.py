@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lx.data.batches import Batch, GlobalBatch
 from lx.errors import TrainingError
-from lx.run.checkpoint import is_whole, read_step
+from lx.run.checkpoint import is_intact, read_step
 from lx.run.directory import RunDirectory
 from lx.training.module import TextClassifier
 from lx.training.nonfinite import FiniteGuard
@@ -105,7 +105,7 @@ def test_a_stopped_run_keeps_its_last_good_state(tmp_path: Path, monkeypatch: py
     ):
         train_tiny(tmp_path, "trainer.save_every_n_steps=4")
     run = RunDirectory(tmp_path / "run")
-    assert is_whole(run.last) and read_step(run.last) == 8, "before the step that failed"
+    assert is_intact(run.last) and read_step(run.last) == 8, "before the step that failed"
     weights = torch.load(run.last)["state_dict"].values()
     assert all(weight.isfinite().all() for weight in weights)
     result = run.read_result()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lx.data.tokens.tokenizer import Encoded
 from lx.errors import LxError
-from lx.run.directory import atomic_write
+from lx.system.files import atomic_write
 
 SCHEMA = pa.schema(
     {"token_ids": pa.list_(pa.int32()), "second": pa.int32(), "truncated": pa.bool_(), "label": pa.int32()}
@@ -78,9 +78,9 @@ class TokenTable:
         ]
         sizes = [len(chunk.offsets) - 1 for chunk in self._chunks]
         self._starts = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]).astype(np.int64)
-        self.lengths: NDArray[np.int32] = _joined([np.diff(chunk.offsets) for chunk in self._chunks])
-        self.labels: NDArray[np.int32] = _joined([chunk.to_numpy() for chunk in table["label"].chunks])
-        self.second: NDArray[np.int32] = _joined([chunk.to_numpy() for chunk in table["second"].chunks])
+        self.lengths: NDArray[np.int32] = _process_group([np.diff(chunk.offsets) for chunk in self._chunks])
+        self.labels: NDArray[np.int32] = _process_group([chunk.to_numpy() for chunk in table["label"].chunks])
+        self.second: NDArray[np.int32] = _process_group([chunk.to_numpy() for chunk in table["second"].chunks])
         self.num_truncated = int(sum(chunk.true_count for chunk in table["truncated"].chunks))
         self.has_pairs = bool(self.second.any())
 
@@ -132,5 +132,5 @@ def _values(lists: pa.ChunkedArray) -> list[pa.Array]:
     return [chunk.values for chunk in lists.chunks]
 
 
-def _joined(pieces: list[NDArray[np.int32]]) -> NDArray[np.int32]:
+def _process_group(pieces: list[NDArray[np.int32]]) -> NDArray[np.int32]:
     return np.concatenate(pieces).astype(np.int32) if pieces else np.zeros(0, np.int32)

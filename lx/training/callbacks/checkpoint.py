@@ -12,8 +12,8 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
-from lx.distributed.fsdp import needs_all_ranks, whole_weights
-from lx.distributed.process_group import Agreement
+from lx.distributed.fsdp import full_state_dict, is_sharded
+from lx.distributed.process_group import DelayedMax
 from lx.errors import TrainingError
 from lx.run.checkpoint import CheckpointWriter, write_checkpoint, write_training_state
 from lx.run.directory import RunDirectory
@@ -32,8 +32,8 @@ class Checkpoint(Callback):
     validation with the best objective: ``{"weights", "step", "epoch", "objective"}``; further ones, where they are
     kept, are ``best-STEP.ckpt``.
 
-    Only the first rank writes, beside training, and the others do not wait for it, unless each knows a part of the
-    training state and all are needed.
+    Only the first rank writes, beside training, and the others do not wait for it, unless each holds a
+    shard of the training state and all are needed.
 
     Args:
         run: where the checkpoints go.
@@ -74,7 +74,7 @@ class Checkpoint(Callback):
         """Start the clock."""
         self._saved_at = time.monotonic()
         timed = math.isfinite(self.every_n_seconds)
-        self._agree = Agreement() if timed and needs_all_ranks(trainer.strategy, _net(pl_module)) else None
+        self._agree = DelayedMax() if timed and is_sharded(pl_module) else None
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -105,7 +105,7 @@ class Checkpoint(Callback):
             self.best = objective
             self.best_metrics, self.best_summary = measured, pl_module.summaries["val"]
         if is_best or (self.keep_best > 1 and (objective, step) in self.kept):
-            weights = whole_weights(pl_module.net)
+            weights = full_state_dict(pl_module.net)
             if trainer.is_global_zero:
                 epoch, _ = self.run_length.position(step - 1)  # that of the last step
                 content = {"weights": weights, "step": step, "epoch": epoch, "objective": objective}
@@ -117,7 +117,7 @@ class Checkpoint(Callback):
         """See that everything is on the disk."""
         self._writer.wait()
         if self._agree is not None:
-            self._agree.close()
+            self._agree.wait()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Let what is being written come onto the disk, before anybody goes on with the run."""
@@ -138,7 +138,7 @@ class Checkpoint(Callback):
         assert isinstance(module, TextClassifier)
         module.guard.settle()
         self._saved_at = time.monotonic()
-        if not trainer.is_global_zero and not needs_all_ranks(trainer.strategy, module.net):
+        if not trainer.is_global_zero and not is_sharded(module.net):
             return
         for logger in trainer.loggers:
             logger.save()
@@ -183,8 +183,3 @@ class Checkpoint(Callback):
             for path in self.run.best.parent.glob("best-*.ckpt"):
                 if path not in wanted:
                     path.unlink()
-
-
-def _net(pl_module: LightningModule) -> Any:
-    assert isinstance(pl_module, TextClassifier)
-    return pl_module.net

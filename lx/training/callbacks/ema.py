@@ -10,8 +10,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.optim import Optimizer
 
-from lx.distributed.fsdp import cut_again, like, whole_tensor
-from lx.distributed.process_group import barrier
+from lx.distributed.fsdp import full_tensor, reshard, shard_like
 
 
 class WeightAverage(Callback):
@@ -35,7 +34,8 @@ class WeightAverage(Callback):
         """Start from the initial weights, unless a checkpoint brought an average; then follow the optimizer."""
         weights = self._weights(pl_module)
         if self.averages:
-            self.averages = [like(weight, average) for weight, average in zip(weights, self.averages, strict=True)]
+            pairs = zip(weights, self.averages, strict=True)
+            self.averages = [shard_like(weight, average) for weight, average in pairs]
         else:
             self.averages = [weight.clone() for weight in weights]
         trainer.optimizers[0].register_step_post_hook(partial(self._update, weights))
@@ -57,7 +57,7 @@ class WeightAverage(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """The average, for a checkpoint."""
-        return {"averages": [whole_tensor(average) for average in self.averages], "num_updates": self.num_updates}
+        return {"averages": [full_tensor(average) for average in self.averages], "num_updates": self.num_updates}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from a checkpoint's average."""
@@ -65,10 +65,9 @@ class WeightAverage(Callback):
 
     @torch.no_grad()
     def _swap(self, pl_module: LightningModule) -> None:
-        cut_again(pl_module)
+        reshard(pl_module)
         weights = self._weights(pl_module)
         kept = [weight.clone() for weight in weights]
-        barrier()  # ranks may share the weights: none is to find another's average there
         for weight, average in zip(weights, self.averages, strict=True):
             weight.copy_(average)
         self.averages = kept

@@ -7,7 +7,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 
-from lx.distributed.process_group import Agreement
+from lx.distributed.process_group import DelayedMax
 from lx.system.signals import Stopped, StopRequest
 from lx.training.callbacks.checkpoint import Checkpoint
 
@@ -29,7 +29,7 @@ class StopOnSignal(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """From now on a signal waits for the step to end."""
         self.request.listen()  # Lightning has put a handler of its own for SIGTERM in place, which exits with 0
-        self._agree = Agreement()
+        self._agree = DelayedMax()
         self.request.patient = True
 
     def on_train_batch_end(
@@ -51,7 +51,7 @@ class StopOnSignal(Callback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """A signal acts at once again; one that came after the last step does now."""
-        self._agree.close()
+        self._agree.wait()
         self._act_at_once()
 
     def _act_at_once(self) -> None:

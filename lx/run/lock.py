@@ -1,0 +1,74 @@
+"""Let one process at a time train in a run directory."""
+
+from __future__ import annotations
+
+import fcntl
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+from lx.errors import LxError
+from lx.run.directory import RunDirectory
+
+# A killed process holds its lock until its memory is freed, which takes a moment.
+_WAIT_S = 3.0
+
+
+@contextmanager
+def locked(run: RunDirectory) -> Iterator[None]:
+    """Lock the run directory while the block runs; the system releases the lock of a process that dies.
+
+    Raises:
+        LxError: another process has it.
+    """
+    with _lock_file(run).open("a") as file:
+        if not _acquire(file, _WAIT_S):
+            raise _in_use_error(run)
+        yield
+
+
+def require_idle(run: RunDirectory) -> None:
+    """Refuse a run directory that another process trains in.
+
+    Raises:
+        LxError: one does.
+    """
+    if in_use(run, _WAIT_S):
+        raise _in_use_error(run)
+
+
+def in_use(run: RunDirectory, wait_s: float = 0.0) -> bool:
+    """Return whether another process trains in a run directory. The process that holds the lock must not call this.
+
+    Args:
+        run: the directory.
+        wait_s: seconds to wait for that process to end.
+    """
+    if not _lock_file(run).exists():
+        return False
+    with _lock_file(run).open("a") as file:
+        return not _acquire(file, wait_s)
+
+
+def _lock_file(run: RunDirectory) -> Path:
+    return run.path / ".lock"
+
+
+def _acquire(file: IO[str], wait_s: float) -> bool:
+    # Not flock: loader processes inherit such a lock, and hold it for a while after this process has ended.
+    deadline = time.monotonic() + wait_s
+    while True:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.05)
+        else:
+            return True
+
+
+def _in_use_error(run: RunDirectory) -> LxError:
+    return LxError(f"{run.path} is being trained by another process at this moment")

@@ -1,0 +1,105 @@
+"""Collectives between ranks, and the same weights wherever the ranks are."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from support.processes import all_done, final_weights, free_port, ranks, start, train_on_ranks, training
+
+from lx.distributed.process_group import (
+    DelayedMax,
+    all_gather,
+    all_reduce_min,
+    all_reduce_sum,
+    first_on_each_node,
+    process_group,
+    scatter,
+)
+from lx.distributed.rank_info import RankInfo
+
+pytestmark = pytest.mark.distributed
+
+
+def _rank(work: Callable[[RankInfo, Path], Any], rank_info: RankInfo, folder: Path) -> None:
+    """Join the others, and save what the work returns."""
+    torch.set_num_threads(1)
+    with process_group(rank_info, "cpu", folder):
+        torch.save(work(rank_info, folder), folder / f"{rank_info.rank}.pt")
+
+
+def on_ranks(folder: Path, world_size: int, work: Callable[[RankInfo, Path], Any]) -> list[Any]:
+    """What a function returns on each rank."""
+    context = multiprocessing.get_context("forkserver")
+    processes = [
+        context.Process(target=_rank, args=(work, RankInfo(rank, world_size, rank, world_size), folder))
+        for rank in range(world_size)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+    return [torch.load(folder / f"{rank}.pt") for rank in range(world_size)]
+
+
+def _collectives(rank_info: RankInfo, folder: Path) -> list[Any]:
+    rank = rank_info.rank
+    total = all_reduce_sum(torch.tensor([rank + 1.0, 0.5], dtype=torch.float64)).tolist()
+    parts = [f"for {other}" for other in range(rank_info.world_size)] if rank_info.is_first else []
+    return [total, all_reduce_min(7 - rank), all_gather(rank * 10), scatter(parts)]
+
+
+@pytest.mark.parametrize("world_size", [2, 4])
+def test_collectives(world_size: int, tmp_path: Path) -> None:
+    total = [world_size * (world_size + 1) / 2, world_size / 2]
+    gathered = [rank * 10 for rank in range(world_size)]
+    expected = [[total, 8 - world_size, gathered, f"for {rank}"] for rank in range(world_size)]
+    assert on_ranks(tmp_path, world_size, _collectives) == expected
+
+
+def _delayed(rank_info: RankInfo, folder: Path) -> list[int]:
+    largest = DelayedMax()
+    return [*[largest(value) for value in ([3, 0, 5] if rank_info.is_first else [1, 2, 0])], largest.wait()]
+
+
+def test_a_delayed_maximum_answers_one_call_late(tmp_path: Path) -> None:
+    assert on_ranks(tmp_path, 2, _delayed) == [[0, 3, 2, 5]] * 2
+
+
+def _fill(rank_info: RankInfo, folder: Path) -> bool:
+    """Whether this rank has found the cache filled."""
+    cache, found = folder / "cache", []
+
+    def work() -> None:
+        found.append(cache.exists())
+        cache.touch()
+
+    first_on_each_node(rank_info, work)
+    return found[0]
+
+
+def test_the_first_rank_fills_a_cache_for_the_others(tmp_path: Path) -> None:
+    assert on_ranks(tmp_path, 3, _fill) == [False, True, True]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        [],
+        ["hardware.precision=bf16-mixed", "model.dim=64", "model.num_layers=2"],
+        ["hardware.precision=bf16-mixed", "model.dim=64", "model.num_layers=2", "hardware.micro_batch=2"],
+    ],
+)
+def test_one_machine_learns_what_two_machines_learn(settings: list[str], folder: Path, tmp_path: Path) -> None:
+    steps = ["trainer.max_steps=6", *settings]
+    one, two = tmp_path / "one-machine", tmp_path / "two-machines"
+    train_on_ranks(folder, str(one), 2, *steps)
+    more = ["hardware.num_nodes=2", f"hardware.rdzv_endpoint=127.0.0.1:{free_port()}"]
+    all_done(*[start(folder, training(two, *ranks(1, *more), *steps)) for _ in range(2)])
+    on_one, on_two = final_weights(one), final_weights(two)
+    assert all(torch.equal(on_one[name], on_two[name]) for name in on_one)
