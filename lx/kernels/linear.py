@@ -14,7 +14,6 @@ from torch.autograd.function import once_differentiable
 
 from lx.kernels import binding
 from lx.kernels.binding import rows_and_width
-from lx.kernels.gradients import empty_gradient
 
 PANEL = 64
 
@@ -53,7 +52,7 @@ class _Linear(Function):
         dy = dy.contiguous()
         (m, k), n = rows_and_width(x), len(weight)
         dx = torch.empty_like(x) if ctx.needs_input_grad[0] else None
-        dweight, dbias = empty_gradient(weight), None if bias is None else empty_gradient(bias)
+        dweight, dbias = torch.empty_like(weight), None if bias is None else torch.empty_like(bias)
         binding.call("lx_linear_gradient", dy, x, weight, dx, dweight, dbias, m, n, k)
         return dx, dweight, dbias
 
@@ -77,7 +76,7 @@ class _FeedForward(Function):
         dy = dy.contiguous()
         (m, k), n = rows_and_width(x), len(weight1)
         dhidden, dx = _row_pairs(m, n), torch.empty_like(x) if ctx.needs_input_grad[0] else None
-        dweight1, dweight2 = empty_gradient(weight1), empty_gradient(weight2)
+        dweight1, dweight2 = torch.empty_like(weight1), torch.empty_like(weight2)
         dbias1, dbias2 = weight1.new_empty(n), weight2.new_empty(k)
         gradients = (dhidden, dx, dweight1, dbias1, dweight2, dbias2)
         binding.call("lx_feedforward_gradient", dy, x, slopes, active, weight1, weight2, *gradients, m, n, k)

@@ -14,7 +14,6 @@ from torch.autograd.function import once_differentiable
 
 from lx.kernels import binding
 from lx.kernels.binding import Dropout, draw_dropout, rows_and_width
-from lx.kernels.gradients import empty_gradient
 
 
 def embedding(ids: Tensor, table: Tensor, scale: float, padding_id: int) -> Tensor:
@@ -56,7 +55,7 @@ class _Embedding(Function):
     @once_differentiable
     def backward(ctx: Any, drows: Tensor) -> tuple[Tensor | None, ...]:
         ids, table = ctx.saved_tensors
-        dtable = empty_gradient(table)
+        dtable = torch.empty_like(table)
         arguments = (ids.numel(), *table.shape, ctx.padding_id, ctx.scale)
         binding.call("lx_embedding_gradient", ids, drows.contiguous(), dtable, *arguments)
         return None, dtable, None, None

@@ -12,7 +12,6 @@ from torch import Tensor
 from lx.kernels.attention import attention
 from lx.kernels.binding import supports, supports_lookup
 from lx.kernels.build import library
-from lx.kernels.gradients import offer
 from lx.kernels.linear import gelu_feedforward, linear
 from lx.kernels.rows import add_dropped, embedding, layer_norm
 
@@ -98,39 +97,6 @@ def test_gradients_of_weights_are_sums_in_float32() -> None:
     for one, other in zip(ours, theirs, strict=True):
         assert one.dtype == torch.float32
         assert_near(one, other, SUMS)
-
-
-def test_the_next_gradient_lands_in_memory_that_is_offered() -> None:
-    """One gradient of each weight, and no copy of it: what comes after is added to it elsewhere."""
-    x, ids = activations(70, 64), torch.randint(0, 96, (70,))
-    maps = [torch.nn.Parameter(weights(*shape).detach()) for shape in [(96, 64), (64, 64), (64,), (128, 64), (64, 128)]]
-    biases = [torch.nn.Parameter(weights(width).detach()) for width in (128, 64)]
-    table, square, bias, wide, narrow = maps
-
-    def backward() -> list[Tensor]:
-        for weight in maps:
-            weight.grad = None
-        rows = embedding(ids, table, 8.0, 0)
-        y = linear(linear(x + rows, square, bias), square, bias)
-        gelu_feedforward(y, wide, biases[0], narrow, biases[1]).float().square().sum().backward()  # type: ignore[no-untyped-call]
-        return [weight.grad.clone() for weight in maps if weight.grad is not None]
-
-    expected = backward()
-    memory = [torch.full_like(weight, torch.nan) for weight in maps]
-    for weight, room in zip(maps, memory, strict=True):
-        offer(weight, room)
-    assert all(torch.equal(one, other) for one, other in zip(backward(), expected, strict=True))
-    for index in (0, 3, 4):  # the square map comes twice, so that its gradient is a sum
-        assert torch.equal(memory[index], expected[index])
-        assert maps[index].grad is not None and maps[index].grad.data_ptr() == memory[index].data_ptr()
-    assert not memory[1].isnan().any() and not memory[2].isnan().any()
-
-    for room in memory:
-        room.fill_(torch.nan)
-    offer(table, memory[0])
-    offer(table, None)
-    assert all(torch.equal(one, other) for one, other in zip(backward(), expected, strict=True))
-    assert all(room.isnan().all() for room in memory)
 
 
 @pytest.mark.parametrize("rows", [1, 143, 1030])
