@@ -21,7 +21,10 @@ _MOVED_MODULES = {
     "lx.data.hub": "lx.data.sources.hub",
     "lx.data.recipes": "lx.data.tokens.recipes",
 }
-_RENAMED_TARGETS: dict[str, str] = {}
+_RENAMED_TARGETS = {
+    "lx.optim.adam.Adam": "torch.optim.Adam",
+    "lx.optim.adam.AdamW": "torch.optim.AdamW",
+}
 
 
 def build(node: Any, where: str, **arguments: Any) -> Any:

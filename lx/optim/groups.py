@@ -1,4 +1,4 @@
-"""Which parameters are decayed towards zero and which are not."""
+"""Parameter groups: which parameters are decayed towards zero."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from torch import nn
 
 from lx.errors import LxError
 
-# Tables and scales, not maps between spaces: a pull towards zero has nothing to regularise there.
+# Lookup tables and scales, not maps between spaces: there decay regularises nothing.
 _UNDECAYED = (nn.Embedding, nn.EmbeddingBag, nn.LayerNorm, nn.RMSNorm)
 
 
 def parameter_groups(net: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Divide the trainable parameters of a net into those with and those without weight decay.
+    """Divide the trainable parameters of a network into those with and those without weight decay.
 
-    Matrices are decayed. Biases and other vectors, norms and embeddings are not; a matrix tied to an
-    embedding is an embedding. Frozen parameters are in no group, and a group that would be empty is left out.
+    Matrices are decayed. Biases and other vectors, norms and embeddings are not, nor is a matrix tied to an embedding.
+    Frozen parameters are in no group, and empty groups are left out.
 
     Args:
-        net: the net to be trained.
+        net: the network to train.
         weight_decay: the decay of the matrices, as the optimizer defines it.
 
     Returns:
         Parameter groups for any ``torch.optim.Optimizer``: ``name`` ("decay" or "no_decay"), ``params`` and
-        ``param_names`` in the order of ``net.named_parameters()``, and ``weight_decay``. Apart from the
-        parameters they hold plain values, so an optimizer's state can be loaded with ``weights_only=True``.
+        ``param_names`` in the order of ``net.named_parameters()``, and ``weight_decay``. All but the parameters are
+        plain values, so that an optimizer's state can be loaded with ``weights_only=True``.
 
     Raises:
-        LxError: the net has no trainable parameter.
+        LxError: the network has no trainable parameter.
     """
     undecayed = {
         parameter
@@ -38,7 +38,7 @@ def parameter_groups(net: nn.Module, weight_decay: float) -> list[dict[str, Any]
     }
     decay: dict[str, Any] = {"name": "decay", "params": [], "param_names": [], "weight_decay": weight_decay}
     no_decay: dict[str, Any] = {"name": "no_decay", "params": [], "param_names": [], "weight_decay": 0.0}
-    for name, parameter in net.named_parameters():  # a tied parameter comes once
+    for name, parameter in net.named_parameters():  # lists a tied parameter once
         if not parameter.requires_grad:
             continue
         group = no_decay if parameter.ndim < 2 or parameter in undecayed else decay

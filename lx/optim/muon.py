@@ -6,22 +6,22 @@ from collections.abc import Callable, Iterable
 from typing import Any, overload
 
 import torch
+from typing_extensions import override
 
 
 class Muon(torch.optim.Optimizer):
-    """``torch.optim.Muon`` on the hidden matrices and ``torch.optim.AdamW`` on the rest.
+    """Step the hidden matrices with ``torch.optim.Muon`` and the other parameters with ``torch.optim.AdamW``.
 
-    Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/) orthogonalises the momentum of a
-    matrix before the step. It is meant for maps between hidden states; embeddings, the output layer, norms
-    and biases keep AdamW. The update is scaled to AdamW's usual size (Liu et al. 2025, "Muon is Scalable for
-    LLM Training", equation 4), so one learning rate and one schedule serve both halves.
+    Muon (Jordan et al. 2024, https://kellerjordan.github.io/posts/muon/) orthogonalises the momentum of a matrix before
+    the step. It is meant for maps between hidden states; embeddings, the output layer, norms and biases keep AdamW. The
+    update is scaled to AdamW's usual size (Liu et al. 2025, "Muon is Scalable for LLM Training", equation 4), so that
+    both optimizers share one learning rate and one schedule.
 
     Args:
-        groups: what :func:`lx.optim.groups.parameter_groups` returns. The hidden matrices are those of the
-            group "decay", without the last one: a classifier's output layer. They become a group of their
-            own, "hidden".
-        lr: peak learning rate of both halves.
-        weight_decay: of groups that do not set their own; decoupled in both halves.
+        groups: from :func:`lx.optim.groups.parameter_groups`. The hidden matrices are those of the group "decay"
+            without the last one, a classifier's output layer. They become the group "hidden".
+        lr: peak learning rate of both optimizers.
+        weight_decay: of groups that do not set their own; decoupled in both optimizers.
         momentum: decay rate of Muon's running mean of the gradient.
         nesterov: look ahead along the momentum before orthogonalising.
         ns_steps: Newton-Schulz iterations of the orthogonalisation.
@@ -47,10 +47,10 @@ class Muon(torch.optim.Optimizer):
     ) -> None:
         # torch's optimizers fill their own options into the same dictionaries that `param_groups` holds.
         super().__init__(_with_hidden_group(groups), {"lr": lr, "weight_decay": weight_decay})
-        hidden, rest = self._halves()
-        self._inner: list[torch.optim.Optimizer] = []
+        hidden, rest = self._split_groups()
+        self._optimizers: list[torch.optim.Optimizer] = []
         if hidden:
-            self._inner.append(
+            self._optimizers.append(
                 torch.optim.Muon(
                     hidden,
                     momentum=momentum,
@@ -60,7 +60,7 @@ class Muon(torch.optim.Optimizer):
                 )
             )
         if rest:
-            self._inner.append(torch.optim.AdamW(rest, betas=betas, eps=eps, fused=fused))
+            self._optimizers.append(torch.optim.AdamW(rest, betas=betas, eps=eps, fused=fused))
 
     @overload
     def step(self, closure: None = None) -> None: ...
@@ -68,29 +68,23 @@ class Muon(torch.optim.Optimizer):
     @overload
     def step(self, closure: Callable[[], float]) -> float: ...
 
+    @override
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """Update every parameter that has a gradient.
-
-        Args:
-            closure: computes the loss and its gradients anew.
-
-        Returns:
-            The closure's loss, if there is a closure.
-        """
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        # Groups and state are this object's. Loading a checkpoint replaces both, so they are lent anew.
-        halves = [half for half in self._halves() if half]
-        for optimizer, groups in zip(self._inner, halves, strict=True):
+        # Loading a checkpoint replaces the groups and the state of this object, so both are passed on at every step.
+        groups_of_optimizers = [groups for groups in self._split_groups() if groups]
+        for optimizer, groups in zip(self._optimizers, groups_of_optimizers, strict=True):
             optimizer.param_groups = groups
             optimizer.state = self.state
             optimizer.step()
         return loss
 
-    def _halves(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    def _split_groups(self) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Return Muon's groups and AdamW's."""
         hidden = [group for group in self.param_groups if group["name"] == "hidden"]
         rest = [group for group in self.param_groups if group["name"] != "hidden"]
         return hidden, rest
@@ -108,12 +102,12 @@ def _with_hidden_group(groups: Iterable[dict[str, Any]]) -> list[dict[str, Any]]
         matrices = [index for index, parameter in enumerate(group["params"]) if parameter.ndim == 2]
         hidden = set(matrices[:-1])
         others = set(range(len(group["params"]))) - hidden
-        parts = [_part(group, "hidden", hidden), _part(group, "decay", others)]
-        result.extend(part for part in parts if part["params"])
+        subgroups = [_subgroup(group, "hidden", hidden), _subgroup(group, "decay", others)]
+        result.extend(subgroup for subgroup in subgroups if subgroup["params"])
     return result
 
 
-def _part(group: dict[str, Any], name: str, indices: set[int]) -> dict[str, Any]:
+def _subgroup(group: dict[str, Any], name: str, indices: set[int]) -> dict[str, Any]:
     return {
         **group,
         "name": name,

@@ -1,12 +1,11 @@
-"""Learning-rate schedules: what the peak learning rate is multiplied by at each optimizer step.
+"""Learning-rate schedules: the multiplier of the peak learning rate at each optimizer step.
 
-Steps count from 0: the first update of a run is step 0, the last one is step ``total_steps - 1``. A warmup of
-W steps takes the multipliers 1/(W+1), ..., W/(W+1) at steps 0 to W-1 and reaches the peak, 1, at step W. A
-decay reaches its floor at step ``total_steps``, one after the last update. So no update is made with a rate
-of zero, at either end. Beyond ``total_steps`` the multiplier stays what it is there.
+Steps count from 0: the first update of a run is step 0, the last one is step ``total_steps - 1``. A warmup of W steps
+has the multipliers 1/(W+1), ..., W/(W+1) at steps 0 to W-1 and reaches the peak, 1, at step W. A decay reaches its
+floor at step ``total_steps``, one after the last update: no update has a learning rate of zero, at either end. Beyond
+``total_steps`` the multiplier stays constant.
 
-Lengths (``warmup``, ``decay``) follow one rule: a value below 1 is a share of all steps, rounded down; a
-value from 1 on is a number of steps.
+A length (``warmup``, ``decay``) below 1 is a share of all steps, rounded down; from 1 on it is a number of steps.
 """
 
 from __future__ import annotations
@@ -17,13 +16,14 @@ from dataclasses import dataclass
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
+from typing_extensions import override
 
 from lx.errors import LxError
 
 
 @dataclass(frozen=True)
 class Schedule(ABC):
-    """A pure function of the step.
+    """Map an optimizer step to the multiplier of the learning rate.
 
     Attributes:
         total_steps: updates of the whole run, at least 1.
@@ -34,26 +34,26 @@ class Schedule(ABC):
     warmup_steps: int
 
     def __call__(self, step: int) -> float:
-        """The multiplier of the learning rate at a step, counted from 0."""
+        """Return the multiplier at a step, counted from 0."""
         if step < self.warmup_steps:
             return (step + 1) / (self.warmup_steps + 1)
         return self.after_warmup(min(step, self.total_steps))
 
     @abstractmethod
     def after_warmup(self, step: int) -> float:
-        """The multiplier from step ``warmup_steps``, where it is 1, up to step ``total_steps``."""
+        """Return the multiplier at a step from ``warmup_steps``, where it is 1, to ``total_steps``."""
 
     def progress(self, step: int) -> float:
-        """How much of the time after the warmup has gone: 0 at the peak, 1 at step ``total_steps``."""
+        """Return the share of the steps after the warmup that is done: 0 at the peak, 1 at step ``total_steps``."""
         return (step - self.warmup_steps) / max(1, self.total_steps - self.warmup_steps)
 
 
 @dataclass(frozen=True)
 class Constant(Schedule):
-    """The peak, to the end."""
+    """The peak to the end."""
 
+    @override
     def after_warmup(self, step: int) -> float:
-        """The multiplier after the warmup: 1."""
         return 1.0
 
 
@@ -63,8 +63,8 @@ class Linear(Schedule):
 
     min_ratio: float = 0.0
 
+    @override
     def after_warmup(self, step: int) -> float:
-        """The multiplier after the warmup."""
         return _above(self.min_ratio, 1 - self.progress(step))
 
 
@@ -74,8 +74,8 @@ class Cosine(Schedule):
 
     min_ratio: float = 0.0
 
+    @override
     def after_warmup(self, step: int) -> float:
-        """The multiplier after the warmup."""
         return _above(self.min_ratio, (1 + math.cos(math.pi * self.progress(step))) / 2)
 
 
@@ -86,8 +86,8 @@ class InverseSqrt(Schedule):
     With s = step + 1 and w = warmup_steps + 1 it is ``min(s / w, sqrt(w / s))``; it never ends.
     """
 
+    @override
     def after_warmup(self, step: int) -> float:
-        """The multiplier after the warmup."""
         return math.sqrt((self.warmup_steps + 1) / (step + 1))
 
 
@@ -106,8 +106,8 @@ class WarmupStableDecay(Schedule):
     decay_steps: int
     min_ratio: float = 0.0
 
+    @override
     def after_warmup(self, step: int) -> float:
-        """The multiplier after the warmup."""
         decay_begins = self.total_steps - self.decay_steps
         if step <= decay_begins:
             return 1.0
@@ -135,8 +135,8 @@ def cosine(optimizer: Optimizer, total_steps: int, warmup: float = 0.1, min_rati
         min_ratio: the floor, from 0 to 1, as a multiple of the peak.
 
     Returns:
-        A scheduler to be stepped after each optimizer step. Its state holds numbers only: the schedule itself
-        comes from the config, so a run that is continued for longer follows its new length.
+        A scheduler to step after each optimizer step. Its state holds numbers only: the schedule itself comes from
+        the config, so that a run that is continued for longer follows its new length.
 
     Raises:
         LxError: the warmup is negative, not a whole number of steps, or longer than the run; or the floor is
@@ -182,8 +182,7 @@ def warmup_stable_decay(
 
 
 def _lambda_lr(optimizer: Optimizer, schedule: Schedule) -> LambdaLR:
-    # A plain function, because LambdaLR would save an object's fields and, on loading, put old ones over new
-    # ones.
+    # A plain function, because LambdaLR saves the fields of a callable object and restores old ones over new ones.
     return LambdaLR(optimizer, lambda step: schedule(step))
 
 
@@ -192,7 +191,7 @@ def _warmup_steps(warmup: float, total_steps: int) -> int:
 
 
 def _length(value: float, total_steps: int, key: str) -> int:
-    """A share of all steps, or a number of steps, as a number of steps."""
+    """Convert a share of all steps, or a number of steps, to a number of steps."""
     if total_steps < 1:
         raise ValueError(f"total_steps must be at least 1, not {total_steps}")
     if not (0 <= value < 1 or (math.isfinite(value) and value >= 1 and value == int(value))):

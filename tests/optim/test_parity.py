@@ -13,14 +13,15 @@ import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
-from lightning.pytorch.plugins.precision import MixedPrecision
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from lx.optim.groups import parameter_groups
 from lx.optim.muon import Muon
 from lx.optim.schedules import Cosine, Linear, Schedule
+from support.tiny_run import train_tiny
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 OPTIMIZERS = sorted(path.stem for path in (CONF / "optimizer").glob("*.yaml"))
@@ -232,14 +233,24 @@ def test_a_saved_optimizer_goes_on_to_identical_weights(option: str) -> None:
 
 
 @pytest.mark.parametrize("option", OPTIMIZERS)
-def test_gradients_may_be_clipped_in_mixed_precision(option: str) -> None:
-    net = seeded_net()
-    optimizer = build(option, net)
-    optimizer.load_state_dict(optimizer.state_dict())
-    set_gradients(net, 0)
-    MixedPrecision("bf16-mixed", "cpu").clip_gradients(optimizer, clip_val=0.5)
-    norms = torch.stack([parameter.grad.norm() for parameter in net.parameters()])
-    assert norms.norm().item() == pytest.approx(0.5, rel=1e-4)
+def test_a_run_clips_gradients_in_mixed_precision(option: str, tmp_path: Path) -> None:
+    norms: list[float] = []
+
+    def record_norm(optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+        norms.append(nn.utils.get_total_norm(gradients).item())
+
+    handle = register_optimizer_step_pre_hook(record_norm)
+    try:
+        train_tiny(
+            tmp_path,
+            *[f"optimizer={option}", "hardware.precision=bf16-mixed", "trainer.gradient_clip_val=1e-3"],
+            "trainer.max_steps=2",
+        )
+    finally:
+        handle.remove()
+    assert len(norms) >= 2
+    assert max(norms) == pytest.approx(1e-3, rel=1e-3)
 
 
 @pytest.mark.parametrize("option", ["adam", "adamw", "muon"])
