@@ -34,7 +34,8 @@ from lx.system.progress import track
 from lx.tracking.csv import CsvLogger
 from lx.training.builders import build_run
 from lx.training.callbacks.metric_logger import MetricLogger
-from lx.training.callbacks.progress_bar import Progress
+from lx.training.callbacks.progress_bar import ProgressBar
+from lx.training.callbacks.progress_view import View
 from lx.training.module import TextClassifier
 from lx.training.run_length import RunLength
 from lx.training.trainer import build_trainer
@@ -180,9 +181,9 @@ class Ours:
 
     def _fit(self, steps: int, callbacks: list[Callback], profiler: Profiler | None = None) -> None:
         run_length = RunLength(self.data.steps_per_epoch, steps, _NEVER)
-        progress = Progress()
-        progress.disable()  # counts, as in training, but shows nothing
-        every = [progress, MetricLogger(), *callbacks]
+        metric_logger = MetricLogger(run_length)
+        progress_bar = ProgressBar(metric_logger, run_length, View())  # computes as in training, but shows nothing
+        every = [metric_logger, progress_bar, *callbacks]
         loggers = [CsvLogger(self.scratch / "metrics.csv")]
         trainer = build_trainer(self.cfg, self.hardware, run_length, loggers, every, RankInfo())
         if profiler is not None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lx.system.hardware import Hardware
 from lx.training.callbacks.metric_logger import MetricLogger
-from lx.training.callbacks.progress_bar import Progress
+from lx.training.callbacks.progress_bar import ProgressBar
 from lx.training.module import TextClassifier
 
 _PARTS = ("waiting for data", "logging")
@@ -133,7 +133,7 @@ def _part_of(action: str) -> str | None:
     if action.endswith("train_dataloader_next"):
         return "waiting for data"
     callback = action.startswith("[Callback]") and action.endswith("on_train_batch_end")
-    return "logging" if callback and any(kind.__name__ in action for kind in (MetricLogger, Progress)) else None
+    return "logging" if callback and any(kind.__name__ in action for kind in (MetricLogger, ProgressBar)) else None
 
 
 def wait_for_device(here: Hardware) -> None:

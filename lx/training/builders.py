@@ -23,7 +23,7 @@ from lx.optim.groups import parameter_groups
 from lx.system.hardware import Hardware
 from lx.tasks.base import Task
 from lx.training.module import TextClassifier
-from lx.training.nonfinite import FiniteGuard
+from lx.training.nonfinite import NonFiniteGuard
 from lx.training.run_length import RunLength
 
 log = logging.getLogger(__name__)
@@ -134,7 +134,7 @@ def build_module(cfg: DictConfig, net: nn.Module, task: Task, total_steps: int) 
         built: LRScheduler = build(cfg.scheduler, "scheduler")(optimizer, total_steps=total_steps)
         return built
 
-    guard = FiniteGuard(cfg.trainer.on_nan)
+    guard = NonFiniteGuard(cfg.trainer.on_nan)
     return TextClassifier(net, task, optimizer, schedule, cfg.trainer.gradient_clip_val, guard, cfg.seed)
 
 

@@ -18,7 +18,7 @@ from lx.distributed.fsdp import shard
 from lx.distributed.gradient_sync import GradientSync, gradient_sync
 from lx.distributed.process_group import all_reduce_sum
 from lx.tasks.base import Summary, Task
-from lx.training.nonfinite import FiniteGuard
+from lx.training.nonfinite import NonFiniteGuard
 from lx.training.seeding import seed_step
 
 
@@ -53,7 +53,7 @@ class TextClassifier(LightningModule):
         optimizer: Callable[[nn.Module], Optimizer] | None = None,
         schedule: Callable[[Optimizer], LRScheduler] | None = None,
         gradient_clip_val: float | None = None,
-        guard: FiniteGuard | None = None,
+        guard: NonFiniteGuard | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class TextClassifier(LightningModule):
         self.build_optimizer = optimizer
         self.build_schedule = schedule
         self.gradient_clip_val = gradient_clip_val
-        self.guard = guard or FiniteGuard("stop")
+        self.guard = guard or NonFiniteGuard("stop")
         self.seed = seed
         self.gradient_sync = GradientSync()
         self.evaluations = nn.ModuleDict({"val": task.metrics(), "test": task.metrics()})
@@ -83,12 +83,13 @@ class TextClassifier(LightningModule):
         """Choose how ranks combine gradients, now that the strategy has wrapped the module."""
         self.gradient_sync = gradient_sync(self.trainer.strategy.model, self.net, self.trainer.world_size)
 
-    def training_step(self, batch: GlobalBatch, batch_idx: int) -> dict[str, Tensor]:
+    def training_step(self, batch: GlobalBatch, batch_idx: int) -> dict[str, Any]:
         """One optimizer step.
 
         Returns:
-            Of the whole global batch: ``loss``, the mean; ``correct``, how many examples were classified right;
-            ``grad_norm`` where the gradient is clipped. All detached, all left on the device.
+            Of the whole global batch: ``loss``, the mean; ``counts``, sums over the examples by name (``accuracy``: how
+            many were classified right); ``grad_norm`` where the gradient is clipped. All detached, all left on the
+            device.
 
         Raises:
             TrainingError: loss or gradient is not finite, and the guard does not let it pass.
@@ -100,12 +101,12 @@ class TextClassifier(LightningModule):
         losses, correct = self.backward_all(batch)
         loss_sum = torch.cat(losses).sum()
         sums = all_reduce_sum(torch.stack([loss_sum, correct.to(loss_sum.dtype)]))
-        outputs = {"loss": sums[0] / batch.num_examples, "correct": sums[1]}
+        outputs: dict[str, Any] = {"loss": sums[0] / batch.num_examples, "counts": {"accuracy": sums[1]}}
         if self.gradient_clip_val is not None:
             norm = self.gradient_sync.grad_norm(self.net)
             nn.utils.clip_grads_with_norm_(self.net.parameters(), self.gradient_clip_val, norm)
             outputs["grad_norm"] = norm
-        if not self.guard.admits(outputs, batch, losses, self.trainer):
+        if not self.guard.check(outputs, batch, losses, self.trainer):
             # Without gradients the step below moves nothing, but is counted.
             optimizer.zero_grad()  # type: ignore[union-attr]
         optimizer.step()  # type: ignore[union-attr]

@@ -31,7 +31,7 @@ class _Step:
     lr: float
 
 
-class FiniteGuard:
+class NonFiniteGuard:
     """Watches loss and gradient norm. All ranks see the same numbers, so all come to the same decision.
 
     Args:
@@ -47,9 +47,7 @@ class FiniteGuard:
         self.skipped = 0
         self._unseen: _Step | None = None
 
-    def admits(
-        self, outputs: dict[str, Tensor], batch: GlobalBatch, losses: Sequence[Tensor], trainer: Trainer
-    ) -> bool:
+    def check(self, outputs: dict[str, Tensor], batch: GlobalBatch, losses: Sequence[Tensor], trainer: Trainer) -> bool:
         """Whether the update of a step is to be made.
 
         Args:
@@ -61,7 +59,7 @@ class FiniteGuard:
         Raises:
             TrainingError: loss or gradient is not finite, and ``on_nan`` is ``stop``.
         """
-        self.settle()
+        self.flush()
         finite = torch.isfinite(torch.stack([outputs[name] for name in ("loss", "grad_norm") if name in outputs])).all()
         rows = [micro_batch.rows for micro_batch in batch.micro_batches]
         lr = trainer.optimizers[0].param_groups[0]["lr"]
@@ -76,10 +74,10 @@ class FiniteGuard:
             outputs["skipped_updates"] = torch.tensor(self.skipped)
             return bool(finite)
         if finite.device.type == "cpu":
-            self.settle()
+            self.flush()
         return True
 
-    def settle(self) -> None:
+    def flush(self) -> None:
         """Look at the last step, before anything of it is saved.
 
         Raises:

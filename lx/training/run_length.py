@@ -1,4 +1,4 @@
-"""When what happens in a run: a function of the optimizer step alone, so that a step is all there is to resume from."""
+"""Map an optimizer step to epoch, batch and due validations, so that a checkpoint needs no other loop state."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class RunLength:
-    """The length of a run and of its parts, in optimizer steps.
+    """The length of a run, of its epochs, and of the intervals between its validations, in optimizer steps.
 
     Attributes:
         steps_per_epoch: global batches of an epoch.
@@ -27,6 +27,10 @@ class RunLength:
     def position(self, step: int) -> tuple[int, int]:
         """Whole epochs, and global batches of the next, that have been trained on after a number of steps."""
         return divmod(step, self.steps_per_epoch)
+
+    def epoch_of(self, step: int) -> int:
+        """The epoch, from 1, that the last of a number of steps belongs to."""
+        return max(step - 1, 0) // self.steps_per_epoch + 1
 
     def validates_after(self, step: int) -> bool:
         """Whether a validation follows when this many steps have been taken."""

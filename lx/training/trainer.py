@@ -20,10 +20,10 @@ from lx.system.hardware import Hardware
 from lx.system.signals import StopRequest
 from lx.training.callbacks.checkpoint import Checkpoint
 from lx.training.callbacks.ema import WeightAverage
-from lx.training.callbacks.graceful_stop import StopOnSignal
+from lx.training.callbacks.graceful_stop import GracefulStop
 from lx.training.callbacks.metric_logger import MetricLogger
-from lx.training.callbacks.progress_bar import Progress
-from lx.training.callbacks.restore_loops import Resume
+from lx.training.callbacks.progress_bar import EvaluationBar, ProgressBar
+from lx.training.callbacks.restore_loops import RestoreLoops
 from lx.training.run_length import RunLength
 
 
@@ -50,9 +50,12 @@ def build_callbacks(
         trainer.save_every_n_minutes,
         trainer.keep_best,
     )
-    callbacks: list[Callback] = [Progress()] if rank_info.is_first else []
-    # A training state holds what the callbacks before the checkpoint made of the step.
-    callbacks += [MetricLogger(), checkpoint, StopOnSignal(stop, checkpoint)]
+    metric_logger = MetricLogger(run_length)
+    # A training state includes what the callbacks before the checkpoint have added up, this step included.
+    callbacks: list[Callback] = [metric_logger]
+    if rank_info.is_first:
+        callbacks.append(ProgressBar(metric_logger, run_length))
+    callbacks += [checkpoint, GracefulStop(stop, checkpoint)]
     if trainer.ema_decay is not None:
         callbacks.append(WeightAverage(trainer.ema_decay))  # after the checkpoint, which keeps the average
     if trainer.early_stopping_patience is not None:
@@ -63,7 +66,7 @@ def build_callbacks(
     for name, node in cfg.callbacks.items():
         if node is not None:
             callbacks.append(build(node, f"callbacks.{name}", _convert_="all"))
-    return [*callbacks, Resume(step, run_length)], checkpoint
+    return [*callbacks, RestoreLoops(step, run_length)], checkpoint
 
 
 def build_trainer(
@@ -90,7 +93,7 @@ def build_trainer(
         logger=loggers or False,
         callbacks=callbacks,
         enable_checkpointing=False,  # lx writes its own
-        enable_progress_bar=rank_info.is_first,
+        enable_progress_bar=False,  # lx has its own
         enable_model_summary=False,
         default_root_dir=cfg.run_dir,  # where Lightning would look for checkpoints of its own, under Slurm
         num_sanity_val_steps=0,
@@ -128,9 +131,9 @@ def evaluation_trainer(hardware: Hardware, rank_info: RankInfo) -> Trainer:
         precision=hardware.precision,  # type: ignore[arg-type]
         logger=False,
         enable_checkpointing=False,
-        enable_progress_bar=rank_info.is_first,
+        enable_progress_bar=False,  # lx has its own
         enable_model_summary=False,
-        callbacks=[Progress()] if rank_info.is_first else [],
+        callbacks=[EvaluationBar()] if rank_info.is_first else [],
         use_distributed_sampler=False,
         plugins=[LightningEnvironment()],
     )

@@ -17,7 +17,7 @@ from lx.errors import TrainingError
 from lx.run.checkpoint import is_intact, read_step
 from lx.run.directory import RunDirectory
 from lx.training.module import TextClassifier
-from lx.training.nonfinite import FiniteGuard
+from lx.training.nonfinite import NonFiniteGuard
 from support.run_files import rows
 from support.tiny_run import train_tiny
 
@@ -31,24 +31,24 @@ def batch(*rows: list[int]) -> GlobalBatch:
     return GlobalBatch(parts, sum(map(len, rows)), 0)
 
 
-def admits(guard: FiniteGuard, loss: float, norm: float | None = None, losses: Any = (), rows: Any = ()) -> bool:
+def check(guard: NonFiniteGuard, loss: float, norm: float | None = None, losses: Any = (), rows: Any = ()) -> bool:
     outputs = {"loss": torch.tensor(loss)} | ({} if norm is None else {"grad_norm": torch.tensor(norm)})
     trainer: Any = SimpleNamespace(global_step=41, optimizers=[SimpleNamespace(param_groups=[{"lr": 0.003}])])
-    return guard.admits(outputs, batch(*rows), [torch.tensor(part) for part in losses], trainer)
+    return guard.check(outputs, batch(*rows), [torch.tensor(part) for part in losses], trainer)
 
 
 @pytest.mark.parametrize("on_nan", ["stop", "skip"])
 def test_finite_steps_pass(on_nan: str) -> None:
-    guard = FiniteGuard(on_nan)
-    assert admits(guard, 1e30) and admits(guard, 0.0, 1e30)
-    guard.settle()
+    guard = NonFiniteGuard(on_nan)
+    assert check(guard, 1e30) and check(guard, 0.0, 1e30)
+    guard.flush()
     assert guard.skipped == 0
 
 
 def test_a_stop_names_step_rate_and_the_examples_of_that_loss() -> None:
     losses, rows = [[1.0, math.nan], [2.0, math.inf]], [[7, 131], [5, 17]]
     with pytest.raises(TrainingError) as stopped:
-        admits(FiniteGuard("stop"), math.nan, 3.5, losses, rows)
+        check(NonFiniteGuard("stop"), math.nan, 3.5, losses, rows)
     assert str(stopped.value).startswith(
         "step 41: loss nan, gradient norm 3.5, at learning rate 0.003; examples of that loss (rows of the training "
         "split, from 0): 17, 131. "
@@ -60,7 +60,7 @@ def test_a_stop_names_step_rate_and_the_examples_of_that_loss() -> None:
 def test_where_no_loss_is_to_blame_the_whole_batch_is_named() -> None:
     rows = [list(range(12))]
     with pytest.raises(TrainingError) as stopped:
-        admits(FiniteGuard("stop"), 0.5, math.inf, [[1.0] * 12], rows)
+        check(NonFiniteGuard("stop"), 0.5, math.inf, [[1.0] * 12], rows)
     assert "loss 0.5, gradient norm inf" in str(stopped.value)
     assert "the loss of each example is finite; examples of the batch" in str(stopped.value)
     assert ": 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, ... (12 in all). " in str(stopped.value)
@@ -68,22 +68,22 @@ def test_where_no_loss_is_to_blame_the_whole_batch_is_named() -> None:
 
 @pytest.mark.parametrize(("loss", "norm"), [(math.nan, None), (math.inf, 1.0), (1.0, math.nan), (-math.inf, math.inf)])
 def test_a_skip_is_counted(loss: float, norm: float | None, caplog: pytest.LogCaptureFixture) -> None:
-    guard = FiniteGuard("skip")
-    assert [admits(guard, loss, norm), admits(guard, 1.0, norm and 1.0), admits(guard, loss, norm)] == [
+    guard = NonFiniteGuard("skip")
+    assert [check(guard, loss, norm), check(guard, 1.0, norm and 1.0), check(guard, loss, norm)] == [
         False,
         True,
         False,
     ]
     assert guard.skipped == 2
     assert caplog.messages[-1] == "step 41: the loss is not finite: update skipped, 2 so far"
-    guard.settle()
+    guard.flush()
 
 
 def test_the_count_of_skips_is_recorded() -> None:
-    guard = FiniteGuard("skip")
+    guard = NonFiniteGuard("skip")
     outputs = {"loss": torch.tensor(math.nan)}
     trainer: Any = SimpleNamespace(global_step=3, optimizers=[SimpleNamespace(param_groups=[{"lr": 1.0}])])
-    guard.admits(outputs, batch(), [], trainer)
+    guard.check(outputs, batch(), [], trainer)
     assert int(outputs["skipped_updates"]) == 1
 
 

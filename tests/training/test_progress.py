@@ -5,6 +5,7 @@ import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
@@ -15,12 +16,21 @@ from rich.console import Console
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+import lx
+from lx.distributed.rank_info import RankInfo
+from lx.run.directory import RunDirectory
+from lx.system.hardware import resolve
+from lx.system.signals import StopRequest
 from lx.training.callbacks import progress_bar
-from lx.training.callbacks.metric_logger import MetricLogger
-from lx.training.callbacks.progress_bar import Averages, Meter, Progress, max_steps
+from lx.training.callbacks.metric_logger import MetricLogger, Totals
+from lx.training.callbacks.progress_bar import EvaluationBar, ProgressBar
 from lx.training.callbacks.progress_view import LineView, LiveView, Status, view_for
+from lx.training.run_length import RunLength
+from lx.training.trainer import build_callbacks, build_trainer
+from support.tiny_run import train_tiny
 
 STEPS_PER_EPOCH = 5
+LENGTH = RunLength(STEPS_PER_EPOCH, 2 * STEPS_PER_EPOCH, STEPS_PER_EPOCH)
 
 
 @dataclass
@@ -41,12 +51,12 @@ class Tiny(pl.LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=1.0)
 
-    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         optimizer = self.optimizers()
         optimizer.step()  # type: ignore[union-attr]
         optimizer.param_groups[0]["lr"] = 1.0 + self.global_step  # type: ignore[union-attr]
         loss = torch.tensor(float(batch.index))
-        return {"loss": loss, "correct": torch.tensor(3), "grad_norm": 2 * loss}
+        return {"loss": loss, "counts": {"accuracy": torch.tensor(3)}, "grad_norm": 2 * loss}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         self.log("val/loss", 0.125 + self.current_epoch, logger=False, batch_size=7)
@@ -75,17 +85,17 @@ def loader() -> DataLoader[Batch]:
     return DataLoader([Batch(index) for index in range(STEPS_PER_EPOCH)], batch_size=None)  # type: ignore[arg-type]
 
 
-def trainer(callback: pl.Callback, logger: Logger | bool = False, **settings: Any) -> pl.Trainer:
-    defaults: dict[str, Any] = {"max_epochs": 2, "log_every_n_steps": 3, "enable_progress_bar": True}
-    return pl.Trainer(
-        accelerator="cpu",
-        logger=logger,
-        callbacks=[callback],
-        enable_checkpointing=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=1,
-        **{**defaults, **settings},
-    )
+def trainer(*callbacks: pl.Callback, logger: Logger | None = None, length: RunLength = LENGTH) -> pl.Trainer:
+    """lx's own trainer, with a row every three steps."""
+    cfg = lx.compose(["hardware=cpu", "trainer.log_every_n_steps=3"])
+    loggers = [] if logger is None else [logger]
+    return build_trainer(cfg, resolve("cpu", "32-true"), length, loggers, list(callbacks), RankInfo())
+
+
+def bar() -> tuple[MetricLogger, ProgressBar]:
+    """The callbacks that show progress, in the order of a run."""
+    metric_logger = MetricLogger(LENGTH)
+    return metric_logger, ProgressBar(metric_logger, LENGTH)
 
 
 pytestmark = [
@@ -96,15 +106,15 @@ pytestmark = [
 ]
 
 
-def fit(callback: pl.Callback, logger: Logger | bool = False, **settings: Any) -> pl.Trainer:
-    built = trainer(callback, logger, **settings)
+def fit(*callbacks: pl.Callback, logger: Logger | None = None, length: RunLength = LENGTH) -> pl.Trainer:
+    built = trainer(*callbacks, logger=logger, length=length)
     built.fit(Tiny(), loader(), loader())
     return built
 
 
 def test_metric_rows() -> None:
     logger = Rows()
-    built = fit(MetricLogger(), logger, enable_progress_bar=False, max_epochs=-1, max_steps=10)
+    built = fit(MetricLogger(LENGTH), logger=logger)
     built.validate(Tiny(), loader(), verbose=False)
     speeds = [row.pop("tokens_per_second") for _, row in logger.rows if "tokens_per_second" in row]
     assert logger.rows == [
@@ -119,9 +129,29 @@ def test_metric_rows() -> None:
     assert all(speed > 0 for speed in speeds)
 
 
+def test_each_count_of_the_task_has_a_column() -> None:
+    class OfNumbers(Tiny):
+        def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+            counts = {"squared_error": torch.tensor(14.0), "absolute_error": torch.tensor(7.0)}
+            return {**super().training_step(batch, batch_idx), "counts": counts}
+
+    logger = Rows()
+    trainer(MetricLogger(LENGTH), logger=logger).fit(OfNumbers(), loader(), loader())
+    assert [(row["train/squared_error"], row["train/absolute_error"]) for _, row in logger.rows if "lr" in row] == [
+        (2.0, 1.0)
+    ] * 4
+    assert not any("train/accuracy" in row for _, row in logger.rows)
+
+
 def test_steps_that_no_row_has_get_one_at_the_end() -> None:
     logger = Rows()
-    fit(MetricLogger(), logger, enable_progress_bar=False)
+    early = RunLength(STEPS_PER_EPOCH, 100, STEPS_PER_EPOCH)  # training ends before the length that was planned
+
+    class Ending(pl.Callback):
+        def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
+            trainer.should_stop = trainer.global_step == 10
+
+    fit(MetricLogger(early), Ending(), logger=logger, length=early)
     assert [(step, row["epoch"]) for step, row in logger.rows if "lr" in row] == [(3, 1), (6, 2), (9, 2), (10, 2)]
     assert logger.rows[-1][1]["train/loss"] == 4.0
 
@@ -131,7 +161,7 @@ def test_speed_leaves_validation_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lx.training.callbacks.metric_logger.time.perf_counter", lambda: now[0])
 
     class Clocked(Tiny):
-        def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
             now[0] += 2.0
             return super().training_step(batch, batch_idx)
 
@@ -139,7 +169,7 @@ def test_speed_leaves_validation_out(monkeypatch: pytest.MonkeyPatch) -> None:
             now[0] += 1000.0
 
     logger = Rows()
-    trainer(MetricLogger(), logger, enable_progress_bar=False).fit(Clocked(), loader(), loader())
+    trainer(MetricLogger(LENGTH), logger=logger).fit(Clocked(), loader(), loader())
     assert [row["tokens_per_second"] for _, row in logger.rows if "lr" in row] == [5.5] * 4
 
 
@@ -153,8 +183,7 @@ def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
 def test_a_pipe_gets_lines(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     caplog.set_level(logging.INFO, logger="lx")
     monkeypatch.setattr("lx.training.callbacks.progress_view._LINE_S", 0.0)
-    monkeypatch.setattr(progress_bar, "_SMOOTHING_S", 1e-9)  # the mean since the last line
-    fit(Progress())
+    fit(*bar())
     assert lines(caplog) == [
         "epoch 1/2  step 3/10  loss 1.000  acc 0.429  N tokens/s  T s left",
         "epoch 1/2  step 5/10  validation  loss 0.1250  (T s)",
@@ -167,19 +196,32 @@ def test_a_pipe_gets_lines(caplog: pytest.LogCaptureFixture, monkeypatch: pytest
 
 def test_lines_are_ten_seconds_apart(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, logger="lx")
-    fit(Progress())
+    fit(*bar())
     shown = [line.split("  ")[1:3] for line in lines(caplog)]
     assert shown[:2] == [["step 5/10", "validation"], ["step 10/10", "validation"]]
     assert [step for step, _ in shown[2:]] == ["step 10/10"], "and one at the end"
 
 
-def test_other_ranks_are_silent(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, logger="lx")
-    bar = Progress()
-    bar.enable()
-    bar.disable()
-    fit(bar)
-    assert lines(caplog) == []
+def test_a_run_shows_its_epochs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lx.training.callbacks.progress_view._LINE_S", 0.0)
+    train_tiny(tmp_path, "trainer.log_every_n_steps=4")
+    log = (tmp_path / "run" / "log.txt").read_text()
+    shown = re.findall(r"(epoch \S+  step \S+)  (loss|validation)", log)
+    assert shown == [
+        ("epoch 1/2  step 4/12", "loss"),
+        ("epoch 1/2  step 6/12", "validation"),
+        ("epoch 2/2  step 8/12", "loss"),
+        ("epoch 2/2  step 12/12", "loss"),
+        ("epoch 2/2  step 12/12", "validation"),
+        ("epoch 2/2  step 12/12", "loss"),
+    ]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_only_the_first_rank_shows_progress(rank: int, tmp_path: Path) -> None:
+    rank_info = RankInfo(rank, 2, rank, 2)
+    callbacks, _ = build_callbacks(RunDirectory(tmp_path), lx.compose([]), LENGTH, 0, StopRequest(), rank_info)
+    assert any(isinstance(callback, EvaluationBar) for callback in callbacks) == (rank == 0)
 
 
 def test_steps_read_no_tensor(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,63 +234,70 @@ def test_steps_read_no_tensor(monkeypatch: pytest.MonkeyPatch) -> None:
         return original(tensor)
 
     monkeypatch.setattr(Tensor, "__float__", counted)
-    meter = Meter()
+    totals = Totals()
     for index in range(100):
-        meter.add({"loss": torch.tensor(float(index)), "correct": torch.tensor(3)}, Batch(index))
+        totals.add({"loss": torch.tensor(float(index)), "counts": {"accuracy": torch.tensor(3)}}, Batch(index))
     assert reads == []
-    averages = meter.read()
+    assert totals.means() == {"loss": 49.5, "accuracy": pytest.approx(3 / 7)}
     assert len(reads) == 2
-    assert averages is not None
-    assert (averages.loss, averages.accuracy) == (49.5, pytest.approx(3 / 7))
 
 
-def test_meter_smooths_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [100.0]
-    monkeypatch.setattr("lx.training.callbacks.progress_bar.time.monotonic", lambda: now[0])
-    meter = Meter()
-    assert meter.read() is None
+def test_running_averages_are_those_of_this_interval_and_the_one_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("lx.training.callbacks.metric_logger.time.perf_counter", lambda: now[0])
+    metric_logger, shown = MetricLogger(LENGTH), {}
 
-    def after(seconds: float, loss: float, correct: int) -> Averages | None:
-        meter.add({"loss": torch.tensor(loss), "correct": torch.tensor(correct)}, Batch(0))
-        now[0] += seconds
-        return meter.read()
+    class Watch(pl.Callback):
+        def on_train_batch_end(self, trainer: pl.Trainer, *args: Any) -> None:
+            shown[trainer.global_step] = metric_logger.running_averages()
 
-    assert after(2.0, 8.0, 7) == Averages(8.0, 1.0, 5.5)
-    now[0] += 50.0
-    meter.skip(50.0)
-    weight = 1 - 2.718281828459045 ** (-5.0 / 5.0)
-    smoothed = after(5.0, 4.0, 0)
-    assert smoothed is not None
-    assert smoothed.loss == pytest.approx(8.0 - 4.0 * weight)
-    assert smoothed.accuracy == pytest.approx(1.0 - weight)
-    assert smoothed.tokens_per_second == pytest.approx(5.5 + weight * (11 / 5 - 5.5))
-    assert meter.read() == smoothed, "without new steps nothing changes"
+    class Clocked(Tiny):
+        def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+            now[0] += 1.0 + batch.index
+            return super().training_step(batch, batch_idx)
+
+        def validation_step(self, batch: Batch, batch_idx: int) -> None:
+            now[0] += 1000.0
+
+    trainer(metric_logger, Watch()).fit(Clocked(), loader(), loader())
+    accuracy = pytest.approx(3 / 7)
+    assert shown == {  # losses 0 1 2 | 3 4 0 | 1 2 3 | 4, a row after each bar
+        1: ({"loss": 0.0, "accuracy": accuracy}, 11 / 1),
+        2: ({"loss": 0.5, "accuracy": accuracy}, 22 / 3),
+        3: ({"loss": 1.0, "accuracy": accuracy}, 33 / 6),
+        4: ({"loss": 6 / 4, "accuracy": accuracy}, 44 / 10),
+        5: ({"loss": 10 / 5, "accuracy": accuracy}, 55 / 15),
+        6: ({"loss": 7 / 3, "accuracy": accuracy}, 33 / 10),
+        7: ({"loss": 8 / 4, "accuracy": accuracy}, 44 / 12),
+        8: ({"loss": 10 / 5, "accuracy": accuracy}, 55 / 15),
+        9: ({"loss": 6 / 3, "accuracy": accuracy}, 33 / 9),
+        10: ({"loss": 4.0, "accuracy": accuracy}, 11 / 5),
+    }
 
 
-@pytest.mark.parametrize(
-    ("settings", "expected"),
-    [
-        ({"max_epochs": 2}, 10),
-        ({"max_epochs": 2, "max_steps": 7}, 7),
-        ({"max_epochs": 1, "max_steps": 7}, 5),
-        ({"max_epochs": -1, "max_steps": 7}, 7),
-    ],
-)
-def test_max_steps(settings: dict[str, int], expected: int) -> None:
-    assert max_steps(fit(Progress(), **settings)) == expected
+def test_totals_of_a_checkpoint_and_of_an_old_one() -> None:
+    totals = Totals()
+    for index in range(3):
+        totals.add({"loss": torch.tensor(float(index)), "counts": {"accuracy": torch.tensor(2)}}, Batch(index))
+    assert Totals.from_plain(vars(totals)).means() == totals.means()
+    old = {"steps": 3, "num_examples": 21, "num_tokens": 33, "_loss": torch.tensor(3.0), "_correct": torch.tensor(6.0)}
+    assert Totals.from_plain(old).means() == totals.means()
+    assert Totals.from_plain(old).num_tokens == totals.num_tokens
 
 
 def test_status_shows_what_is_known() -> None:
-    assert Status(1, None, 1234, None).place() == "epoch 1  step 1234"
-    assert Status(1, None, 1234, None).figures() == ""
-    full = Status(3, 5, 7, 1234, 0.4567, 0.5, 98765.4, 61.0)
-    assert full.place() == "epoch 3/5  step 7/1234"
-    assert full.figures() == "loss 0.457  acc 0.500  98.8k tokens/s  1:01 left"
+    length = RunLength(300, 1234, 300)
+    assert Status(length, 0).position() == "epoch 1/5  step 0/1234"
+    assert Status(length, 300).position() == "epoch 1/5  step 300/1234"
+    assert Status(length, 301).position() == "epoch 2/5  step 301/1234"
+    assert Status(length, 7).figures() == ""
+    full = Status(length, 7, {"loss": 0.4567, "accuracy": 0.5, "squared_error": 2.0}, 98765.4, 61.0)
+    assert full.figures() == "loss 0.457  acc 0.500  squared_error 2.000  98.8k tokens/s  1:01 left"
 
 
 @pytest.mark.parametrize(("speed", "text"), [(950.4, "950"), (1000, "1.0k"), (2_345_678, "2.3M")])
 def test_speed(speed: float, text: str) -> None:
-    assert Status(1, 1, 1, 1, tokens_per_second=speed).figures() == f"{text} tokens/s"
+    assert Status(LENGTH, 1, tokens_per_second=speed).figures() == f"{text} tokens/s"
 
 
 def terminal() -> tuple[Console, io.StringIO]:
@@ -261,11 +310,11 @@ def test_a_terminal_gets_a_bar(caplog: pytest.LogCaptureFixture, monkeypatch: py
     screen, file = terminal()
     monkeypatch.setattr(progress_bar, "console", lambda stderr: screen)
     monkeypatch.setattr("lx.training.callbacks.progress_view._REFRESH_S", 0.0)
-    bar = Progress()
-    built = fit(bar)
+    built = fit(*bar())
     shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", file.getvalue())
-    for piece in ("epoch 1/2  step 1/10", "epoch 2/2  step 10/10", "loss ", " tokens/s", "validation ━"):
+    for piece in ("epoch 1/2  step 1/10", "epoch 2/2  step 10/10", "loss ", " tokens/s"):
         assert piece in shown
+    assert re.search("validation +━", shown)
     assert [line.split("  ")[2] for line in lines(caplog)] == ["validation"] * 2
     assert shown.rstrip("\n").splitlines()[-1].startswith("epoch 2/2  step 10/10")
     file.truncate(0)
@@ -276,7 +325,7 @@ def test_a_terminal_gets_a_bar(caplog: pytest.LogCaptureFixture, monkeypatch: py
 
 def test_an_error_closes_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     class Failing(Tiny):
-        def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
             if batch.index == 3:
                 raise ZeroDivisionError
             return super().training_step(batch, batch_idx)
@@ -285,7 +334,7 @@ def test_an_error_closes_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(progress_bar, "console", lambda stderr: screen)
     monkeypatch.setattr("lx.training.callbacks.progress_view._REFRESH_S", 0.0)
     with pytest.raises(ZeroDivisionError):
-        trainer(Progress()).fit(Failing(), loader(), loader())
+        trainer(*bar()).fit(Failing(), loader(), loader())
     assert "\x1b[?25h" in file.getvalue(), "the cursor is visible again"
 
 

@@ -88,7 +88,7 @@ def gradient(cuts: list[int], **settings: object) -> tuple[float, float, torch.T
     module = with_a_trainer(InFloat64(net, task))
     outputs = module.training_step(GlobalBatch(parts, 11, int(mask.sum())), 0)
     assert net.head.weight.grad is not None
-    return float(outputs["loss"]), float(outputs["correct"]), net.head.weight.grad
+    return float(outputs["loss"]), float(outputs["counts"]["accuracy"]), net.head.weight.grad
 
 
 @pytest.mark.parametrize("settings", [{}, {"label_smoothing": 0.1}, {"class_weights": "balanced"}])

@@ -136,7 +136,7 @@ class Checkpoint(Callback):
         """
         module = trainer.lightning_module
         assert isinstance(module, TextClassifier)
-        module.guard.settle()
+        module.guard.flush()
         self._saved_at = time.monotonic()
         if not trainer.is_global_zero and not is_sharded(module.net):
             return

@@ -12,7 +12,7 @@ from lx.system.signals import Stopped, StopRequest
 from lx.training.callbacks.checkpoint import Checkpoint
 
 
-class StopOnSignal(Callback):
+class GracefulStop(Callback):
     """Saves the training state and raises :class:`lx.system.signals.Stopped` when a stop was requested of any rank.
 
     While validation runs a signal acts at once: the training state was saved just before.

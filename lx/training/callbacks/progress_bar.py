@@ -2,136 +2,43 @@
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import lightning.pytorch as pl
-from lightning.pytorch.callbacks import ProgressBar
-from torch import Tensor
+from lightning.pytorch import Callback
+from typing_extensions import override
 
 from lx.system.console import console
-from lx.training.callbacks.metric_logger import SizedBatch, Totals, is_logging_step, validates_training
+from lx.training.callbacks.metric_logger import MetricLogger, is_logging_step, validates_training
 from lx.training.callbacks.progress_view import Status, View, view_for
-
-_SMOOTHING_S = 5.0  # time constant of the running averages
-
-
-@dataclass(frozen=True)
-class Averages:
-    """Running averages over the last seconds of training."""
-
-    loss: float
-    accuracy: float
-    tokens_per_second: float
+from lx.training.run_length import RunLength
 
 
-class Meter:
-    """Running averages that wait for the device only when they are read, not at every step."""
+class EvaluationBar(Callback):
+    """A live bar on a terminal for each pass over a validation or test split.
 
-    def __init__(self) -> None:
-        self._totals = Totals()
-        self._read_at = time.monotonic()
-        self._averages: Averages | None = None
-
-    @property
-    def idle(self) -> float:
-        """Seconds of training since the last reading."""
-        return time.monotonic() - self._read_at
-
-    def add(self, outputs: Mapping[str, Tensor], batch: SizedBatch) -> None:
-        """Add a step."""
-        self._totals.add(outputs, batch)
-
-    def skip(self, seconds: float) -> None:
-        """Leave a pause in training, such as a validation, out of the speed."""
-        self._read_at += seconds
-
-    def read(self) -> Averages | None:
-        """The averages up to now; None before the first step."""
-        totals = self._totals
-        if totals.steps:
-            loss, accuracy = totals.means()
-            seconds = self.idle
-            new = Averages(loss, accuracy, totals.num_tokens / seconds)
-            self._averages = _blend(self._averages, new, 1 - math.exp(-seconds / _SMOOTHING_S))
-            self._totals = Totals()
-            self._read_at += seconds
-        return self._averages
-
-
-class Progress(ProgressBar):
-    """A live bar on a terminal, log lines in a pipe or a file.
-
-    Shows epoch, step, loss, accuracy, tokens per second and time left; after each validation a line with
-    its metrics. Loss and accuracy are running averages, read from the device only when they are shown.
+    Args:
+        view: how to show it; None: whatever standard error is capable of.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._view: View = View()
-        self._enabled = True
-        self._meter = Meter()
-        self._epoch = 1
+    def __init__(self, view: View | None = None) -> None:
+        self._given_view = view
+        self._view = view or View()
 
-    def disable(self) -> None:
-        """Show nothing."""
-        self._enabled = False
-        self._view = View()
-
-    def enable(self) -> None:
-        """Show progress again."""
-        self._enabled = True
-        self._view = view_for(console(stderr=True))
-
-    def print(self, *args: Any, **kwargs: Any) -> None:
-        """Print a line without breaking the bar."""
-        self._view.message(kwargs.get("sep", " ").join(str(arg) for arg in args))
-
+    @override
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Begin a stage with an empty screen."""
-        if self._enabled:
-            self.enable()
-        super().setup(trainer, pl_module, stage)
+        self._view = self._given_view or view_for(console(stderr=True))
 
+    @override
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Close the bar."""
         self._view.close()
 
+    @override
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Close the bar before the error is printed."""
-        self._view.close()
+        self._view.close()  # before the error is printed
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the clocks."""
-        self._meter = Meter()
-        self._start, self._start_step = time.monotonic(), trainer.global_step
-
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        """Take down the epoch, which has moved on when training ends."""
-        self._epoch = trainer.current_epoch + 1
-
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Add the step; show it if that is due."""
-        self._meter.add(outputs, batch)
-        if self._view.due(is_logging_step(trainer), self._meter.idle):
-            self._view.training(self._status(trainer))
-
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Show where training ended."""
-        if self._meter.read():
-            self._view.training(self._status(trainer))
-
-    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Stop the clock of training."""
-        self._validation_start = time.monotonic()
-
+    @override
     def on_validation_batch_end(
         self,
         trainer: pl.Trainer,
@@ -141,25 +48,13 @@ class Progress(ProgressBar):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Move the validation bar."""
-        self.has_dataloader_changed(dataloader_idx)
-        self._view.evaluation("validation", batch_idx + 1, self.total_val_batches_current_dataloader)
+        self._view.evaluation("validation", batch_idx + 1, trainer.num_val_batches[dataloader_idx])
 
+    @override
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Show the metrics of a validation within training."""
         self._view.evaluation_end()
-        if not validates_training(trainer):
-            return
-        seconds = time.monotonic() - self._validation_start
-        self._meter.skip(seconds)
-        metrics = [
-            f"{name.removeprefix('val/')} {float(value):.4f}"
-            for name, value in trainer.callback_metrics.items()
-            if name.startswith("val/")
-        ]
-        place = Status(*self._position(trainer)).place()
-        self._view.message("  ".join([place, "validation", *metrics, f"({seconds:.1f} s)"]))
 
+    @override
     def on_test_batch_end(
         self,
         trainer: pl.Trainer,
@@ -169,58 +64,80 @@ class Progress(ProgressBar):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Move the test bar."""
-        self.has_dataloader_changed(dataloader_idx)
-        self._view.evaluation("test", batch_idx + 1, self.total_test_batches_current_dataloader)
+        self._view.evaluation("test", batch_idx + 1, trainer.num_test_batches[dataloader_idx])
 
+    @override
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take the test bar away."""
         self._view.evaluation_end()
 
-    def state_dict(self) -> dict[str, Any]:
-        """The epoch that a validation belongs to, should a resumed run begin with one."""
-        return {"epoch": self._epoch}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on in that epoch."""
-        self._epoch = state_dict["epoch"]
+class ProgressBar(EvaluationBar):
+    """A live bar on a terminal, log lines in a pipe or a file.
 
-    def _position(self, trainer: pl.Trainer) -> tuple[int, int | None, int, int | None]:
-        return self._epoch, _limit(trainer.max_epochs), trainer.global_step, max_steps(trainer)
+    Shows epoch, step, the metric logger's running averages, and the time left; after each validation a line with its
+    metrics. The averages are read from the device only when they are shown.
 
-    def _status(self, trainer: pl.Trainer) -> Status:
-        position = self._position(trainer)
-        averages = self._meter.read()
-        if averages is None:
-            return Status(*position)
-        left = self._seconds_left(step=trainer.global_step, last=position[-1])
-        return Status(*position, averages.loss, averages.accuracy, averages.tokens_per_second, left)
+    Args:
+        metric_logger: has the averages; it comes before this callback.
+        run_length: of the run.
+        view: how to show it; None: whatever standard error is capable of.
+    """
 
-    def _seconds_left(self, step: int, last: int | None) -> float | None:
-        """From the mean time of a step so far, validations included."""
-        if last is None or step >= last or step == self._start_step:
+    def __init__(self, metric_logger: MetricLogger, run_length: RunLength, view: View | None = None) -> None:
+        super().__init__(view)
+        self.metric_logger = metric_logger
+        self.run_length = run_length
+
+    @property
+    @override
+    def state_key(self) -> str:
+        return "Progress"  # its name in checkpoints of lx 0.1.0, which hold a state that is not needed
+
+    @override
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._start = self._shown_at = time.monotonic()
+        self._start_step = trainer.global_step
+
+    @override
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if self._view.due(is_logging_step(trainer), time.monotonic() - self._shown_at):
+            self._show_training(trainer)
+
+    @override
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.global_step > self._start_step:
+            self._show_training(trainer)
+
+    @override
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._validation_start = time.monotonic()
+
+    @override
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        super().on_validation_end(trainer, pl_module)
+        if not validates_training(trainer):
+            return
+        seconds = time.monotonic() - self._validation_start
+        metrics = [
+            f"{name.removeprefix('val/')} {float(value):.4f}"
+            for name, value in trainer.callback_metrics.items()
+            if name.startswith("val/")
+        ]
+        position = Status(self.run_length, trainer.global_step).position()
+        self._view.message("  ".join([position, "validation", *metrics, f"({seconds:.1f} s)"]))
+
+    def _show_training(self, trainer: pl.Trainer) -> None:
+        averages, tokens_per_second = self.metric_logger.running_averages()
+        step = trainer.global_step
+        left = self._seconds_left(step)
+        self._view.training(Status(self.run_length, step, averages, tokens_per_second, left))
+        self._shown_at = time.monotonic()
+
+    def _seconds_left(self, step: int) -> float | None:
+        """Estimate from the mean time of a step so far, validations included."""
+        if step >= self.run_length.total_steps:
             return None
-        return (time.monotonic() - self._start) / (step - self._start_step) * (last - step)
-
-
-def max_steps(trainer: pl.Trainer) -> int | None:
-    """The optimizer steps of a whole training run, at one per batch; None if it has no end."""
-    limits = [_limit(trainer.max_steps)]
-    if (epochs := _limit(trainer.max_epochs)) and math.isfinite(trainer.num_training_batches):
-        limits.append(epochs * int(trainer.num_training_batches))
-    return min((limit for limit in limits if limit is not None), default=None)
-
-
-def _limit(value: int | None) -> int | None:
-    """Lightning writes -1 for no limit."""
-    return value if value is not None and value >= 0 else None
-
-
-def _blend(old: Averages | None, new: Averages, weight: float) -> Averages:
-    if old is None:
-        return new
-    return Averages(
-        old.loss + weight * (new.loss - old.loss),
-        old.accuracy + weight * (new.accuracy - old.accuracy),
-        old.tokens_per_second + weight * (new.tokens_per_second - old.tokens_per_second),
-    )
+        seconds_per_step = (time.monotonic() - self._start) / (step - self._start_step)
+        return seconds_per_step * (self.run_length.total_steps - step)

@@ -4,50 +4,55 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from typing_extensions import override
 
 from lx.report.tables import duration
+from lx.training.run_length import RunLength
 
 log = logging.getLogger(__name__)
 
 _REFRESH_S = 0.25  # between two refreshes of a live bar
 _LINE_S = 10.0  # between two plain lines
+_ABBREVIATIONS = {"accuracy": "acc"}
 
 
 @dataclass(frozen=True)
 class Status:
-    """Where training stands; a limit, average or estimate is None while it is unknown."""
+    """Where training stands.
 
-    epoch: int
-    max_epochs: int | None
+    Attributes:
+        run_length: of the run.
+        step: optimizer steps taken.
+        averages: running averages by name, ``loss`` first.
+        tokens_per_second: None: not known yet.
+        seconds_left: to the end of training; None: not known, or at the end.
+    """
+
+    run_length: RunLength
     step: int
-    max_steps: int | None
-    loss: float | None = None
-    accuracy: float | None = None
+    averages: Mapping[str, float] = field(default_factory=dict)
     tokens_per_second: float | None = None
     seconds_left: float | None = None
 
-    def place(self) -> str:
+    def position(self) -> str:
         """E.g. ``epoch 1/2  step 50/1200``."""
-        epochs = f"/{self.max_epochs}" if self.max_epochs else ""
-        steps = f"/{self.max_steps}" if self.max_steps else ""
-        return f"epoch {self.epoch}{epochs}  step {self.step}{steps}"
+        run_length = self.run_length
+        epoch = f"epoch {run_length.epoch_of(self.step)}/{run_length.num_epochs}"
+        return f"{epoch}  step {self.step}/{run_length.total_steps}"
 
     def figures(self) -> str:
-        """E.g. ``loss 0.412  acc 0.871  18.2k tokens/s  1:20 left``: with the place, within 80 columns."""
-        parts = []
-        if self.loss is not None:
-            parts.append(f"loss {self.loss:.3f}")
-        if self.accuracy is not None:
-            parts.append(f"acc {self.accuracy:.3f}")
+        """E.g. ``loss 0.412  acc 0.871  18.2k tokens/s  1:20 left``: with the position, within 80 columns."""
+        figures = [f"{_ABBREVIATIONS.get(name, name)} {value:.3f}" for name, value in self.averages.items()]
         if self.tokens_per_second is not None:
-            parts.append(f"{_thousands(self.tokens_per_second)} tokens/s")
+            figures.append(f"{_thousands(self.tokens_per_second)} tokens/s")
         if self.seconds_left is not None:
-            parts.append(f"{duration(self.seconds_left)} left")
-        return "  ".join(parts)
+            figures.append(f"{duration(self.seconds_left)} left")
+        return "  ".join(figures)
 
 
 class View:
@@ -76,16 +81,16 @@ class View:
 class LineView(View):
     """A log line at a logging step, at least ten seconds after the last, and for each message."""
 
+    @override
     def due(self, logging_step: bool, idle: float) -> bool:
-        """At a logging step, if the last line is long ago."""
         return logging_step and idle >= _LINE_S
 
+    @override
     def training(self, status: Status) -> None:
-        """Log one line."""
-        self.message(f"{status.place()}  {status.figures()}")
+        self.message(f"{status.position()}  {status.figures()}")
 
+    @override
     def message(self, text: str) -> None:
-        """Log one line."""
         log.info("%s", text)
 
 
@@ -107,25 +112,25 @@ class LiveView(LineView):
         self._evaluation: TaskID | None = None
         self._evaluation_shown_at = 0.0
 
+    @override
     def due(self, logging_step: bool, idle: float) -> bool:
-        """A few times per second."""
         return idle >= _REFRESH_S
 
+    @override
     def training(self, status: Status) -> None:
-        """Move the training bar."""
         if self._training is None:
             self._training = self._add("")
         self._bars.update(
             self._training,
-            description=status.place(),
+            description=status.position(),
             completed=status.step,
-            total=status.max_steps,
+            total=status.run_length.total_steps,
             figures=status.figures(),
             refresh=True,
         )
 
+    @override
     def evaluation(self, name: str, done: int, total: float) -> None:
-        """Move the evaluation bar, a few times per second."""
         if self._evaluation is None:
             self._evaluation = self._add(name)
         if time.monotonic() - self._evaluation_shown_at >= _REFRESH_S:
@@ -133,15 +138,15 @@ class LiveView(LineView):
             figures = f"{done}/{total}"
             self._bars.update(self._evaluation, completed=done, total=total, figures=figures, refresh=True)
 
+    @override
     def evaluation_end(self) -> None:
-        """Take the evaluation bar away."""
         if self._evaluation is not None:
             self._bars.remove_task(self._evaluation)
             self._evaluation = None
             self._bars.refresh()
 
+    @override
     def close(self) -> None:
-        """Stop the bars; that of training stays as it stands."""
         self._bars.stop()
 
     def _add(self, description: str) -> TaskID:

@@ -7,7 +7,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lx.training.run_length import RunLength
 
 
-class Resume(Callback):
+class RestoreLoops(Callback):
     """Tells Lightning's loops how far the run has come, and makes up for a validation that was due.
 
     Weights, optimizer, schedule and callbacks are restored by Lightning from the checkpoint.
