@@ -81,8 +81,8 @@ class Totals:
     def from_plain(cls, content: dict[str, Any]) -> Totals:
         """Read a checkpoint's sums."""
         if "_correct" in content:  # the format of lx 0.1.0
-            sizes = (content[name] for name in ("steps", "num_examples", "num_tokens"))
-            return cls(*sizes, loss=content["_loss"], counts={"accuracy": content["_correct"]})
+            sizes = {name: content[name] for name in ("steps", "num_examples", "num_tokens")}
+            return cls(**sizes, loss=content["_loss"], counts={"accuracy": content["_correct"]})
         return cls(**content)
 
 
