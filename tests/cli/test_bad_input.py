@@ -338,6 +338,7 @@ def test_dropped_texts_are_counted(here: Path, capfd: pytest.CaptureFixture[str]
     assert "gaps.jsonl: 2 rows with an empty text were dropped" in capfd.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["misspelt key", "missing file", "run directory in use"])
 def test_exit_code_of_the_process(name: str, here: Path) -> None:
     case = next(case for case in CASES if case.name == name)

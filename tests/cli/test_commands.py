@@ -19,7 +19,7 @@ from support.process_table import workers_of
 from support.run_files import result
 from support.waiting import wait_for_steps
 
-pytestmark = pytest.mark.e2e
+pytestmark = pytest.mark.slow
 
 README = Path(__file__).parents[2] / "README.md"
 SMALL = ["tokenizer=word", "model=tiny", "hardware=cpu", "data.batch_size=16", "data.max_length=16"]

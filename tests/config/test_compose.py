@@ -40,6 +40,7 @@ def test_every_option_composes(option: Path) -> None:
         resolved(config)
 
 
+@pytest.mark.slow
 def test_every_combination_composes() -> None:
     experiments = [[], *([f"experiment={name}"] for name in options("experiment"))]
     groups = [experiments, options("optimizer"), options("hardware"), options("model")]

@@ -28,7 +28,7 @@ from support.run_files import assert_same_weights, result, rows
 from support.waiting import wait_for_steps, wait_until
 
 pytestmark = [
-    pytest.mark.e2e,
+    pytest.mark.slow,
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="looks for processes in /proc"),
 ]
 

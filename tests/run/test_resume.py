@@ -154,7 +154,9 @@ def test_an_interruption_leaves_no_trace(
     assert_equal(outcome(run), uninterrupted())
 
 
-@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "two workers" else name for name in SETTINGS]
+)
 def test_many_interruptions_leave_no_trace(
     place: Path, uninterrupted: Callable[..., dict[str, Any]], name: str
 ) -> None:
