@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from omegaconf import DictConfig, OmegaConf
 
-from lx.config.compose import conf_dir
+from lx.config.session import conf_dir
 from lx.errors import LxError
 from lx.system.hardware import Hardware
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lx.cli.arguments import Parser
+from lx.config.compose import compose
 from lx.errors import LxError
 from lx.system.gc import freeze_after_imports
 
@@ -14,8 +15,6 @@ def run(arguments: list[str]) -> int:
     args = _parser().parse_intermixed_args(arguments)
     if min(args.steps, args.warmup, args.rounds) < 1:
         raise LxError("--steps, --warmup and --rounds must be at least 1")
-    from lx.config.compose import compose
-
     compared = [override for override in args.overrides if override.startswith("compare=")]
     cfg = compose([override for override in args.overrides if override not in compared], args.config_dir)
     with freeze_after_imports():

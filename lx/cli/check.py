@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lx.cli.arguments import SETTINGS, Parser
+from lx.config.compose import compose
 from lx.system.gc import freeze_after_imports
 
 
@@ -14,8 +15,6 @@ def run(arguments: list[str]) -> int:
     parser.add_overrides("settings, as of lx train")
     parser.add_config_dir()
     args = parser.parse_intermixed_args(arguments)
-    from lx.config.compose import compose
-
     cfg = compose(args.overrides, args.config_dir)
     with freeze_after_imports():
         from lx.training.dry_run import dry_run

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+from itertools import pairwise
 
 from lx.cli.main import VERBS
+from lx.config.session import CONFIG_NAME, hydra_session
 from lx.errors import LxError
 
 _SCRIPTS = {
@@ -51,10 +53,9 @@ def candidates(line: str) -> list[str]:
         return []
     from hydra._internal.core_plugins.bash_completion import BashCompletion
 
-    from lx.config.compose import CONFIG_NAME, hydra_session
-
     settings = line.partition(words[1])[2].removeprefix(" ")
-    with hydra_session() as hydra:
+    options = dict(pairwise(words))
+    with hydra_session(options.get("--config-dir")) as hydra:
         completions = BashCompletion(hydra.config_loader)._query(config_name=CONFIG_NAME, line=settings)
     hidden = ("hydra", "_")
     return [word for word in completions if not word.rpartition("=")[2].rpartition("/")[2].startswith(hidden)]

@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lx.cli.arguments import SETTINGS, Parser
+from lx.config.compose import compose_with
+from lx.config.messages import plain_errors
+from lx.config.session import CONFIG_NAME, hydra_session
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
@@ -13,11 +16,9 @@ if TYPE_CHECKING:
 
 def run(arguments: list[str]) -> int:
     """Train, or print the configuration that would be trained, and return the exit code."""
-    from lx.config.compose import CONFIG_NAME, compose_with, hydra_session, readable_errors
-
     args = _parser().parse_intermixed_args(arguments)
     with hydra_session(args.config_dir) as hydra:
-        with readable_errors(hydra, args.overrides):
+        with plain_errors(hydra, args.overrides):
             if args.cfg is not None:
                 hydra.show_cfg(CONFIG_NAME, args.overrides, args.cfg, args.package, args.resolve)
                 return 0
@@ -62,15 +63,15 @@ def _multirun(hydra: Hydra, overrides: list[str]) -> int:
     """Start a run for each combination, through Hydra's sweeper, each in a run directory of its own."""
     from hydra.core.hydra_config import HydraConfig
 
-    from lx.config.compose import CONFIG_NAME, readable_errors
     from lx.launch.local import launch, objective_of
 
-    def trial(cfg: DictConfig) -> float | None:
+    def trial(unchecked: DictConfig) -> float | None:
         hydra_cfg = HydraConfig.get()
+        cfg = compose_with(hydra, list(hydra_cfg.overrides.task))
         cfg.run_dir = hydra_cfg.runtime.output_dir
         cfg.name = f"{hydra_cfg.runtime.choices['data']}-{hydra_cfg.runtime.choices['model']}-{hydra_cfg.job.num}"
         return objective_of(*launch(cfg, list(hydra_cfg.overrides.task)))
 
-    with readable_errors(hydra, overrides):
+    with plain_errors(hydra, overrides):
         hydra.multirun(CONFIG_NAME, trial, [*overrides, "hydra.mode=MULTIRUN"])
     return 0

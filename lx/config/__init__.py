@@ -1,0 +1,7 @@
+"""Configuration: composed by Hydra from ``conf/``, checked, and turned into objects.
+
+Read ``compose`` first: where settings come from, and in which order. ``validate`` then checks the composed settings
+against ``schema`` (types) and ``ranges`` (values), ``conflicts`` the sources they came from, and ``messages`` puts
+Hydra's errors in plain words. ``instantiate`` builds objects from config nodes; from the configuration of a run
+directory, which may come from a stranger, it builds only what lx knows. Nothing here imports torch.
+"""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from lx.config.compose import conf_dir
+from lx.config.session import conf_dir
 from lx.errors import LxError
 
 _BUILT_FROM_A_RUN = (

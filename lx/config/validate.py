@@ -1,70 +1,21 @@
-"""Checks of a composed configuration, before anything is imported, read or written."""
+"""Check a composed configuration before anything is imported, read or written."""
 
 from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Callable
 from dataclasses import is_dataclass
 from typing import TYPE_CHECKING, Any
 
+from lx.config.ranges import RANGES
 from lx.config.schema import Settings, SlurmSettings
 from lx.errors import LxError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-# key, what must hold, and the sentence that says so; a key that is absent or null is not checked.
-_RANGES: list[tuple[str, Callable[[Any], bool], str]] = [
-    ("seed", lambda v: 0 <= v < 2**32, "a whole number from 0 to 4294967295"),
-    ("launch", lambda v: v in ("process", "inline", "prepare"), "process, inline or prepare"),
-    ("objective.mode", lambda v: v in ("max", "min"), "max or min"),
-    ("data.batch_size", lambda v: v >= 1, "at least 1"),
-    ("data.max_length", lambda v: v >= 4, "at least 4, for a piece of text between its special tokens"),
-    ("data.validation_fraction", lambda v: 0 < v < 1, "between 0 and 1"),
-    ("data.on_empty", lambda v: v in ("drop", "error"), "drop or error"),
-    ("trainer.max_epochs", lambda v: v >= 1, "at least 1"),
-    ("trainer.max_steps", lambda v: v >= 1, "at least 1"),
-    ("trainer.gradient_clip_val", lambda v: v > 0, "above 0, or null"),
-    ("trainer.ema_decay", lambda v: 0 < v < 1, "between 0 and 1, or null"),
-    ("trainer.early_stopping_patience", lambda v: v >= 1, "at least 1, or null"),
-    ("trainer.check_val_every_n_epoch", lambda v: v >= 1, "at least 1"),
-    ("trainer.val_check_interval", lambda v: v >= 1, "at least 1, or null"),
-    ("trainer.log_every_n_steps", lambda v: v >= 1, "at least 1"),
-    ("trainer.limit_train_batches", lambda v: v >= 1, "at least 1, or null"),
-    ("trainer.limit_eval_batches", lambda v: v >= 1, "at least 1, or null"),
-    ("trainer.save_every_n_steps", lambda v: v >= 1, "at least 1, or null"),
-    ("trainer.save_every_n_minutes", lambda v: v > 0, "above 0, or null"),
-    ("trainer.keep_best", lambda v: v >= 1, "at least 1"),
-    ("trainer.on_nan", lambda v: v in ("stop", "skip"), "stop or skip"),
-    ("hardware.devices", lambda v: v == "auto" or (isinstance(v, int) and v >= 1), "at least 1, or auto"),
-    ("hardware.num_nodes", lambda v: v >= 1, "at least 1"),
-    ("hardware.strategy", lambda v: v in ("auto", "ddp", "fsdp"), "auto, ddp or fsdp"),
-    ("hardware.micro_batch", lambda v: v == "auto" or (isinstance(v, int) and v >= 1), "at least 1, auto or null"),
-    ("hardware.num_workers", lambda v: v >= 0, "0 or more"),
-    ("hardware.threads", lambda v: v >= 1, "at least 1, or null"),
-    ("hardware.submit", lambda v: v == "slurm", "slurm"),
-    ("hardware.time", lambda v: v >= 1, "at least 1 minute"),
-    ("hardware.grace", lambda v: v >= 1, "at least 1 second"),
-    ("hardware.cpus_per_task", lambda v: v >= 1, "at least 1, or null"),
-    ("hardware.mem", lambda v: isinstance(v, str) or v >= 0, "0 or more, or a size such as 32G"),
-    (
-        "hardware.gpus",
-        lambda v: isinstance(v, str) or v >= 1,
-        "at least 1, a type and a number such as a100:4, or null",
-    ),
-    ("optimizer.lr", lambda v: v > 0, "above 0"),
-    ("optimizer.weight_decay", lambda v: v >= 0, "0 or more"),
-    ("model.dim", lambda v: v >= 1, "at least 1"),
-    ("model.num_layers", lambda v: v >= 1, "at least 1"),
-    ("model.num_heads", lambda v: v >= 1, "at least 1"),
-    ("model.dropout", lambda v: 0 <= v < 1, "from 0 up to, but not including, 1"),
-    ("task.label_smoothing", lambda v: 0 <= v < 1, "from 0 up to, but not including, 1"),
-    ("tokenizer.vocab_size", lambda v: v >= 5, "at least 5: there are 4 special tokens"),
-]
-
-# Options of sbatch that lx gives itself, and what to say to who gives them, too.
-_OURS = {
+# Options of sbatch that lx sets itself, and what to do instead of giving them.
+_SET_BY_LX = {
     "job_name": "say name=... instead",
     "nodes": "say hardware.num_nodes=... instead",
     "gpus_per_node": "say hardware.gpus=... instead",
@@ -102,12 +53,33 @@ def check_config(cfg: DictConfig, defaults: DictConfig) -> None:
     for key, kind in _NULLABLE.items():
         if (value := _select(cfg, key)) is not None:
             _require(key, value, (kind, type(None)))
-    for key, holds, sentence in _RANGES:
+    for key, allowed in RANGES.items():
         value = _select(cfg, key)
-        if value is not None and not holds(value):
-            raise LxError(f"{key} must be {sentence}, not {value!r}")
-    if "submit" in cfg.hardware:
+        if value is not None and not allowed.holds(value):
+            raise LxError(f"{key} must be {allowed.words}, not {value!r}")
+    _check_launch(cfg)
+    _check_model(cfg)
+
+
+def _check_launch(cfg: DictConfig) -> None:
+    """Check that what trains in this process needs no other, and that Slurm can be asked for what the job needs."""
+    hardware = cfg.hardware
+    on_slurm = "submit" in hardware
+    if cfg.launch == "inline":
+        single = {"devices": 1, "num_nodes": 1, "strategy": "auto"}
+        too_much = [f"hardware.{key}={hardware[key]}" for key, value in single.items() if hardware[key] != value]
+        if on_slurm or too_much:
+            raise LxError(
+                "launch=inline trains in this process, on one device, and cannot do what "
+                f"{'hardware=slurm' if on_slurm else too_much[0]} asks for: choose other hardware, or add "
+                "launch=process (debug=fast sets launch=inline)"
+            )
+    if on_slurm:
         _check_slurm(cfg)
+
+
+def _check_model(cfg: DictConfig) -> None:
+    """Check the model's sizes against each other, and what it takes in against the data and the tokenizer."""
     dim, heads = _select(cfg, "model.dim"), _select(cfg, "model.num_heads")
     if dim is not None and heads is not None and dim % heads:
         raise LxError(
@@ -120,6 +92,13 @@ def check_config(cfg: DictConfig, defaults: DictConfig) -> None:
             f"data.max_length={cfg.data.max_length} goes beyond the {longest} positions that the model learns "
             f"(model.position.max_length): lower the one or raise the other"
         )
+    if str(_select(cfg, "model._target_")).endswith(".PretrainedClassifier"):
+        path, tokenizer = _select(cfg, "model.path"), _select(cfg, "tokenizer.path")
+        if tokenizer != path or "path" not in cfg.tokenizer:
+            raise LxError(
+                f"model=pretrained needs the tokenizer that it was trained with, not {tokenizer or 'another kind'}: "
+                "leave out tokenizer=... and tokenizer.path=..., then it is read from model.path"
+            )
 
 
 def _check_slurm(cfg: DictConfig) -> None:
@@ -142,8 +121,8 @@ def _check_slurm(cfg: DictConfig) -> None:
         )
     for key, value in ((str(key), value) for key, value in hardware.extra.items()):
         name = key.replace("-", "_")
-        if name in hardware or name in _OURS:
-            raise LxError(f"hardware.extra.{key}: {_OURS.get(name, f'say hardware.{name}=... instead')}")
+        if name in hardware or name in _SET_BY_LX:
+            raise LxError(f"hardware.extra.{key}: {_SET_BY_LX.get(name, f'say hardware.{name}=... instead')}")
         _require(f"hardware.extra.{key}", value, (str, int, float, bool))
 
 

@@ -235,6 +235,48 @@ CASES = [
     setting("unknown strategy", "hardware.strategy=dp", "hardware.strategy must be auto, ddp or fsdp"),
     setting("unknown on_nan", "trainer.on_nan=ignore", "trainer.on_nan must be stop or skip"),
     setting("no best to keep", "trainer.keep_best=0", "trainer.keep_best must be at least 1"),
+    # settings that would be silently overridden
+    setting("inline on devices", "hardware=ddp_cpu", "launch=inline", "hardware.devices=2", "launch=process"),
+    setting("inline on nodes", "hardware.num_nodes=2", "launch=inline", "hardware.num_nodes=2"),
+    setting("inline with a strategy", "hardware.strategy=fsdp", "launch=inline", "hardware.strategy=fsdp"),
+    setting("inline on slurm", "hardware=slurm", "launch=inline", "hardware=slurm"),
+    Case(
+        "debug on devices",
+        f"train data=files {TRAIN} run_dir=run debug=fast hardware=ddp_cpu",
+        ("debug=fast", "launch=inline", "hardware.devices=2"),
+        small=False,
+    ),
+    setting("steps and epochs", "trainer.max_steps=5 trainer.max_epochs=2", "trainer.max_epochs has no effect", "=5"),
+    setting(
+        "validations by steps and epochs",
+        "trainer.val_check_interval=5 trainer.check_val_every_n_epoch=2",
+        "trainer.check_val_every_n_epoch has no effect",
+        "trainer.val_check_interval=5",
+    ),
+    Case(
+        "another tokenizer",
+        f"train data=files {TRAIN} run_dir=run model=pretrained model.path=bert tokenizer=word",
+        ("model=pretrained needs the tokenizer that it was trained with", "another kind"),
+        small=False,
+    ),
+    Case(
+        "a tokenizer of another model",
+        f"train data=files {TRAIN} run_dir=run model=pretrained model.path=bert tokenizer.path=roberta",
+        ("model=pretrained needs the tokenizer that it was trained with", "roberta"),
+        small=False,
+    ),
+    Case(
+        "an experiment that names hardware",
+        f"train --config-dir mine data=files {TRAIN} run_dir=run experiment=big",
+        ("experiment=big", "hardware.devices", "command line"),
+        {"mine/experiment/big.yaml": "# @package _global_\nhardware:\n  devices: 2\n"},
+    ),
+    Case(
+        "an option that lx has",
+        f"train --config-dir mine data=files {TRAIN} run_dir=run",
+        ("mine/model/tiny.yaml", "another name"),
+        {"mine/model/tiny.yaml": "dim: 3\n"},
+    ),
     setting("a word for a micro-batch", "hardware.micro_batch=big", "hardware.micro_batch must be", "auto or null"),
     # where the run goes
     Case(
@@ -292,6 +334,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def lay_out(case: Case, path: Path) -> None:
     for name, content in (case.files or {}).items():
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
         (path / name).write_bytes(content.encode() if isinstance(content, str) else content)
     if case.prepare is not None:
         case.prepare(path)

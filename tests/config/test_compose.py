@@ -12,8 +12,9 @@ import pytest
 from hydra.types import RunMode
 
 import lx
-from lx.config.compose import conf_dir, hydra_session, resolved
+from lx.config.compose import resolved
 from lx.config.schema import DataSettings, HardwareSettings, Settings, SlurmSettings, TrainerSettings
+from lx.config.session import conf_dir, hydra_session
 
 FILES = sorted(path.relative_to(conf_dir()).with_suffix("") for path in conf_dir().rglob("*.yaml"))
 OPTIONS = [path for path in FILES if len(path.parts) > 1 and not path.name.startswith("_")]

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 import lx
-from lx.config.compose import conf_dir, resolved
+from lx.config.compose import resolved
+from lx.config.session import conf_dir
 from lx.errors import LxError, did_you_mean
 
 
@@ -27,30 +28,6 @@ def test_values_arrive(override: str, key: str, value: float) -> None:
     assert lx.compose([override]).optimizer[key] == value
 
 
-def test_hardware_comes_after_the_experiment(tmp_path: Path) -> None:
-    (tmp_path / "experiment").mkdir()
-    (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\nseed: 7\nhardware:\n  micro_batch: 3\n")
-    cfg = lx.compose(["experiment=mine", "hardware=cpu"], tmp_path)
-    assert cfg.seed == 7
-    assert cfg.hardware.micro_batch == "auto", "an experiment never names machines"
-    assert lx.compose(["experiment=mine", "seed=8"], tmp_path).seed == 8
-
-
-def test_a_conf_folder_where_the_user_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "conf" / "model").mkdir(parents=True)
-    (tmp_path / "conf" / "model" / "mine.yaml").write_text("defaults: [tiny]\ndim: 32\n")
-    monkeypatch.chdir(tmp_path)
-    assert lx.compose(["model=mine"]).model.dim == 32
-
-
-def test_config_dir_wins_over_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for folder, dim in (("conf", 32), ("other", 48)):
-        (tmp_path / folder / "model").mkdir(parents=True)
-        (tmp_path / folder / "model" / "mine.yaml").write_text(f"defaults: [tiny]\ndim: {dim}\n")
-    monkeypatch.chdir(tmp_path)
-    assert lx.compose(["model=mine"], "other").model.dim == 48
-
-
 def test_hydra_is_left_as_it_was() -> None:
     from hydra import compose, initialize_config_dir
 
@@ -65,6 +42,26 @@ def test_resolved_is_plain_data() -> None:
     assert config["model"]["position"]["max_length"] == 128
     assert type(config["model"]) is dict
     assert "${" not in str(config)
+
+
+PRETRAINED = ["model=pretrained", "model.path=bert"]
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "adafactor"])
+@pytest.mark.parametrize("scheduler", ["cosine", "wsd"])
+def test_a_pretrained_model_brings_its_own_learning_rate(optimizer: str, scheduler: str) -> None:
+    config = resolved(lx.compose([*PRETRAINED, f"optimizer={optimizer}", f"scheduler={scheduler}"]))
+    assert (config["optimizer"]["lr"], config["optimizer"]["weight_decay"]) == (2e-5, 0.01)
+    assert config["scheduler"]["warmup"] == 0.1
+    assert config["tokenizer"]["path"] == "bert"
+
+
+def test_a_learning_rate_of_the_users_comes_before_that_of_a_pretrained_model(tmp_path: Path) -> None:
+    chosen = lx.compose([*PRETRAINED, "optimizer.lr=1e-3", "optimizer.weight_decay=0", "scheduler.warmup=10"])
+    assert (chosen.optimizer.lr, chosen.optimizer.weight_decay, chosen.scheduler.warmup) == (1e-3, 0, 10)
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text("# @package _global_\noptimizer:\n  lr: 3e-5\n")
+    assert lx.compose([*PRETRAINED, "experiment=mine"], tmp_path).optimizer.lr == 3e-5
 
 
 def test_a_missing_value_is_named() -> None:
@@ -85,6 +82,8 @@ def test_a_missing_value_is_named() -> None:
         (["+brand.new=1", "sed=1"], "did you mean 'seed'"),
         (["trainer.max_epoch=1"], "did you mean 'trainer.max_epochs'"),
         (["trainer=defualt"], "did you mean 'default'"),
+        (["model=pretrained", "tokenizer=word"], "not another kind"),
+        (["launch=inline", "hardware=ddp"], "hardware.devices=auto"),
     ],
 )
 def test_what_is_wrong_is_said(overrides: list[str], says: str) -> None:

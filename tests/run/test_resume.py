@@ -74,7 +74,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def prepared(place: Path, name: str, *overrides: str) -> RunDirectory:
-    settings = ["logger=csv", "trainer.log_every_n_steps=4", "trainer.save_every_n_steps=2", "trainer.max_epochs=3"]
+    settings = ["logger=csv", "trainer.log_every_n_steps=4", "trainer.save_every_n_steps=2"]
+    if not any(override.startswith("trainer.max_steps=") for override in overrides):
+        settings.append("trainer.max_epochs=3")
     return local.prepare_run(lx.compose(tiny(place, f"run_dir={place / name}", *settings, *overrides)), [])
 
 

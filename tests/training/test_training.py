@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 import lx
-from lx.config.compose import conf_dir
 from lx.config.instantiate import build
+from lx.config.session import conf_dir
 from lx.data.batches import Batch, GlobalBatch, TokenDataset
 from lx.tasks.classification import Classification
 from lx.training.callbacks.ema import WeightAverage

@@ -1,0 +1,99 @@
+"""Refuse settings that would be silently overridden by others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from lx.config.session import CONFIG_NAME, USER
+from lx.errors import LxError
+
+if TYPE_CHECKING:
+    from hydra._internal.hydra import Hydra
+    from hydra.core.default_element import ResultDefault
+    from omegaconf import DictConfig
+
+# Where the first of two settings is given, nothing reads the second.
+_ALTERNATIVES = {
+    "trainer.max_steps": "trainer.max_epochs",
+    "trainer.val_check_interval": "trainer.check_val_every_n_epoch",
+}
+
+
+def check_sources(hydra: Hydra, overrides: Sequence[str], cfg: DictConfig) -> None:
+    """Check the command line against the composed configuration, and the settings of each file of the user's.
+
+    Args:
+        hydra: the session.
+        overrides: of the command line.
+        cfg: composed of them.
+
+    Raises:
+        LxError: two settings of which one overrides the other, or a file outside of ``hardware/`` that sets
+            ``hardware``, which is composed last and would override it.
+    """
+    from omegaconf import OmegaConf
+
+    typed = {override.lstrip("+~").partition("=")[::2] for override in overrides}
+    keys = {key for key, value in typed if value.lower() != "null"}
+    for first, second in _ALTERNATIVES.items():
+        if second in keys and (value := OmegaConf.select(cfg, first)) is not None:
+            raise LxError(
+                f"{second} has no effect beside {first}={value}: give one of the two; where a file sets {first}, add "
+                f"{first}=null"
+            )
+    if any(source.provider == USER for source in hydra.config_loader.get_sources()):
+        for default in _defaults(hydra, overrides):
+            _check_file(hydra, default)
+
+
+def _defaults(hydra: Hydra, overrides: Sequence[str]) -> list[ResultDefault]:
+    """Return the files that a configuration is composed of, but for ``train.yaml`` and Hydra's own."""
+    from hydra.types import RunMode
+
+    defaults = hydra.config_loader.compute_defaults_list(CONFIG_NAME, list(overrides), RunMode.RUN).defaults
+    return [default for default in defaults if not default.primary and not default.config_path.startswith("hydra/")]
+
+
+def _check_file(hydra: Hydra, default: ResultDefault) -> None:
+    from hydra.core.default_element import GroupDefault
+
+    path = default.config_path
+    content = hydra.config_loader.repository.load_config(path)
+    if content is None:
+        return
+    group, _, option = path.rpartition("/")
+    package = default.package or ""
+    settings = dict(_flat(content.config, f"{package}." if package else ""))
+    choices = [item.group.lstrip("/") for item in content.defaults_list if isinstance(item, GroupDefault)]
+    on_hardware = [key for key in [*settings, *choices] if key.split(".")[0] == "hardware"]
+    if on_hardware and group.split("/")[0] != "hardware":
+        raise hardware_refusal(path, on_hardware[0])
+    for first, second in _ALTERNATIVES.items():
+        if settings.get(first) is not None and settings.get(second) is not None:
+            raise LxError(f"{group}={option} sets {first} and {second}, which has no effect beside it: keep one")
+
+
+def _flat(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    """Yield the values of a file by their dotted keys, interpolations as they are written."""
+    from omegaconf import DictConfig
+
+    if not isinstance(node, DictConfig) or node._is_none() or node._is_missing() or node._is_interpolation():
+        yield prefix.removesuffix("."), node
+        return
+    for name, value in node.items_ex(resolve=False):
+        yield from _flat(value, f"{prefix}{name}.")
+
+
+def hardware_refusal(path: str, key: str) -> LxError:
+    """Return the error for an option file that sets or chooses hardware.
+
+    Args:
+        path: of the file below ``conf/``, for example ``experiment/mine``.
+        key: what it sets.
+    """
+    group, _, option = path.rpartition("/")
+    return LxError(
+        f"{group}={option} sets {key}, but only the command line and the files of hardware/ do, so that an experiment "
+        "runs on any machine: choose it on the command line, or make an option of hardware"
+    )

@@ -1,0 +1,99 @@
+"""Hydra with lx's own configuration first on its search path, and a user's folder behind it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lx.errors import LxError
+
+if TYPE_CHECKING:
+    from hydra._internal.hydra import Hydra
+    from omegaconf import DictConfig
+
+CONFIG_NAME = "train"
+USER = "user"  # the name of the user's folder among Hydra's sources
+
+
+def conf_dir() -> Path:
+    """Return the directory of lx's own configuration: in an installed wheel, or beside the package in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    inside_wheel = package / "conf"
+    return inside_wheel if inside_wheel.is_dir() else package.parent / "conf"
+
+
+@contextmanager
+def hydra_session(config_dir: str | Path | None = None) -> Iterator[Hydra]:
+    """Open Hydra with lx's own configuration first on the search path and a user's folder behind it.
+
+    Args:
+        config_dir: the user's folder (``--config-dir``); None: the one that ``LX_CONFIG_DIR`` names, if it is set.
+
+    Raises:
+        LxError: the folder does not exist, or holds a file that lx has, too, and which would never be read.
+    """
+    from hydra._internal.hydra import Hydra
+    from hydra._internal.utils import create_config_search_path
+    from hydra.core.global_hydra import GlobalHydra
+
+    search_path = create_config_search_path(str(conf_dir()))
+    if (folder := _user_folder(config_dir)) is not None:
+        search_path.append(USER, folder.as_uri(), anchor="main")
+    previous = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        yield Hydra.create_main_hydra2("lx", search_path)
+    finally:
+        GlobalHydra.instance().clear()
+        if previous is not None:
+            GlobalHydra.instance().initialize(previous)
+
+
+def compose_unchecked(hydra: Hydra, overrides: Sequence[str]) -> DictConfig:
+    """Compose, name the run after its data and model, and drop Hydra's own node."""
+    from hydra.types import RunMode
+    from omegaconf import open_dict
+
+    cfg = hydra.compose_config(CONFIG_NAME, list(overrides), RunMode.RUN, with_log_configuration=False)
+    choices = cfg.hydra.runtime.choices
+    with open_dict(cfg):
+        if cfg.name is None:
+            cfg.name = f"{choices['data']}-{choices['model']}"
+        del cfg["hydra"]
+    return cfg
+
+
+def group_choices(hydra: Hydra, overrides: Sequence[str]) -> list[str]:
+    """Return those overrides that choose a group's option (``model=tiny``) rather than set a value."""
+    groups = set(hydra.config_loader.list_groups(""))
+    return [override for override in overrides if (name := _group_name(override)) in groups or "/" in name]
+
+
+def _group_name(override: str) -> str:
+    return override.lstrip("+~").partition("=")[0].partition("@")[0]
+
+
+def _user_folder(config_dir: str | Path | None) -> Path | None:
+    """Return the user's config folder as an absolute path, if there is one."""
+    origin, folder = "--config-dir ", config_dir
+    if config_dir is None:
+        origin, folder = "LX_CONFIG_DIR=", os.environ.get("LX_CONFIG_DIR") or None
+    if folder is None:
+        return None
+    path = Path(folder).resolve()
+    if not path.is_dir():
+        raise LxError(f"{origin}{folder}: no such directory")
+    if path == conf_dir():
+        return None
+    for file in sorted(path.rglob("*.yaml")):
+        name = file.relative_to(path)
+        if (conf_dir() / name).is_file():
+            raise LxError(
+                f"{Path(folder) / name} would never be read, because lx has a {name} of its own, which comes first: "
+                f"give yours another name; beginning it with the line 'defaults: [{name.stem}, _self_]' makes it take "
+                "over what lx's says"
+            )
+    return path
