@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from support.processes import all_done, final_weights, free_port, ranks, start, train_on_ranks, training
 
 from lx.distributed.process_group import (
     DelayedMax,
@@ -21,6 +20,9 @@ from lx.distributed.process_group import (
     scatter,
 )
 from lx.distributed.rank_info import RankInfo
+from support.commands import start, training
+from support.ranks import assert_all_done, free_port, ranks, train_on_ranks
+from support.run_files import assert_same_weights
 
 pytestmark = pytest.mark.distributed
 
@@ -100,6 +102,5 @@ def test_one_machine_learns_what_two_machines_learn(settings: list[str], folder:
     one, two = tmp_path / "one-machine", tmp_path / "two-machines"
     train_on_ranks(folder, str(one), 2, *steps)
     more = ["hardware.num_nodes=2", f"hardware.rdzv_endpoint=127.0.0.1:{free_port()}"]
-    all_done(*[start(folder, training(two, *ranks(1, *more), *steps)) for _ in range(2)])
-    on_one, on_two = final_weights(one), final_weights(two)
-    assert all(torch.equal(on_one[name], on_two[name]) for name in on_one)
+    assert_all_done(*[start(folder, training(two, *ranks(1, *more), *steps)) for _ in range(2)])
+    assert_same_weights(one, two)
