@@ -1,7 +1,6 @@
 """``python -m lx`` is ``lx``."""
 
-import sys
-
 from lx.cli.main import main
+from lx.system.processes import exit_process
 
-sys.exit(main())
+exit_process(main())

@@ -30,7 +30,7 @@ with freeze_after_imports(__name__ == "__main__"):
     from lx.system.console import console
     from lx.system.hardware import resolve
     from lx.system.logging import log_to
-    from lx.system.processes import end_with_parent, tell
+    from lx.system.processes import end_with_parent, exit_process, tell
     from lx.system.signals import Stopped, StopRequest, stop_on_signals
     from lx.tracking.evaluation import Evaluation
     from lx.tracking.loggers import build_loggers, finished_at_end, record_evaluation
@@ -187,4 +187,4 @@ def _record_end(run: RunDirectory, rank_info: RankInfo, error: BaseException, st
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_process(main())
