@@ -18,10 +18,10 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("--out", type=Path, metavar="FILE", help="where to write the metrics (default: RUN/eval.json)")
     parser.add_trust()
     args = parser.parse_intermixed_args(arguments)
-    from lx.launch.local import spread
+    from lx.launch.local import run_on_ranks
 
     hardware = [override for override in args.overrides if override.startswith(("hardware=", "hardware."))]
-    if (code := spread(args.run, hardware, ["eval", *arguments])) is not None:
+    if (code := run_on_ranks(args.run, hardware, ["eval", *arguments])) is not None:
         return code
     with freeze_after_imports():
         from lx.inference.evaluate import evaluate, show

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import NamedTuple
 
 from lx.errors import LxError, RanksLostError, did_you_mean
-from lx.system.processes import end_with_parent, tell
+from lx.system.processes import end_with_parent, report_exit
 
 
 class Verb(NamedTuple):
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return find_verb(name).run(rest)
     except LxError as error:
-        return tell(f"error: {error}", error.exit_code, secondary=isinstance(error, RanksLostError))
+        return report_exit(f"error: {error}", error.exit_code, secondary=isinstance(error, RanksLostError))
     except ChildProcessError as error:
         print(f"lx: {error}", file=sys.stderr)
         return 1

@@ -14,10 +14,10 @@ def run(arguments: list[str]) -> int:
     args = _parser().parse_args(arguments)
     if args.text and args.file:
         raise LxError("give texts with --text or a file, not both")
-    from lx.launch.local import spread
+    from lx.launch.local import run_on_ranks
 
     hardware = [f"hardware.accelerator={args.accelerator}", f"hardware.devices={args.devices}"]
-    if (code := spread(args.run, hardware if args.devices != "1" else [], ["predict", *arguments])) is not None:
+    if (code := run_on_ranks(args.run, hardware if args.devices != "1" else [], ["predict", *arguments])) is not None:
         return code
     with freeze_after_imports():
         from lx.inference.classifier import run_predict

@@ -1,4 +1,4 @@
-"""The one door to a run: a run directory is made, and a worker process trains in it."""
+"""Start or resume a run: make its directory, then train in it, in a worker process or where ``launch`` says."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 from lx.config.compose import compose, resolved
 from lx.errors import LxError
+from lx.launch.command import has_ranks, worker_command
 from lx.run.directory import Result, RunDirectory, default_run_dir
-from lx.system.processes import child_environment, name_of_signal, tell
+from lx.system.processes import child_environment, name_of_signal, report_exit
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-_OBEYED = -1000  # no process ends so: it was killed because a person insisted
+_KILLED_ON_REQUEST = -1000  # no exit code of a process: it was killed after a second Ctrl-C
 _PACKAGES = (
     "lx",
     "torch",
@@ -42,7 +43,7 @@ def train(cfg: DictConfig, overrides: Sequence[str] = ()) -> Result:
 
     Args:
         cfg: from :func:`lx.compose`.
-        overrides: the overrides that made it, for the record.
+        overrides: those that made it, for ``environment.json``.
 
     Returns:
         How the run ended; its directory is ``result.run_dir``.
@@ -56,7 +57,7 @@ def train(cfg: DictConfig, overrides: Sequence[str] = ()) -> Result:
 
 
 def launch(cfg: DictConfig, overrides: Sequence[str] = ()) -> tuple[RunDirectory, int]:
-    """Make a run directory, or find the one that ``resume=true`` names, and train in it.
+    """Make a run directory, or take the one that ``resume=true`` names, and train in it.
 
     Returns:
         The run directory and the exit code of the run.
@@ -69,7 +70,7 @@ def launch(cfg: DictConfig, overrides: Sequence[str] = ()) -> tuple[RunDirectory
 
 
 def resume(run_dir: str | Path, overrides: Sequence[str] = (), trust: Sequence[str] = ()) -> int:
-    """Go on with an interrupted run, or make a finished one longer.
+    """Resume an interrupted run, or make a finished one longer.
 
     Args:
         run_dir: its directory.
@@ -97,7 +98,7 @@ def resume(run_dir: str | Path, overrides: Sequence[str] = (), trust: Sequence[s
 
 
 def start(run: RunDirectory) -> int:
-    """Train in a run directory: in worker processes of its own, or where its ``launch`` says.
+    """Train in a run directory: in worker processes, or where its ``launch`` says.
 
     Returns:
         The exit code of the run.
@@ -117,14 +118,8 @@ def start(run: RunDirectory) -> int:
     return _wait(run, worker_command(run, config))
 
 
-def worker_command(run: RunDirectory, config: dict[str, Any]) -> list[str]:
-    """What trains a run on this machine: one process, or the launcher of several ranks."""
-    module = "lx.launch.torchrun" if _has_ranks(config["hardware"]) else "lx.training.worker"
-    return [sys.executable, "-m", module, str(run.path)]
-
-
-def spread(run_dir: str | Path, overrides: Sequence[str], command: Sequence[str]) -> int | None:
-    """Run a command of ``lx`` on several ranks of this machine, if there are to be several.
+def run_on_ranks(run_dir: str | Path, overrides: Sequence[str], command: Sequence[str]) -> int | None:
+    """Run a command of ``lx`` on several ranks of this machine, if its settings ask for them.
 
     Args:
         run_dir: the run directory that it works in.
@@ -132,28 +127,27 @@ def spread(run_dir: str | Path, overrides: Sequence[str], command: Sequence[str]
         command: its name and arguments.
 
     Returns:
-        The exit code; None: it is this process's to do, as one of the ranks or alone.
+        The exit code; None: the caller does the work, since it is one of the ranks, or there is one alone.
+
+    Raises:
+        LxError: the settings ask for several machines.
     """
     if "RANK" in os.environ or not overrides:
         return None
     settings = resolved(compose(overrides))["hardware"]
-    if not _has_ranks(settings):
+    if not has_ranks(settings):
         return None
     if settings["num_nodes"] > 1:
         raise LxError(f"lx {command[0]} works on one machine: hardware.num_nodes must be 1")
     words = [sys.executable, "-m", "lx.launch.torchrun", str(run_dir), json.dumps(settings), *command]
-    return _hand_signals_on(subprocess.Popen(words, env=child_environment(), start_new_session=True))
-
-
-def _has_ranks(hardware: dict[str, Any]) -> bool:
-    return bool(hardware["devices"] != 1 or hardware["num_nodes"] > 1 or hardware["strategy"] != "auto")
+    return _forward_signals(subprocess.Popen(words, env=child_environment(), start_new_session=True))
 
 
 def prepare_run(cfg: DictConfig, overrides: Sequence[str]) -> RunDirectory:
     """Make the run directory of a configuration, with ``config.yaml`` and ``environment.json`` in it.
 
-    With ``resume=true`` a directory that holds this very run already is taken as it is. The second and further machines
-    of a run, which share its directory, find it made by the first.
+    With ``resume=true`` a directory that holds this run already is reused. Of several machines that share a run's
+    directory the first makes it.
 
     Raises:
         LxError: it holds a run already, or cannot be written.
@@ -190,7 +184,7 @@ def _environment(overrides: Sequence[str]) -> dict[str, Any]:
         "revision": revision(),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": {name: found for name in _PACKAGES if (found := _version(name))},
+        "packages": {name: number for name in _PACKAGES if (number := _version(name))},
     }
 
 
@@ -202,24 +196,28 @@ def _version(package: str) -> str | None:
 
 
 def _wait(run: RunDirectory, command: list[str]) -> int:
-    """Train in a process group of its own; its exit code."""
+    """Train in a process group of its own; return the exit code."""
     worker = subprocess.Popen(command, env=child_environment(), stdin=subprocess.DEVNULL, start_new_session=True)
-    code = _hand_signals_on(worker)
+    code = _forward_signals(worker)
     if code >= 0:
         return code
-    if code == _OBEYED:
+    if code == _KILLED_ON_REQUEST:
         run.write_result(Result(status="stopped", run_dir=str(run.path), error="stopped by SIGINT"))
-        return tell(f"stopped by SIGINT; to go on: lx resume {run.path}", 130)
+        return report_exit(f"stopped by SIGINT; to go on: lx resume {run.path}", 130)
     error = f"the worker process was killed by {name_of_signal(code)}; to go on: lx resume {run.path}"
     run.write_result(Result(status="failed", run_dir=str(run.path), error=error))
     raise ChildProcessError(error)
 
 
-def _hand_signals_on(worker: subprocess.Popen[bytes]) -> int:
-    """Wait for a process, handing on the signals that ask this one to end; its exit code, or ``_OBEYED``."""
+def _forward_signals(worker: subprocess.Popen[bytes]) -> int:
+    """Wait for a process and forward the signals that ask this one to end; a second SIGINT kills it.
+
+    Returns:
+        The exit code, or ``_KILLED_ON_REQUEST``.
+    """
     interrupts = 0
 
-    def hand_on(number: int, frame: FrameType | None) -> None:
+    def forward(number: int, frame: FrameType | None) -> None:
         nonlocal interrupts
         interrupts += number == signal.SIGINT
         if interrupts > 1:
@@ -227,17 +225,17 @@ def _hand_signals_on(worker: subprocess.Popen[bytes]) -> int:
         else:
             worker.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)
 
-    previous = {number: signal.signal(number, hand_on) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    previous = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:
         code = worker.wait()
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-    return _OBEYED if interrupts > 1 and code == -signal.SIGKILL else code
+    return _KILLED_ON_REQUEST if interrupts > 1 and code == -signal.SIGKILL else code
 
 
 def objective_of(run: RunDirectory, code: int) -> float | None:
-    """What a sweeper is told about a trial; None: it is only prepared or submitted yet.
+    """Return the objective of a trial for its sweeper; None: it is only prepared or submitted yet.
 
     Raises:
         LxError: the trial failed.

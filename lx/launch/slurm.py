@@ -1,34 +1,46 @@
-"""Handing a run to Slurm, and following its job. What happens inside the job is in :mod:`lx.launch.slurm_node`."""
+"""Submit a run to Slurm and follow its job. What runs inside the job is :mod:`lx.launch.slurm_node`."""
 
 from __future__ import annotations
 
 import os
 import shlex
 import shutil
+import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from importlib.util import find_spec
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from lx.errors import LxError
-from lx.launch.slurm_node import WARNING, job_facts, slurm_dir, train_on_node
+from lx.launch.slurm_node import WARNING, job_facts, slurm_dir
 from lx.run.directory import RunDirectory
 
-_FORGOTTEN = "FORGOTTEN"  # by Slurm, which keeps a job in mind for some minutes after its end
-_OVER = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "BOOT_FAIL", "DEADLINE"}
-_OVER |= {"OUT_OF_MEMORY", _FORGOTTEN}
-_LOOK_S = 0.5  # between looks at the log of a job that is followed
-_LOOKS = 6  # from one question to Slurm to the next
-_EXIT_CODES = {"finished": 0, "pruned": 0, "stopped": 143}  # of the states in result.json; of others 1
-# A warning that comes before Python has a handler for it must not end the job.
-_PYTHON = f"""sh -c 'trap "" {WARNING.name.removeprefix("SIG")}; exec "$0" "$@"' {shlex.quote(sys.executable)}"""
+_COMMANDS = ("sbatch", "srun", "scontrol", "squeue")
+_FORGOTTEN = "FORGOTTEN"  # Slurm remembers a job for some minutes after its end
+_ENDED = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "BOOT_FAIL", "DEADLINE"}
+_ENDED |= {"OUT_OF_MEMORY", _FORGOTTEN}
+_POLL_S = 0.5  # between two looks at the log of a followed job
+_POLLS_PER_QUERY = 6  # looks at the log for each question to Slurm
+_EXIT_CODES = {"finished": 0, "pruned": 0, "stopped": 143}  # by the status in result.json; 1 for others
+
+_WARNING_NAME = WARNING.name.removeprefix("SIG")
+
+# The task's shell ignores the warning, and Python with it until it has a handler: else an early one would end the job.
+_SCRIPT = """\
+#!/bin/bash
+# Trains the run in {run}, from where it was saved. Written by lx.
+# To submit it again: sbatch {script}
+{options}
+
+# srun does not take the number of cores from the job. A node that fails ends the others.
+srun --cpus-per-task={cpus} --kill-on-bad-exit=1 --unbuffered --open-mode=append --output={log} \\
+    sh -c 'trap "" {warning}; exec "$0" "$@"' {python} -u -m lx.launch.slurm_node {run}
+"""
 
 
 def submit(run: RunDirectory, config: dict[str, Any]) -> int:
-    """Hand a run to Slurm; with ``hardware.wait`` follow it to its end.
+    """Submit a run to Slurm; with ``hardware.wait`` follow it to its end.
 
     Args:
         run: its directory, which the nodes of the cluster share.
@@ -38,18 +50,19 @@ def submit(run: RunDirectory, config: dict[str, Any]) -> int:
         The exit code of the run; 0 if it was only submitted.
 
     Raises:
-        LxError: Slurm or submitit is missing, the run has a job already, or Slurm refuses this one. Nothing is left
-            then of a run that was new.
+        LxError: Slurm is missing, the run has a job already, or Slurm refuses this one. A new run leaves nothing behind
+            then.
     """
     is_new = not (run.model.exists() or slurm_dir(run).exists())
     try:
         _require_slurm()
-        _refuse_a_second_job(run)
-        job, log = _submit(run, config)
+        _refuse_second_job(run)
+        job = _submit(run, config)
     except LxError:
         if is_new:
             run.discard()
         raise
+    log = slurm_dir(run).resolve() / f"{job}-0.log"
     print(f"job {job} is submitted: {run.path}\n  its log:      {log}", flush=True)
     if config["hardware"]["wait"]:
         return follow(job, log, run)
@@ -58,24 +71,24 @@ def submit(run: RunDirectory, config: dict[str, Any]) -> int:
 
 
 def follow(job: int, log: Path, run: RunDirectory) -> int:
-    """Print what a job says until it has ended, through all its starts.
+    """Print the log of a job until it has ended, through all its restarts.
 
     Args:
         job: its number.
         log: the file that it writes.
-        run: what it trains.
+        run: the run that it trains.
 
     Returns:
-        The exit code of the run; 130 if a person stops watching, which leaves the job alone.
+        The exit code of the run; 130 after Ctrl-C, which ends the watching and leaves the job alone.
     """
     seen, state, facts = 0, "", _facts(job)
     try:
-        while facts.get("JobState") not in _OVER:
+        while facts.get("JobState") not in _ENDED:
             if state != (state := facts.get("JobState", state)):
                 print(f"lx: job {job}: {state.lower()}", file=sys.stderr)
-            for _ in range(_LOOKS):
+            for _ in range(_POLLS_PER_QUERY):
                 seen += _print_from(log, seen)
-                time.sleep(_LOOK_S)
+                time.sleep(_POLL_S)
             facts = _facts(job)
     except KeyboardInterrupt:
         print(f"\nlx: job {job} goes on, unwatched; to cancel it: scancel {job}", file=sys.stderr)
@@ -88,95 +101,98 @@ def follow(job: int, log: Path, run: RunDirectory) -> int:
 
 
 def _require_slurm() -> None:
-    if missing := next((name for name in ("sbatch", "srun", "scontrol") if shutil.which(name) is None), None):
+    if missing := next((name for name in _COMMANDS if shutil.which(name) is None), None):
         raise LxError(f"hardware=slurm: there is no command {missing}: is Slurm installed here?")
-    if find_spec("submitit") is None:
-        raise LxError("hardware=slurm needs the package submitit: pip install 'lx[slurm]'")
 
 
-def _refuse_a_second_job(run: RunDirectory) -> None:
-    """Two jobs of one run would only keep each other out."""
+def _refuse_second_job(run: RunDirectory) -> None:
+    """Refuse a run that has a job in the queue, submitted by lx or by hand: the two would lock each other out."""
     folder = slurm_dir(run).resolve()
-    for script in folder.glob("*_submission.sh"):
-        number = int(script.name.partition("_")[0])
-        try:
-            facts = job_facts(number)
-        except OSError as error:
-            raise LxError(f"Slurm does not answer: {error}") from error
-        if facts and facts["JobState"] not in _OVER and facts.get("Command", "").startswith(str(folder)):
+    query = ["squeue", "--me", "--noheader", "--format=%i|%T|%o"]  # number, state, script
+    done = subprocess.run(query, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise LxError(f"Slurm does not answer: {done.stderr.strip()}")
+    for line in done.stdout.splitlines():
+        number, state, script = line.split("|", 2)
+        if Path(script).parent == folder:
             raise LxError(
-                f"{run.path} has a job already: {number} ({facts['JobState']}); to follow it: tail -F "
-                f"{folder}/{number}_0_log.out; to cancel it: scancel {number}"
+                f"{run.path} has a job already: {number} ({state}); to follow it: tail -F {folder}/{number}-0.log; "
+                f"to cancel it: scancel {number}"
             )
 
 
-def _submit(run: RunDirectory, config: dict[str, Any]) -> tuple[int, Path]:
-    """Submit a run; the job's number and its log."""
-    from submitit import SlurmExecutor
-    from submitit.core.utils import FailedJobError, FailedSubmissionError
-
+def _submit(run: RunDirectory, config: dict[str, Any]) -> int:
+    """Write the job script, submit it and return the job's number; put everything back if Slurm refuses it."""
     folder = slurm_dir(run).resolve()
-    before = set(folder.glob("*"))
-    executor = SlurmExecutor(folder, python=_PYTHON)
-    executor.update_parameters(**_parameters(config))
-    ended = run.result.read_bytes() if run.result.exists() else None
+    script = folder / "job.sbatch"
+    before = {path: path.read_bytes() if path.exists() else None for path in (script, run.result)}
+    folder.mkdir(exist_ok=True)
+    script.write_text(job_script(run, config), encoding="utf-8")
     run.result.unlink(missing_ok=True)  # how it ended before is not how this job ends
-    try:
-        with _outside_of_any_job():
-            job = executor.submit(train_on_node, str(run.path.resolve()))
-    except (FailedJobError, FailedSubmissionError, OSError) as error:
-        for left in set(folder.glob("*")) - before:
-            left.unlink()
-        with suppress(OSError):  # there were jobs before
-            folder.rmdir()
-        if ended is not None:
-            run.result.write_bytes(ended)
-        raise LxError(f"Slurm refuses the job: {str(error).strip()}") from error
-    return int(job.job_id), job.paths.stdout
+    done = subprocess.run(
+        ["sbatch", "--parsable", str(script)], env=_environment(), capture_output=True, text=True, check=False
+    )
+    if done.returncode == 0:
+        return int(done.stdout.partition(";")[0])  # a cluster's name may follow
+    for path, content in before.items():
+        if content is None:
+            path.unlink(missing_ok=True)
+        else:
+            path.write_bytes(content)
+    with suppress(OSError):  # not empty: there were jobs before
+        folder.rmdir()
+    raise LxError(f"Slurm refuses the job: {done.stderr.strip()}")
 
 
-def _parameters(config: dict[str, Any]) -> dict[str, Any]:
-    """What submitit is told of a run's job."""
+def job_script(run: RunDirectory, config: dict[str, Any]) -> str:
+    """Return the script that ``sbatch`` takes; it stands in the run directory, to be read and submitted again."""
+    folder = slurm_dir(run).resolve()
+    options = _options(config)
+    log = str(folder).replace("%", "%%") + "/%j-"  # job and node
+    options |= {"output": f"{log}0.log", "open-mode": "append"}
+    lines = [f"#SBATCH --{name}" + ("" if value is True else f"={_quote(value)}") for name, value in options.items()]
+    return _SCRIPT.format(
+        run=_quote(run.path.resolve()),
+        script=_quote(folder / "job.sbatch"),
+        options="\n".join(lines),
+        cpus=options["cpus-per-task"],
+        log=_quote(f"{log}%n.log"),
+        warning=_WARNING_NAME,
+        python=_quote(sys.executable),
+    )
+
+
+def _options(config: dict[str, Any]) -> dict[str, Any]:
+    """Return what the settings of a run mean for ``sbatch``, by option; True: an option without a value."""
     hardware = config["hardware"]
     devices, threads = hardware["devices"], hardware["threads"] or 1
-    cpus = hardware["cpus_per_task"] or devices * (threads + hardware["num_workers"])
     has_gpus = hardware["accelerator"] not in ("cpu", "auto")
-    others = {
-        "requeue": True,
-        "signal": f"{WARNING.name.removeprefix('SIG')}@{hardware['grace']}",
-        "mem": hardware["mem"],
-        **(hardware["extra"] or {}),
-    }
-    return {
-        "job_name": config["name"],
-        **{name: hardware[name] for name in ("partition", "account", "qos", "time", "constraint")},
+    options = {
+        "job-name": config["name"],
+        **{name: hardware[name] for name in ("partition", "account", "qos", "time", "constraint", "mem")},
         "nodes": hardware["num_nodes"],
-        "ntasks_per_node": 1,
-        "cpus_per_task": cpus,
-        "gpus_per_node": hardware["gpus"] or (devices if has_gpus else None),
-        "wckey": None,  # submitit's own name, which a cluster that checks these would not know
-        "stderr_to_stdout": True,
-        # srun takes the number of cores from its own command line alone; a node that fails ends the others.
-        "srun_args": [f"--cpus-per-task={cpus}", "--kill-on-bad-exit=1"],
-        "additional_parameters": {
-            name: value for name, value in others.items() if value is not None and value is not False
-        },
+        "ntasks-per-node": 1,
+        "cpus-per-task": hardware["cpus_per_task"] or devices * (threads + hardware["num_workers"]),
+        "gpus-per-node": hardware["gpus"] or (devices if has_gpus else None),
+        "requeue": True,
+        "signal": f"{_WARNING_NAME}@{hardware['grace']}",
+        "chdir": Path.cwd(),  # paths of the configuration may be relative
+        **{name.replace("_", "-"): value for name, value in (hardware["extra"] or {}).items()},
     }
+    return {name: value for name, value in options.items() if value is not None and value is not False}
 
 
-@contextmanager
-def _outside_of_any_job() -> Iterator[None]:
-    """Submit as if not from within a job, whose own settings the new one would inherit."""
-    inside = [name for name in os.environ if name.startswith("SLURM_") and name != "SLURM_CONF"]
-    kept = {name: os.environ.pop(name) for name in inside}
-    try:
-        yield
-    finally:
-        os.environ.update(kept)
+def _quote(value: object) -> str:
+    return shlex.quote(str(value))
+
+
+def _environment() -> dict[str, str]:
+    """Return this environment without the settings of the job that this may run in, which the new one would inherit."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("SLURM_") or name == "SLURM_CONF"}
 
 
 def _facts(job: int) -> dict[str, str]:
-    """What Slurm says of a job; nothing while it is too busy to answer."""
+    """Return what Slurm says of a job; nothing while it is too busy to answer."""
     try:
         facts = job_facts(job)
     except OSError:
@@ -185,7 +201,7 @@ def _facts(job: int) -> dict[str, str]:
 
 
 def _print_from(log: Path, seen: int) -> int:
-    """Print what a file holds behind its first bytes; how much that is."""
+    """Print what a file holds behind its first ``seen`` bytes; return how many bytes that is."""
     if not log.exists():
         return 0
     with log.open("rb") as file:

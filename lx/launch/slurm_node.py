@@ -1,8 +1,8 @@
-"""What Slurm starts on each node of a job: lx's launcher there, stopped in time, and put back into the queue.
+"""Train a run on one node of a Slurm job: ``python -m lx.launch.slurm_node RUN``. Requeue the job if it was preempted.
 
-Slurm tells a job with SIGUSR1 that its time is running out, or that a more urgent one wants its nodes; with SIGTERM
-that it ends now: by ``scancel``, by ``scontrol requeue``, or at its time limit. Either way the run saves and stops. A
-job that would go on if it had the time is then requeued; it starts here again, and the run goes on where it was saved.
+Slurm sends SIGUSR1 when the time limit is near or a more urgent job takes the nodes; SIGTERM when the job ends now: by
+``scancel``, by ``scontrol requeue``, or at its time limit. Either way the run saves and stops. After a time limit or a
+preemption the job is requeued; it starts here again, and the run resumes where it was saved.
 """
 
 from __future__ import annotations
@@ -17,22 +17,21 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
 
 from lx.errors import LxError
-from lx.launch.local import worker_command
+from lx.launch.command import worker_command
 from lx.run.directory import Result, RunDirectory
 from lx.system.files import atomic_write
-from lx.system.processes import ENDPOINT, child_environment, name_of_signal, tell
+from lx.system.processes import ENDPOINT, child_environment, name_of_signal, report_exit
 from lx.system.signals import EXIT_CODES
 
 WARNING = signal.SIGUSR1
-_STOPPED = (EXIT_CODES[signal.SIGTERM], -signal.SIGTERM)  # the latter: it had not begun to listen
-_FRUITLESS_STARTS = 3  # after so many without a single checkpoint, the next would be no better
-_QUESTIONS = 10  # to a Slurm that does not answer
-_MEETING_S = 300.0
-# A place in a step means nothing to the processes that a task starts, and would mislead the libraries that look for it.
-_SCRUBBED = re.compile(r"SUBMITIT_|SLURM_(NTASKS|NPROCS|PROCID|LOCALID|NODEID|GTIDS|TASK|STEP)")
+_STOPPED = (EXIT_CODES[signal.SIGTERM], -signal.SIGTERM)  # the latter: stopped before it had a handler
+_MAX_STARTS = 3  # without a single checkpoint
+_MAX_QUERIES = 10  # to a Slurm that does not answer
+_RENDEZVOUS_S = 300.0
+# A task's position in its step is wrong for the processes that it starts, and libraries such as Lightning read it.
+_TASK_VARIABLES = re.compile(r"SLURM_(NTASKS|NPROCS|PROCID|LOCALID|NODEID|GTIDS|TASK|STEP)")
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class Job:
 
     @classmethod
     def from_environment(cls) -> Job:
-        """The job that this process belongs to."""
+        """Read the job of this process from Slurm's variables."""
         values = (
             ("SLURM_JOB_ID", ""),
             ("SLURM_RESTART_COUNT", "0"),
@@ -64,24 +63,24 @@ class Job:
         return cls(number, restarts + 1, node, num_nodes)
 
     def facts(self) -> dict[str, str]:
-        """What Slurm says of it.
+        """Return what Slurm says of it; see :func:`job_facts`.
 
         Raises:
             LxError: Slurm has not answered for a while.
         """
-        for _ in range(_QUESTIONS):
+        for _ in range(_MAX_QUERIES):
             try:
                 return job_facts(self.id) or {}
             except OSError as error:
-                silence = error
+                failure = error
                 time.sleep(2)
-        raise LxError(f"Slurm does not answer: {silence}")
+        raise LxError(f"Slurm does not answer: {failure}")
 
     def requeue(self) -> None:
-        """Have Slurm end this job and start it again later.
+        """Put this job back into the queue, which ends it here.
 
         Raises:
-            LxError: Slurm will not.
+            LxError: Slurm refuses.
         """
         done = subprocess.run(["scontrol", "requeue", str(self.id)], capture_output=True, text=True, check=False)
         if done.returncode:
@@ -89,7 +88,7 @@ class Job:
 
 
 def job_facts(number: int) -> dict[str, str] | None:
-    """What Slurm says of a job, such as its ``JobState``.
+    """Return what Slurm says of a job, such as its ``JobState``.
 
     Returns:
         Names and values; None: Slurm has forgotten the job, some time after its end.
@@ -106,21 +105,18 @@ def job_facts(number: int) -> dict[str, str] | None:
     raise OSError(done.stderr.strip())
 
 
-def train_on_node(run_dir: str) -> NoReturn:
-    """Train a run on this node of a Slurm job; the process ends with the exit code that Slurm is to know.
-
-    Args:
-        run_dir: absolute path of the run directory, which the job's nodes share.
-    """
-    requests = _Requests()
+def main() -> int:
+    """Train the run that the command line names on this node; return the exit code."""
+    requests = StopRequests()
+    (path,) = sys.argv[1:]
     try:
-        sys.exit(_train(RunDirectory(Path(run_dir)), Job.from_environment(), requests))
+        return _train(RunDirectory(Path(path)), Job.from_environment(), requests)
     except LxError as error:
-        sys.exit(tell(f"error: {error}", error.exit_code))
+        return report_exit(f"error: {error}", error.exit_code)
 
 
-class _Requests:
-    """The signals that came: none acts by itself, since the launcher must be told first."""
+class StopRequests:
+    """The signals that have come. None acts by itself: the launcher is stopped first, see :func:`_run_launcher`."""
 
     def __init__(self) -> None:
         self.received: set[int] = set()
@@ -132,24 +128,24 @@ class _Requests:
         self.received.add(number)
 
 
-def _train(run: RunDirectory, job: Job, requests: _Requests) -> int:
-    if job.starts > 1 and run.result.exists() and run.read_result().status == "finished":
+def _train(run: RunDirectory, job: Job, requests: StopRequests) -> int:
+    if run.result.exists() and run.read_result().status == "finished":
         print(f"lx: {run.path} has finished: nothing to do")
         return 0
-    endpoint = _meeting_point(run, job, requests) if job.num_nodes > 1 else None
+    endpoint = _rendezvous(run, job, requests) if job.num_nodes > 1 else None
     code = _run_launcher(worker_command(run, run.read_config()), endpoint, requests)
     if requests.received and code in _STOPPED:
-        return _go_on_later(run, job, requests) if job.node == 0 else 0  # an error here would have Slurm end all nodes
+        return requeue_if_preempted(run, job, requests) if job.node == 0 else 0  # a failure would end all nodes
     if code < 0:
         error = f"the process that trains was killed by {name_of_signal(code)}; to go on: lx resume {run.path}"
         run.write_result(Result("failed", str(run.path), error=error))
-        return tell(f"error: {error}", 1)
+        return report_exit(f"error: {error}", 1)
     return code
 
 
-def _run_launcher(command: list[str], endpoint: str | None, requests: _Requests) -> int:
-    """Run lx's launcher to its end, handing on the first request to stop; its exit code."""
-    environment = {name: value for name, value in child_environment().items() if not _SCRUBBED.match(name)}
+def _run_launcher(command: list[str], endpoint: str | None, requests: StopRequests) -> int:
+    """Run lx's launcher, forward the first request to stop, and return the exit code."""
+    environment = {name: value for name, value in child_environment().items() if not _TASK_VARIABLES.match(name)}
     if endpoint is not None:
         environment[ENDPOINT] = endpoint
     launcher = subprocess.Popen(
@@ -159,27 +155,34 @@ def _run_launcher(command: list[str], endpoint: str | None, requests: _Requests)
         start_new_session=True,
         preexec_fn=_ignore_warning,
     )
-    told = False
+    terminated = False
     while (code := launcher.poll()) is None:
-        if requests.received and not told:
+        if requests.received and not terminated:
             launcher.terminate()
-            told = True
+            terminated = True
         time.sleep(0.1)
     return code
 
 
 def _ignore_warning() -> None:
-    """Some clusters send it to all processes of a job: those that are started here leave it to this one."""
+    """Leave the warning to this process: some clusters send it to all processes of a job."""
     signal.signal(WARNING, signal.SIG_IGN)
 
 
-def _go_on_later(run: RunDirectory, job: Job, requests: _Requests) -> int:
-    """Requeue the job of a run that has stopped, unless whoever stopped it sees to that, or wants its end."""
+def requeue_if_preempted(run: RunDirectory, job: Job, requests: StopRequests) -> int:
+    """Requeue a stopped job after a time limit or preemption; not after ``scancel`` or ``scontrol requeue``.
+
+    Returns:
+        The exit code of a stopped run.
+
+    Raises:
+        LxError: the job never gets as far as a checkpoint, or Slurm refuses.
+    """
     facts = job.facts()
     is_preempted = facts.get("PreemptTime", "None") != "None"
     if facts.get("JobState") != "RUNNING" or not (WARNING in requests.received or is_preempted):
         return EXIT_CODES[signal.SIGTERM]
-    if not run.last.exists() and job.starts >= _FRUITLESS_STARTS:
+    if not run.last.exists() and job.starts >= _MAX_STARTS:
         raise LxError(
             f"the job was stopped {job.starts} times before the first checkpoint: give it more time, "
             f"lx resume {run.path} hardware=slurm hardware.time=..."
@@ -189,15 +192,15 @@ def _go_on_later(run: RunDirectory, job: Job, requests: _Requests) -> int:
     return EXIT_CODES[signal.SIGTERM]
 
 
-def _meeting_point(run: RunDirectory, job: Job, requests: _Requests) -> str:
-    """HOST:PORT where the nodes meet: the first picks it, the others read it in the run directory."""
+def _rendezvous(run: RunDirectory, job: Job, requests: StopRequests) -> str:
+    """Return HOST:PORT where the nodes meet: the first picks it, the others read it from the run directory."""
     file = slurm_dir(run) / f"{job.id}-{job.starts}.endpoint"
     if job.node == 0:
         with socket.create_server(("", 0)) as free:
             port = free.getsockname()[1]
         with atomic_write(file) as temporary:
             temporary.write_text(f"{socket.gethostname()}:{port}", encoding="utf-8")
-    deadline = time.monotonic() + _MEETING_S
+    deadline = time.monotonic() + _RENDEZVOUS_S
     while not file.exists():
         if requests.received or time.monotonic() > deadline:
             raise LxError(f"the first node has not said in {file} where to meet")
@@ -206,5 +209,9 @@ def _meeting_point(run: RunDirectory, job: Job, requests: _Requests) -> str:
 
 
 def slurm_dir(run: RunDirectory) -> Path:
-    """Where a run keeps what belongs to its jobs: their scripts and logs."""
+    """Return the directory of a run's job script and logs."""
     return run.path / "slurm"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

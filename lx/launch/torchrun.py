@@ -1,7 +1,7 @@
-"""Starts the ranks of a run on this machine, through torchrun's launcher: ``python -m lx.launch.torchrun RUN``.
+"""Start the ranks of a run on this machine, through torchrun's launcher: ``python -m lx.launch.torchrun RUN``.
 
-With ``HARDWARE COMMAND ...`` behind it, the settings as JSON, the ranks run another command of ``lx`` instead. One such
-process runs on every machine that takes part. It prints one message if the run fails, and ends when all ranks have.
+With ``HARDWARE COMMAND ...`` behind it, HARDWARE being settings as JSON, the ranks run another command of ``lx``.
+One such process runs on every machine that takes part. It ends when all ranks have, and prints one message on failure.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ with freeze_after_imports(__name__ == "__main__"):
     from lx.run.directory import Result, RunDirectory
     from lx.run.lock import in_use
     from lx.system import hardware
-    from lx.system.processes import ENDPOINT, child_environment, end_with_parent, name_of_signal, tell
+    from lx.system.processes import ENDPOINT, child_environment, end_with_parent, name_of_signal, report_exit
     from lx.system.signals import EXIT_CODES
 
-_SHUTDOWN_S = 25  # that ranks have to save and end after a signal, or after one of them failed
+_SHUTDOWN_S = 25  # time for ranks to save and end after a signal, or after one of them failed
 
 
 def main() -> int:
@@ -43,19 +43,19 @@ def main() -> int:
         if not words:
             return train_on_ranks(run)
         settings, *command = words
-        ending = start_ranks(run, json.loads(settings), ["lx", *command])
+        outcome = start_ranks(run, json.loads(settings), ["lx", *command])
     except LxError as error:
-        return tell(f"error: {error}", error.exit_code)
-    return tell(ending.message, ending.code) if ending.message else ending.code
+        return report_exit(f"error: {error}", error.exit_code)
+    return report_exit(outcome.message, outcome.code) if outcome.message else outcome.code
 
 
 @dataclass(frozen=True)
-class Ending:
-    """How ranks ended, as the one that ended for a reason of its own says it.
+class Outcome:
+    """How a group of ranks ended: by the rank that failed first, not those that followed it.
 
     Attributes:
-        code: exit code of the whole.
-        message: for a person; None: all is well.
+        code: exit code of the group.
+        message: for a person; None: all ranks succeeded.
     """
 
     code: int
@@ -69,21 +69,21 @@ def train_on_ranks(run: RunDirectory) -> int:
         The exit code of the run.
     """
     had_begun = run.model.exists()
-    ending = start_ranks(run, run.read_config()["hardware"], ["lx.training.worker", str(run.path)])
-    if ending.message is None:
-        return ending.code
+    outcome = start_ranks(run, run.read_config()["hardware"], ["lx.training.worker", str(run.path)])
+    if outcome.message is None:
+        return outcome.code
     if in_use(run):
-        pass  # what is in there is another group's
-    elif ending.code in EXIT_CODES.values():
-        _record(run, "stopped", ending.message)
-    elif ending.code == LxError.exit_code and not had_begun and not run.model.exists():
+        pass  # another group trains in the directory
+    elif outcome.code in EXIT_CODES.values():
+        _record(run, "stopped", outcome.message)
+    elif outcome.code == LxError.exit_code and not had_begun and not run.model.exists():
         run.discard()
     else:
-        _record(run, "failed", ending.message)
-    return tell(ending.message, ending.code)
+        _record(run, "failed", outcome.message)
+    return report_exit(outcome.message, outcome.code)
 
 
-def start_ranks(run: RunDirectory, settings: dict[str, Any], command: list[str]) -> Ending:
+def start_ranks(run: RunDirectory, settings: dict[str, Any], command: list[str]) -> Outcome:
     """Start ranks on this machine and wait for them.
 
     Args:
@@ -96,13 +96,13 @@ def start_ranks(run: RunDirectory, settings: dict[str, Any], command: list[str])
     try:
         elastic_launch(_launch_config(run, settings, devices), sys.executable)("-m", *command)
     except ChildFailedError as failure:
-        rank, first = min(failure.failures.items(), key=lambda failed: (_remoteness(failed[1]), failed[1].timestamp))
-        return Ending(first.exitcode if first.exitcode > 0 else 1, _cause(rank, first))
+        rank, first = min(failure.failures.items(), key=lambda failed: (_consequence(failed[1]), failed[1].timestamp))
+        return Outcome(first.exitcode if first.exitcode > 0 else 1, _cause(rank, first))
     except SignalException as stopped:
         number = signal.Signals(stopped.sigval)
         code = EXIT_CODES.get(number, 128 + number)
-        return Ending(code, f"stopped by {number.name}; to go on: lx resume {run.path}")
-    return Ending(0)
+        return Outcome(code, f"stopped by {number.name}; to go on: lx resume {run.path}")
+    return Outcome(0)
 
 
 def _num_devices(settings: dict[str, Any]) -> int:
@@ -116,14 +116,14 @@ def _num_devices(settings: dict[str, Any]) -> int:
 
 
 def _prepare_environment(settings: dict[str, Any], devices: int) -> None:
-    """What every rank is to find in its environment."""
+    """Set the environment that the ranks inherit."""
     environment = child_environment()
     threads = settings["threads"] or max(1, hardware.num_cores() // devices)
     environment.setdefault("OMP_NUM_THREADS", str(threads))
     environment.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(_SHUTDOWN_S))
     os.environ.clear()
     os.environ.update(environment)
-    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)  # a failure is told once, below
+    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)  # a failure is reported once, by this file
 
 
 def _launch_config(run: RunDirectory, settings: dict[str, Any], devices: int) -> LaunchConfig:
@@ -148,10 +148,10 @@ def _launch_config(run: RunDirectory, settings: dict[str, Any], devices: int) ->
 
 
 def _address_towards(endpoint: str) -> str | None:
-    """The address that this machine has on the way to where the machines meet: the others can reach it there.
+    """Return the address under which the other machines reach this one: that of its route to the endpoint.
 
-    A machine's own name, which torchrun would tell them, need not be known to anybody, itself included. Where they meet
-    on this very machine, whose own name may lead it to itself alone, the others know it as the endpoint's host.
+    torchrun would give them the machine's name, which may not resolve. If the endpoint is on this machine, the route is
+    the loopback, and the endpoint's host is returned.
     """
     host, _, port = endpoint.rpartition(":")
     host = host.strip("[]")
@@ -159,14 +159,14 @@ def _address_towards(endpoint: str) -> str | None:
         family, kind, _, _, address = socket.getaddrinfo(host, int(port) or None, type=socket.SOCK_DGRAM)[0]
         with socket.socket(family, kind) as probe:
             probe.connect(address)  # sends nothing
-            found = str(probe.getsockname()[0])
+            own = str(probe.getsockname()[0])
     except (OSError, ValueError):
-        return None  # torchrun will say what is wrong with the endpoint
-    return host if ip_address(found).is_loopback and host != "localhost" else found
+        return None  # torchrun reports what is wrong with the endpoint
+    return host if ip_address(own).is_loopback and host != "localhost" else own
 
 
-def _remoteness(failure: ProcessFailure) -> int:
-    """How far a rank's end is from the cause: a rank that goes pulls others along, and the launcher ends the rest."""
+def _consequence(failure: ProcessFailure) -> int:
+    """Rank failures from cause (0) to consequence (3): the failure of one rank makes others fail or be terminated."""
     if failure.exitcode in (-signal.SIGTERM, *EXIT_CODES.values()):
         return 3
     if failure.error_file_data.get("secondary"):
@@ -180,14 +180,14 @@ def _cause(rank: int, failure: ProcessFailure) -> str:
             f"error: rank {rank} (pid {failure.pid}) was killed by {name_of_signal(failure.exitcode)}, and the others "
             "were ended; what was saved before is whole"
         )
-    if "secondary" in failure.error_file_data:  # it has said why
+    if "secondary" in failure.error_file_data:  # it has reported why
         return failure.message
     return f"error: rank {rank} (pid {failure.pid}) ended with exit code {failure.exitcode}, and the others were ended"
 
 
 def _record(run: RunDirectory, status: str, message: str) -> None:
     if status == "stopped" and run.result.exists() and run.read_result().status == status:
-        return  # the first rank has said so itself
+        return  # the first rank has written it
     run.write_result(Result(status, str(run.path), error=message.removeprefix("error: ")))
 
 

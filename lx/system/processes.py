@@ -1,4 +1,4 @@
-"""Processes that belong together: none outlives the one that started it, and a failure is told once."""
+"""Start processes that end with their parent, and report each failure once."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
-ENDPOINT = "LX_RDZV_ENDPOINT"  # HOST:PORT, from who starts the machines of a run and knows where they can meet
+ENDPOINT = "LX_RDZV_ENDPOINT"  # HOST:PORT where the machines of a run meet
 _PARENT = "LX_PARENT_PID"
 _PR_SET_PDEATHSIG = 1  # from linux/prctl.h
 _SCRUBBED = (
@@ -28,7 +28,7 @@ _SCRUBBED_PREFIXES = ("MASTER_", "TORCHELASTIC_")
 
 
 def child_environment() -> dict[str, str]:
-    """The environment of a process that lx starts: it knows its parent, and nothing of what launchers told this one."""
+    """Return the environment for a process that lx starts: its parent's number, and nothing of this process's rank."""
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -38,32 +38,32 @@ def child_environment() -> dict[str, str]:
 
 
 def end_with_parent() -> None:
-    """Have this process killed when the one of lx's that started it is gone, if it was one."""
+    """Have the system kill this process when the process of lx that started it has ended, if one did."""
     if parent := os.environ.pop(_PARENT, None):
         end_with(int(parent))
 
 
 def end_with(parent: int) -> None:
-    """Have this process killed when its parent is gone, where the system can do that (Linux)."""
+    """Have the system kill this process when its parent has ended, where it can (Linux)."""
     if not sys.platform.startswith("linux"):
         return
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before it was watched
+    if os.getppid() != parent:  # it ended before the call above
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 def is_first_rank() -> bool:
-    """Whether this process is the one, of all that do the same work, that prints and writes."""
+    """Return whether this process is rank 0, the one that prints and writes, or the only one."""
     return os.environ.get("RANK", "0") == "0"
 
 
-def tell(message: str, code: int, secondary: bool = False) -> int:
-    """Say how a process ended: to whoever started it as a rank, if somebody listens, else to a person.
+def report_exit(message: str, code: int, secondary: bool = False) -> int:
+    """Report how this process ended: to torchrun's error file if there is one, else on stderr.
 
     Args:
-        message: what to say.
+        message: for a person.
         code: the exit code of the process.
-        secondary: whether another rank's end was the cause of this one's.
+        secondary: whether another rank's end caused this one's.
 
     Returns:
         ``code``.
@@ -72,8 +72,8 @@ def tell(message: str, code: int, secondary: bool = False) -> int:
         content = {"message": message, "timestamp": int(time.time()), "secondary": secondary}
         Path(file).write_text(json.dumps(content), encoding="utf-8")
     else:
-        who = f"rank {os.environ['RANK']}: " if "RANK" in os.environ else ""
-        print(f"lx: {who}{message}", file=sys.stderr)
+        prefix = f"rank {os.environ['RANK']}: " if "RANK" in os.environ else ""
+        print(f"lx: {prefix}{message}", file=sys.stderr)
     return code
 
 
@@ -92,5 +92,5 @@ def exit_process(code: int) -> NoReturn:
 
 
 def name_of_signal(code: int) -> str:
-    """What a negative exit code of a process says."""
+    """Return the name of the signal that a negative exit code stands for."""
     return signal.Signals(-code).name + (" (out of memory?)" if code == -signal.SIGKILL else "")

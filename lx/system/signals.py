@@ -1,4 +1,4 @@
-"""Stopping a run by signal: in training after the step, with a checkpoint; elsewhere, or the second time, at once."""
+"""Stop a run by a signal: in training after the step, with a checkpoint; elsewhere, or the second time, at once."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class Stopped(BaseException):
 
 
 class StopRequest:
-    """Whether somebody asked the run to stop.
+    """A request to stop the run, if one has come.
 
     Attributes:
-        received: the signal's number; None: nobody asked.
-        patient: True while training, which looks at ``received`` after each step.
+        received: the signal's number; None: there was none.
+        patient: True while training, which checks ``received`` after each step.
     """
 
     def __init__(self) -> None:
@@ -38,15 +38,15 @@ class StopRequest:
         self.patient = False
 
     def listen(self) -> None:
-        """Become the handler of SIGINT and SIGTERM; outside the main thread, where Python forbids it, do nothing."""
+        """Become the handler of SIGINT and SIGTERM; do nothing outside the main thread, where Python forbids it."""
         if threading.current_thread() is threading.main_thread():
             for number in EXIT_CODES:
                 signal.signal(number, self.receive)
 
     def receive(self, number: int, frame: FrameType | None) -> None:
-        """Signal handler: the first signal waits for the step to end, a SIGINT after it does not.
+        """Handle a signal: while training the first waits for the step to end; a SIGINT after it does not.
 
-        A SIGTERM after it is the same request again: batch systems send it to every process, and launchers hand it on.
+        A SIGTERM after it is the same request again: batch systems send it to every process, and launchers forward it.
         """
         again = self.received is not None
         if again and number == signal.SIGTERM:

@@ -30,7 +30,7 @@ with freeze_after_imports(__name__ == "__main__"):
     from lx.system.console import console
     from lx.system.hardware import resolve
     from lx.system.logging import log_to
-    from lx.system.processes import end_with_parent, exit_process, tell
+    from lx.system.processes import end_with_parent, exit_process, report_exit
     from lx.system.signals import Stopped, StopRequest, stop_on_signals
     from lx.tracking.evaluation import Evaluation
     from lx.tracking.loggers import build_loggers, finished_at_end, record_evaluation
@@ -58,18 +58,18 @@ def execute(run: RunDirectory) -> int:
     try:
         train_in(run, rank_info)
     except LxError as error:
-        return tell(f"error: {error}", error.exit_code, secondary=isinstance(error, RanksLostError))
+        return report_exit(f"error: {error}", error.exit_code, secondary=isinstance(error, RanksLostError))
     except Stopped as stopped:
-        return tell(f"{stopped}; to go on: lx resume {run.path}", stopped.exit_code)
+        return report_exit(f"{stopped}; to go on: lx resume {run.path}", stopped.exit_code)
     except Exception as error:
         if died := re.search(r"DataLoader worker \(pid\(?s?\)? ([\d, ]+)\)", str(error)):
-            return tell(
+            return report_exit(
                 f"error: a process that assembles batches (pid {died[1]}) died, perhaps of too little memory; "
                 f"to go on: lx resume {run.path} hardware.num_workers=0",
                 1,
             )
         traceback.print_exc()
-        return tell(f"the run failed ({type(error).__name__}: {error}); its directory is {run.path}", 1)
+        return report_exit(f"the run failed ({type(error).__name__}: {error}); its directory is {run.path}", 1)
     return 0
 
 

@@ -144,7 +144,7 @@ def test_two_nodes_train_together(place: Path, uninterrupted: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     assert result(place / "nodes")["status"] == "finished"
     assert "2 x 1 thread" in done.stdout
-    assert len(list((place / "nodes" / "slurm").glob("*_1_log.out"))) == 1
+    assert len(list((place / "nodes" / "slurm").glob("*-1.log"))) == 1
     assert len(final_weights(place / "nodes")) == len(final_weights(uninterrupted))
 
 
@@ -233,7 +233,7 @@ def test_nothing_is_done_twice(place: Path) -> None:
     before = (run / "result.json").stat().st_mtime_ns
     slurm("scontrol", "requeue", str(job))
     until(lambda: state(job)["Restarts"] == "1" and state(job)["JobState"] == "COMPLETED", "completed again")
-    assert "has finished: nothing to do" in (run / "slurm" / f"{job}_0_log.out").read_text()
+    assert "has finished: nothing to do" in (run / "slurm" / f"{job}-0.log").read_text()
     assert (run / "result.json").stat().st_mtime_ns == before
 
 

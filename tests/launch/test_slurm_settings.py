@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
 import stat
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,8 +15,8 @@ import lx
 from lx.config.compose import resolved
 from lx.errors import LxError
 from lx.launch.local import launch
-from lx.launch.slurm import _exit_code, _outside_of_any_job, _parameters
-from lx.launch.slurm_node import Job, _go_on_later, _Requests
+from lx.launch.slurm import _exit_code, job_script, submit
+from lx.launch.slurm_node import Job, StopRequests, requeue_if_preempted
 from lx.run.directory import Result, RunDirectory
 
 
@@ -46,36 +48,60 @@ def test_a_bad_setting_is_refused(override: str, message: str) -> None:
     assert message in str(error.value)
 
 
-def parameters(*overrides: str) -> dict[str, object]:
-    return _parameters(resolved(lx.compose(["hardware=slurm", *overrides])))
+def options(*overrides: str) -> dict[str, str]:
+    """The options in a run's job script, as sbatch reads them; empty: an option without a value."""
+    script = job_script(RunDirectory(Path("runs/a")), resolved(lx.compose(["hardware=slurm", *overrides])))
+    words = [shlex.split(line, comments=False)[1] for line in script.splitlines() if line.startswith("#SBATCH")]
+    assert all(word.startswith("--") for word in words)
+    return {word.removeprefix("--").partition("=")[0]: word.partition("=")[2] for word in words}
 
 
 def test_one_task_on_each_node_with_a_gpu_and_a_core_for_each_process() -> None:
-    asked = parameters("hardware.devices=4", "hardware.num_nodes=2", "hardware.num_workers=2", "name=big")
-    assert asked["nodes"] == 2
-    assert asked["ntasks_per_node"] == 1
-    assert asked["gpus_per_node"] == 4
-    assert asked["cpus_per_task"] == 4 * (1 + 2)
-    assert asked["job_name"] == "big"
-    assert asked["additional_parameters"] == {"requeue": True, "signal": "USR1@120"}
+    folder = Path("runs/a/slurm").resolve()
+    assert options("hardware.devices=4", "hardware.num_nodes=2", "hardware.num_workers=2", "name=a big one") == {
+        "job-name": "a big one",
+        "nodes": "2",
+        "ntasks-per-node": "1",
+        "gpus-per-node": "4",
+        "cpus-per-task": str(4 * (1 + 2)),
+        "time": "60",
+        "requeue": "",
+        "signal": "USR1@120",
+        "output": f"{folder}/%j-0.log",
+        "open-mode": "append",
+        "chdir": str(Path.cwd()),
+    }
 
 
 def test_cores_follow_the_threads_and_no_gpu_is_asked_for_the_cpu() -> None:
-    asked = parameters("hardware.accelerator=cpu", "hardware.devices=2", "hardware.threads=3")
-    assert asked["cpus_per_task"] == 6
-    assert asked["gpus_per_node"] is None
+    asked = options("hardware.accelerator=cpu", "hardware.devices=2", "hardware.threads=3")
+    assert asked["cpus-per-task"] == "6"
+    assert "gpus-per-node" not in asked
 
 
 def test_what_is_said_is_passed_on() -> None:
     overrides = ["partition=a", "account=b", "qos=c", "constraint=d", "time=90", "grace=60", "mem=0", "gpus=a100:2"]
-    asked = parameters(
+    asked = options(
         *(f"hardware.{override}" for override in overrides),
-        "hardware.extra={reservation: course, exclusive: true, contiguous: false}",
+        "hardware.extra={reservation: course, exclusive: true, contiguous: false, mail-type: END, mail_user: me}",
     )
-    assert [asked[name] for name in ("partition", "account", "qos", "constraint", "time")] == ["a", "b", "c", "d", 90]
-    assert asked["gpus_per_node"] == "a100:2"
-    others = {"requeue": True, "signal": "USR1@60", "mem": 0, "reservation": "course", "exclusive": True}
-    assert asked["additional_parameters"] == others
+    assert [asked[name] for name in ("partition", "account", "qos", "constraint", "time")] == ["a", "b", "c", "d", "90"]
+    assert (asked["gpus-per-node"], asked["signal"], asked["mem"]) == ("a100:2", "USR1@60", "0")
+    assert (asked["reservation"], asked["mail-type"], asked["mail-user"]) == ("course", "END", "me")
+    assert asked["exclusive"] == ""
+    assert "contiguous" not in asked
+
+
+def test_the_script_survives_names_that_a_shell_would_split(tmp_path: Path) -> None:
+    """What the task is started with, by a shell and an srun that prints its arguments."""
+    run = RunDirectory(tmp_path / "it's 100% a run")
+    script = job_script(run, resolved(lx.compose(["hardware=slurm", "hardware.devices=2"])))
+    path = commands(tmp_path / "bin", srun="""printf '%s\\n' "$@\"""") + os.pathsep + os.environ["PATH"]
+    done = subprocess.run(["bash"], input=script, env={"PATH": path}, capture_output=True, text=True, check=True)
+    words = done.stdout.splitlines()
+    assert {"--cpus-per-task=2", "--kill-on-bad-exit=1", "--open-mode=append"} <= set(words)
+    assert f"--output={tmp_path}/it's 100%% a run/slurm/%j-%n.log" in words
+    assert words[-5:] == [sys.executable, "-u", "-m", "lx.launch.slurm_node", str(run.path)]
 
 
 def commands(folder: Path, **scripts: str) -> str:
@@ -88,25 +114,77 @@ def commands(folder: Path, **scripts: str) -> str:
     return str(folder)
 
 
-def test_without_slurm_or_submitit_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_slurm_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cfg = lx.compose(["hardware=slurm", f"run_dir={tmp_path / 'run'}"])
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(LxError, match="no command sbatch: is Slurm installed here"):
         launch(cfg)
-    monkeypatch.setenv("PATH", commands(tmp_path / "bin", sbatch="", srun="", scontrol=""))
-    monkeypatch.setitem(sys.modules, "submitit", None)
-    with pytest.raises(LxError, match=r"pip install 'lx\[slurm\]'"):
-        launch(cfg)
     assert not (tmp_path / "run").exists()
 
 
-def test_a_job_that_is_submitted_from_within_another_inherits_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+SLURM = {"sbatch": "env >&2; echo 17", "srun": "", "scontrol": "", "squeue": ""}
+
+
+def with_slurm(monkeypatch: pytest.MonkeyPatch, folder: Path, **scripts: str) -> None:
+    path = commands(folder, **{**SLURM, **scripts})
+    monkeypatch.setenv("PATH", path + os.pathsep + os.environ["PATH"])
+
+
+def test_a_job_that_is_submitted_from_within_another_inherits_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_slurm(monkeypatch, tmp_path / "bin", sbatch="env >&2; exit 1")
     monkeypatch.setenv("SLURM_JOB_ID", "1")
     monkeypatch.setenv("SLURM_CONF", "/here")
-    with _outside_of_any_job():
-        assert "SLURM_JOB_ID" not in os.environ
-        assert os.environ["SLURM_CONF"] == "/here"
+    with pytest.raises(LxError) as refusal:
+        launch(lx.compose(["hardware=slurm", f"run_dir={tmp_path / 'run'}"]))
+    environment = str(refusal.value).splitlines()
+    assert "SLURM_CONF=/here" in environment
+    assert not any(line.startswith("SLURM_JOB_ID=") for line in environment)
     assert os.environ["SLURM_JOB_ID"] == "1"
+
+
+def test_a_submitted_run_holds_its_script_and_says_where_its_log_will_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with_slurm(monkeypatch, tmp_path / "bin", sbatch="echo '17;cluster'")
+    run, code = launch(lx.compose(["hardware=slurm", f"run_dir={tmp_path / 'run'}"]))
+    assert code == 0
+    assert [path.name for path in (run.path / "slurm").iterdir()] == ["job.sbatch"]
+    said = capsys.readouterr().out
+    assert "job 17 is submitted" in said
+    assert str(run.path / "slurm" / "17-0.log") in said
+
+
+def test_a_refused_submission_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a run that is resumed: how it ended before, and the script of the job before."""
+    with_slurm(monkeypatch, tmp_path / "bin")
+    run, _ = launch(lx.compose(["hardware=slurm", f"run_dir={tmp_path / 'run'}"]))
+    run.write_result(Result("stopped"))
+    script = run.path / "slurm" / "job.sbatch"
+    before = (run.result.read_bytes(), script.read_bytes())
+    with_slurm(monkeypatch, tmp_path / "refusing", sbatch="echo no >&2; exit 1")
+    with pytest.raises(LxError, match="Slurm refuses the job: no"):
+        submit(run, {**run.read_config(), "name": "other"})
+    assert (run.result.read_bytes(), script.read_bytes()) == before
+
+
+@pytest.mark.parametrize("script", ["job.sbatch", "12_submission.sh"])
+def test_a_run_has_one_job(script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether lx submitted it or its user did."""
+    run, other = tmp_path / "run", tmp_path / "other"
+    answer = f"echo '8|RUNNING|{other}/slurm/job.sbatch'; echo '9|PENDING|{run}/slurm/{script}'"
+    with_slurm(monkeypatch, tmp_path / "bin", squeue=answer)
+    with pytest.raises(LxError, match=r"has a job already: 9 \(PENDING\)"):
+        launch(lx.compose(["hardware=slurm", f"run_dir={run}"]))
+    assert not run.exists()
+
+
+def test_slurm_that_does_not_answer_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_slurm(monkeypatch, tmp_path / "bin", squeue="echo no connection >&2; exit 1")
+    with pytest.raises(LxError, match="Slurm does not answer: no connection"):
+        launch(lx.compose(["hardware=slurm", f"run_dir={tmp_path / 'run'}"]))
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(("status", "code"), [("finished", 0), ("pruned", 0), ("stopped", 143), ("failed", 1)])
@@ -124,8 +202,8 @@ def test_without_a_result_it_is_that_of_the_job(tmp_path: Path, facts: dict[str,
 
 
 @pytest.fixture
-def requests() -> _Requests:
-    requests = object.__new__(_Requests)  # without its signal handlers
+def requests() -> StopRequests:
+    requests = object.__new__(StopRequests)  # without its signal handlers
     requests.received = set()
     return requests
 
@@ -144,23 +222,23 @@ JOB = Job(id=5, starts=1, node=0, num_nodes=1)
     ],
 )
 def test_a_job_is_requeued_for_want_of_time_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, requests: _Requests, received: int, facts: str, requeues: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, requests: StopRequests, received: int, facts: str, requeues: bool
 ) -> None:
     script = f'if [ "$1" = requeue ]; then echo "$2" > {tmp_path}/requeued; else echo "JobId=5 {facts} Priority=1"; fi'
     monkeypatch.setenv("PATH", commands(tmp_path / "bin", scontrol=script) + os.pathsep + os.environ["PATH"])
     requests.received.add(received)
-    assert _go_on_later(RunDirectory(tmp_path), JOB, requests) == 143
+    assert requeue_if_preempted(RunDirectory(tmp_path), JOB, requests) == 143
     assert (tmp_path / "requeued").exists() == requeues
 
 
 def test_a_job_that_never_gets_to_a_checkpoint_is_not_started_for_ever(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, requests: _Requests
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, requests: StopRequests
 ) -> None:
     path = commands(tmp_path / "bin", scontrol="echo JobState=RUNNING")
     monkeypatch.setenv("PATH", path + os.pathsep + os.environ["PATH"])
     requests.received.add(10)
     with pytest.raises(LxError, match="stopped 3 times before the first checkpoint"):
-        _go_on_later(RunDirectory(tmp_path), Job(id=5, starts=3, node=0, num_nodes=1), requests)
+        requeue_if_preempted(RunDirectory(tmp_path), Job(id=5, starts=3, node=0, num_nodes=1), requests)
 
 
 def test_a_place_is_read_from_slurms_environment(monkeypatch: pytest.MonkeyPatch) -> None:
