@@ -15,6 +15,10 @@ class LxError(Exception):
     exit_code = 2
 
 
+class ArgumentError(LxError):
+    """A bad argument. The message begins with the argument's name, to which `lx.config.instantiate` adds its key."""
+
+
 class TrainingError(LxError):
     """Training cannot go on: the disk is full, the loss is not a number, a process died. What was saved stays."""
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from lx.config.session import conf_dir
-from lx.errors import LxError
+from lx.errors import ArgumentError, LxError
 
 _BUILT_FROM_A_RUN = (
     "model",
@@ -47,10 +48,25 @@ def build(node: Any, where: str, **arguments: Any) -> Any:
         cause: BaseException = error
         while cause.__cause__ is not None and not isinstance(cause, LxError):
             cause = cause.__cause__
+        if isinstance(cause, ArgumentError):
+            raise LxError(f"{where}.{cause}") from error
         if isinstance(cause, LxError):
             raise cause from error
         reason = next(iter(str(cause).splitlines()), "")
         raise LxError(f"{where} cannot be built: {type(cause).__name__}: {reason}") from error
+
+
+@contextmanager
+def argument_keys(where: str) -> Iterator[None]:
+    """Add the config key of the node to messages about arguments.
+
+    Raises:
+        LxError: in the place of an ArgumentError.
+    """
+    try:
+        yield
+    except ArgumentError as error:
+        raise LxError(f"{where}.{error}") from error
 
 
 def rename_targets(node: Any) -> Any:

@@ -12,12 +12,12 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from lx.errors import LxError
+from lx.errors import ArgumentError
 from lx.nn.position import Position
 
 MASKED = -1e4
-"""Added to the score of padding. Beside a real token its exponential is exactly zero in every dtype; it fits
-float16; and being finite, it turns a row of nothing but padding into an average instead of into NaN."""
+"""Added to the scores of padding. Beside a real token its exponential is exactly zero in every dtype. It fits float16,
+and it is finite, so that a row of nothing but padding gives an average instead of NaN."""
 
 
 def scaled_dot_product_attention(
@@ -25,17 +25,17 @@ def scaled_dot_product_attention(
     bias: Float[Tensor, "#B #H #T T"],
     dropout: int | float = 0.0,
 ) -> Float[Tensor, "B H T K"]:
-    """softmax(Q Kᵀ / sqrt(K) + bias) V, equation 1, with dropout on the attention weights.
+    """Compute softmax(Q Kᵀ / sqrt(K) + bias) V, equation 1, with dropout on the attention weights.
 
     Args:
         qkv: Queries, keys and values.
-        bias: Added to the scores, for padding and relative positions; see `attention_bias`.
+        bias: Added to the scores; see `attention_bias`.
         dropout: Probability of dropping an attention weight.
     """
-    query, key, value = qkv.contiguous().unbind()  # one copy, after which every product runs on contiguous memory
+    query, key, value = qkv.contiguous().unbind()  # one copy makes the memory of every product contiguous
     if query.is_cuda:
         return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout)
-    # Elsewhere two batched products are faster than the fused kernel, whose backward pass is slow.
+    # On CPUs two batched products are faster than the fused kernel, whose backward pass is slow.
     num_texts, num_heads, num_tokens, head_dim = query.shape
     query, key, value = (x.flatten(0, 1) for x in (query, key, value))
     bias = bias.expand(num_texts, num_heads, num_tokens, num_tokens).flatten(0, 1)
@@ -49,7 +49,7 @@ def attention_weights(
     bias: Float[Tensor, "batch Q T"],
     dropout: int | float,
 ) -> Float[Tensor, "batch Q T"]:
-    """softmax(Q Kᵀ + bias), with dropout; the queries come scaled."""
+    """Compute softmax(Q Kᵀ + bias) with dropout, in float32 at least; the queries are scaled already."""
     scores = torch.baddbmm(bias, query, key.transpose(-2, -1))
     weights = scores.softmax(dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32)).to(scores.dtype)
     return F.dropout(weights, dropout)
@@ -58,11 +58,11 @@ def attention_weights(
 def attention_bias(
     mask: Bool[Tensor, "B T"], position_bias: Float[Tensor, "H T T"] | None, dtype: torch.dtype
 ) -> Float[Tensor, "B #H #T T"]:
-    """One additive bias for all layers: no padding as a key, and the scheme's relative positions.
+    """Build the bias of the scores in all layers, which masks padding as keys and adds relative positions.
 
     Args:
         mask: True for a real token.
-        position_bias: What `Position.bias` returned.
+        position_bias: From `Position.bias`.
         dtype: Of the attention scores.
     """
     padding = torch.where(mask, 0.0, MASKED)[:, None, None, :]
@@ -76,14 +76,11 @@ class MultiHeadAttention(nn.Module):
         """Build the projections.
 
         Raises:
-            LxError: The heads do not share the width evenly.
+            ArgumentError: D is not a multiple of H.
         """
         super().__init__()
         if dim % num_heads:
-            raise LxError(
-                f"model.dim={dim} cannot be shared evenly by model.num_heads={num_heads}: "
-                "choose a model.dim that is a multiple of model.num_heads"
-            )
+            raise ArgumentError(f"dim={dim} is not divisible by num_heads={num_heads}: every head needs the same width")
         self.num_heads = num_heads
         self.dropout = dropout
         self.qkv = nn.Linear(dim, 3 * dim)
@@ -101,8 +98,9 @@ class MultiHeadAttention(nn.Module):
         Args:
             x: The block's input.
             bias: Added to the scores.
-            position: Rotates queries and keys, if it is that kind of scheme.
-            query: What attends, in the place of each text's first token. None: every token; Q is T then.
+            position: Rotates queries and keys if it is a rotary scheme.
+            query: One vector per text that attends in the place of its first token; Q is 1. None: every token attends;
+                Q is T.
         """
         dropout = self.dropout if self.training else 0.0
         if query is not None:
@@ -129,23 +127,22 @@ class MultiHeadAttention(nn.Module):
         position: Position,
         dropout: int | float,
     ) -> Float[Tensor, "B H 1 K"]:
-        """The same for one query a text, by far fewer products.
+        """Attend from one query per text, without projecting every token to a key and a value.
 
-        A product of matrices may begin at either end: q · (Wk x) = (Wkᵀ q) · x, and the sum of w (Wv x + b) is
-        Wv (sum of w x) + (sum of w) b. So the maps meet one vector a text and head, and no token has a key or a value.
-        A bias of the keys moves all scores alike, which the softmax takes back. Only where positions rotate keys, each
-        is needed.
+        Since q · (Wk x) = (Wkᵀ q) · x and sum(w (Wv x + b)) = Wv sum(w x) + sum(w) b, the projections are applied to
+        one vector per text and head. The bias of the keys shifts all scores of a query alike and cancels in the
+        softmax. Rotary positions need every key.
         """
         dim, head_dim = x.shape[-1], x.shape[-1] // self.num_heads
         query_map, key_map, value_map = self.qkv.weight.view(3, self.num_heads, head_dim, dim).unbind()
         query_shift, key_shift, value_shift = self.qkv.bias.view(3, self.num_heads, head_dim).unbind()
         bias = bias.expand(-1, self.num_heads, -1)
-        wanted = (torch.einsum("bd,hkd->bhk", query[:, 0], query_map) + query_shift) / math.sqrt(head_dim)
+        projected = (torch.einsum("bd,hkd->bhk", query[:, 0], query_map) + query_shift) / math.sqrt(head_dim)
         if position.rotates:
             key = position.rotate(torch.einsum("btd,hkd->bhtk", x, key_map) + key_shift[:, None]).flatten(0, 1)
-            weights = attention_weights(wanted.flatten(0, 1)[:, None], key, bias.flatten(0, 1)[:, None], dropout)
+            weights = attention_weights(projected.flatten(0, 1)[:, None], key, bias.flatten(0, 1)[:, None], dropout)
             weights = weights.view(bias.shape)
         else:
-            weights = attention_weights(torch.einsum("bhk,hkd->bhd", wanted, key_map), x, bias, dropout)
+            weights = attention_weights(torch.einsum("bhk,hkd->bhd", projected, key_map), x, bias, dropout)
         heads = torch.einsum("bhd,hkd->bhk", weights @ x, value_map) + weights.sum(-1, keepdim=True) * value_shift
         return heads.to(x.dtype).unsqueeze(2)

@@ -1,6 +1,6 @@
-"""The honest baseline: a bag of words and word pairs.
+"""The baseline: a bag of words and word pairs.
 
-Axis legend: B batch, T tokens, D embedding width, C classes.
+Axis legend: B batch, T tokens, D embedding width, C outputs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class BagClassifier(nn.Module):
     Bigrams share a table through hashing; special tokens belong to no bigram and are not counted.
     """
 
-    vectors_width_key = "model.dim"
+    vectors_width_argument = "dim"
 
     def __init__(
         self,
@@ -42,15 +42,15 @@ class BagClassifier(nn.Module):
         Args:
             vocab_size: Number of token ids.
             num_outputs: C.
-            num_token_types: Ignored: a bag knows no segments, though no bigram spans two of them.
+            num_token_types: Ignored: a bag has no segments, though no bigram spans two of them.
             dim: D.
-            num_buckets: Rows that the bigrams share.
+            num_buckets: Rows of the table that bigrams share.
             dropout: Of the average.
             vectors: File of word vectors that training starts from; see `lx.nn.vectors.load_word_vectors`.
-            freeze_vectors: Whether the word table stays as it is in that file.
+            freeze_vectors: Whether the word table keeps the vectors of that file.
 
         Raises:
-            LxError: Freezing without a file.
+            ArgumentError: Frozen without a file.
         """
         super().__init__()
         self.word_embedding = nn.Embedding(vocab_size, dim, padding_idx=PAD)
@@ -67,7 +67,7 @@ class BagClassifier(nn.Module):
         mask: Bool[Tensor, "B T"],
         token_types: Int[Tensor, "B T"] | None = None,
     ) -> Float[Tensor, "B C"]:
-        """Classify texts.
+        """Score texts.
 
         Args:
             token_ids: Padded with zeros.
@@ -87,14 +87,14 @@ class BagClassifier(nn.Module):
 
 
 def hash_bigrams(words: Int[Tensor, "B T"], num_buckets: int) -> Int[Tensor, "B pairs"]:
-    """Row of each pair: 1 + (left * MULTIPLIER + right) mod num_buckets, or 0 beside anything but a word."""
+    """Hash each pair of words to row 1 + (left * MULTIPLIER + right) mod num_buckets; other pairs to row 0."""
     left, right = words[:, :-1].long(), words[:, 1:].long()
     buckets = 1 + (left * MULTIPLIER + right) % num_buckets
     return buckets.masked_fill((left == PAD) | (right == PAD), PAD)
 
 
 def sum_embeddings(ids: Int[Tensor, "B T"], table: nn.Embedding) -> Float[Tensor, "B D"]:
-    """Sum of the rows over T, without the [B, T, D] tensor in between."""
+    """Sum the rows over T without a [B, T, D] tensor in between."""
     if ids.shape[1] == 0:
-        ids = F.pad(ids, (0, 1), value=PAD)  # a sum of nothing, of which the table gets a gradient as of any other
+        ids = F.pad(ids, (0, 1), value=PAD)  # an empty sum, through which the table still gets a gradient
     return F.embedding_bag(ids, table.weight, mode="sum", padding_idx=table.padding_idx)

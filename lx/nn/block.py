@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor, nn
+from typing_extensions import override
 
 from lx.nn.attention import MultiHeadAttention
 from lx.nn.dropout import Dropout
@@ -31,10 +32,10 @@ class Residual(nn.Module):
 
 
 class Block(nn.Module, ABC):
-    """The parts of a block; a subclass says where the norms stand."""
+    """The layers of a block; a subclass decides where the norms stand."""
 
     needs_final_norm: ClassVar[bool]
-    """Whether the last block's output still has to be normalised."""
+    """Whether the output of the last block must be normalised."""
 
     def __init__(
         self,
@@ -52,7 +53,7 @@ class Block(nn.Module, ABC):
             dim: D.
             num_heads: H.
             hidden_dim: Width inside the feed-forward network.
-            dropout: Of attention weights, and of what each sub-layer adds to the residual.
+            dropout: Of attention weights and of the output of each sub-layer.
             norm: Called as `norm(dim)`.
             feedforward: Called as `feedforward(dim, hidden_dim)`.
         """
@@ -75,10 +76,10 @@ class Block(nn.Module, ABC):
 
         Args:
             x: The residual stream.
-            bias: Added to the attention's scores.
-            position: The scheme, for the attention.
-            query: What takes the place of the first token and is transformed alone, attending to all of x. None: every
-                token is.
+            bias: Added to the scores of the attention.
+            position: The position scheme.
+            query: One vector per text that is transformed alone, in the place of its first token, and attends to all
+                of x; Q is 1. None: every token is transformed; Q is T.
         """
 
 
@@ -87,6 +88,7 @@ class PreNormBlock(Block):
 
     needs_final_norm = True
 
+    @override
     def forward(
         self,
         x: Float[Tensor, "B T D"],
@@ -94,7 +96,6 @@ class PreNormBlock(Block):
         position: Position,
         query: Float[Tensor, "B 1 D"] | None = None,
     ) -> Float[Tensor, "B Q D"]:
-        """Transform a batch; see `Block.forward`."""
         normed_query = None if query is None else self.attention_norm(query)
         attended = self.attention(self.attention_norm(x), bias, position, normed_query)
         x = self.residual(x if query is None else query, attended)
@@ -107,6 +108,7 @@ class PostNormBlock(Block):
 
     needs_final_norm = False
 
+    @override
     def forward(
         self,
         x: Float[Tensor, "B T D"],
@@ -114,7 +116,6 @@ class PostNormBlock(Block):
         position: Position,
         query: Float[Tensor, "B 1 D"] | None = None,
     ) -> Float[Tensor, "B Q D"]:
-        """Transform a batch; see `Block.forward`."""
         attended = self.attention(x, bias, position, query)
         x = self.attention_norm(self.residual(x if query is None else query, attended))
         y: Tensor = self.feedforward_norm(self.residual(x, self.feedforward(x)))

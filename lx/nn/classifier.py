@@ -1,6 +1,6 @@
-"""The Transformer text classifier: encoder, pooling, linear head.
+"""The Transformer for texts: encoder, pooling, linear head.
 
-Axis legend: B batch, T tokens, D model width, V vocabulary, C classes.
+Axis legend: B batch, T tokens, D model width, V vocabulary, C outputs.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from lx.errors import LxError
+from lx.errors import ArgumentError
 from lx.nn.block import Block
 from lx.nn.dropout import Dropout
 from lx.nn.embedding import TokenEmbedding
@@ -22,9 +22,9 @@ from lx.nn.vectors import check_freezing
 
 
 class TransformerClassifier(nn.Module):
-    """A Transformer encoder (Vaswani et al. 2017) with a class per text as its output."""
+    """A Transformer encoder (Vaswani et al. 2017) that scores each text."""
 
-    vectors_width_key = "model.embedding_dim"
+    vectors_width_argument = "embedding_dim"
 
     def __init__(
         self,
@@ -54,15 +54,15 @@ class TransformerClassifier(nn.Module):
             num_outputs: C.
             num_token_types: 2 if texts come in pairs.
             dim: D.
-            num_layers: Number of blocks.
+            num_layers: Number of blocks, at least 1.
             num_heads: Attention heads in each block.
             hidden_multiple: Width of the feed-forward networks in multiples of D.
-            dropout: Probability, the same wherever the papers drop something.
+            dropout: Probability of every dropout but that of words.
             embedding_dim: Width of the word table; None means D.
             token_dropout: Probability that a training word becomes [UNK].
-            vectors: File of word vectors that training starts from. It is not read here, so that a trained
-                model can be built without it: see `lx.nn.vectors.load_word_vectors`.
-            freeze_vectors: Whether the word table stays as it is in that file.
+            vectors: File of word vectors that training starts from. It is not read here, so that a trained model can be
+                built without it: see `lx.nn.vectors.load_word_vectors`.
+            freeze_vectors: Whether the word table keeps the vectors of that file.
             position: Called as `position(dim=D, num_heads=num_heads)`.
             norm: Called as `norm(D)`.
             feedforward: Called as `feedforward(D, hidden_dim)`.
@@ -70,11 +70,11 @@ class TransformerClassifier(nn.Module):
             pooling: Called as `pooling(D)`.
 
         Raises:
-            LxError: Sizes that do not fit together.
+            ArgumentError: A size is out of range, or sizes do not fit together.
         """
         super().__init__()
         if num_layers < 1:
-            raise LxError(f"model.num_layers={num_layers}: an encoder has at least one layer")
+            raise ArgumentError(f"num_layers={num_layers} must be at least 1")
         hidden_dim = round(dim * hidden_multiple)
         blocks = [
             block(dim, num_heads, hidden_dim, dropout, norm=norm, feedforward=feedforward) for _ in range(num_layers)
@@ -101,7 +101,7 @@ class TransformerClassifier(nn.Module):
 
     @property
     def word_embedding(self) -> nn.Embedding:
-        """The table that word vectors can fill."""
+        """The word table, which word vectors can fill."""
         return self.encoder.embedding.word
 
     def forward(
@@ -110,12 +110,12 @@ class TransformerClassifier(nn.Module):
         mask: Bool[Tensor, "B T"],
         token_types: Int[Tensor, "B T"] | None = None,
     ) -> Float[Tensor, "B C"]:
-        """Classify texts.
+        """Score texts.
 
         Args:
             token_ids: `[CLS] text [SEP]`, padded with zeros.
             mask: True for a real token.
-            token_types: Segment of each token; None means that there is one.
+            token_types: Segment of each token; None: the first segment throughout.
 
         Returns:
             Float[Tensor, "B C"]: Logits.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from lx.errors import LxError
+from lx.errors import ArgumentError
 
 
 class Dropout(nn.Dropout):
@@ -14,8 +14,8 @@ class Dropout(nn.Dropout):
         """Check the probability.
 
         Raises:
-            LxError: It is not in [0, 1).
+            ArgumentError: It is not in [0, 1).
         """
         if not 0 <= p < 1:
-            raise LxError(f"dropout={p} must be at least 0 and below 1")
+            raise ArgumentError(f"dropout={p} must be at least 0 and below 1")
         super().__init__(p)

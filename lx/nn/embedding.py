@@ -1,4 +1,4 @@
-"""Token embeddings: words, segments and word dropout.
+"""Token embeddings of words and segments, with word dropout.
 
 Axis legend: B batch, T tokens, D model width, E embedding width, V vocabulary.
 """
@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from typing_extensions import override
 
-from lx.errors import LxError
+from lx.errors import ArgumentError
 
 PAD, UNK = 0, 1
 FIRST_WORD = 4
@@ -20,9 +20,9 @@ FIRST_WORD = 4
 
 
 class ScaledEmbedding(nn.Embedding):
-    """A vector for each word, times the square root of its width (Vaswani et al. 2017, section 3.4).
+    """Look up the vector of each word and multiply it by sqrt(E) (Vaswani et al. 2017, section 3.4).
 
-    That brings rows initialised with a variance of 1 / E to the size of the position signals that are added to them.
+    The factor brings rows with a variance of 1 / E to the size of the position signals that are added to them.
     """
 
     def __init__(self, vocab_size: int, width: int) -> None:
@@ -35,7 +35,7 @@ class ScaledEmbedding(nn.Embedding):
 
 
 class TokenEmbedding(nn.Module):
-    """Sum of a word and, for pairs of texts, a segment embedding."""
+    """The sum of a word embedding and, for pairs of texts, a segment embedding."""
 
     def __init__(
         self,
@@ -50,19 +50,19 @@ class TokenEmbedding(nn.Module):
 
         Args:
             vocab_size: V, number of token ids. Row 0 belongs to padding and stays zero.
-            dim: D, width of the vectors that come out.
-            embedding_dim: E, width of the word table; a linear map leads from E to D when they differ
+            dim: D, width of the output vectors.
+            embedding_dim: E, width of the word table; if it differs from D, a linear map leads from E to D
                 (Lan et al. 2020, section 3.1). None means D.
             num_token_types: Number of segments; with one there is no segment table.
-            token_dropout: Probability that, in training, a word is replaced by [UNK]: word dropout
-                (Iyyer et al. 2015, section 4), with [UNK] in the word's place as in Bowman et al. 2016.
+            token_dropout: Probability of replacing a word by [UNK] in training: word dropout (Iyyer et al. 2015,
+                section 4), with [UNK] in the word's place as in Bowman et al. 2016.
 
         Raises:
-            LxError: `token_dropout` is no probability.
+            ArgumentError: `token_dropout` is not in [0, 1).
         """
         super().__init__()
         if not 0 <= token_dropout < 1:
-            raise LxError(f"token_dropout={token_dropout} must be at least 0 and below 1")
+            raise ArgumentError(f"token_dropout={token_dropout} must be at least 0 and below 1")
         width = embedding_dim or dim
         self.token_dropout = token_dropout
         self.word = ScaledEmbedding(vocab_size, width)
@@ -76,7 +76,7 @@ class TokenEmbedding(nn.Module):
 
         Args:
             token_ids: Ids in [0, V).
-            token_types: Segment of each token; None means that all of them are of the first one.
+            token_types: Segment of each token; None: the first segment throughout.
         """
         if self.training and self.token_dropout > 0:
             token_ids = drop_words(token_ids, self.token_dropout)
@@ -87,12 +87,12 @@ class TokenEmbedding(nn.Module):
 
 
 def drop_words(token_ids: Int[Tensor, "B T"], probability: int | float) -> Int[Tensor, "B T"]:
-    """Replace words, but no special tokens, by [UNK], each with the given probability."""
+    """Replace each word, but no special token, by [UNK] with a probability."""
     dropped = torch.rand(token_ids.shape, device=token_ids.device) < probability
     return token_ids.masked_fill(dropped & (token_ids >= FIRST_WORD), UNK)
 
 
 def compute_dtype(x: Tensor) -> torch.dtype:
-    """The dtype in which matrix products of `x` come out: autocast's, where that is on."""
+    """Return the dtype of matrix products with `x`: autocast's if it is on."""
     device = x.device.type
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else x.dtype

@@ -1,4 +1,4 @@
-"""The encoder: embedding and position, blocks, and the final norm that pre-norm blocks need.
+"""The Transformer encoder: embedding, positions, blocks and a final norm.
 
 Axis legend: B batch, T tokens, Q queries (T, or 1), D model width.
 """
@@ -16,7 +16,8 @@ from lx.nn.dropout import Dropout
 from lx.nn.embedding import TokenEmbedding, compute_dtype
 from lx.nn.position import Position
 
-Query = Callable[[Float[Tensor, "B T D"], Bool[Tensor, "B T"]], Float[Tensor, "B 1 D"] | None]
+LastQuery = Callable[[Float[Tensor, "B T D"], Bool[Tensor, "B T"]], Float[Tensor, "B 1 D"] | None]
+"""Maps the input of the last block and the mask to the vector that attends there."""
 
 
 class TransformerEncoder(nn.Module):
@@ -30,13 +31,13 @@ class TransformerEncoder(nn.Module):
         norm: nn.Module,
         dropout: int | float,
     ) -> None:
-        """Assemble the parts.
+        """Assemble the layers.
 
         Args:
             embedding: Words and segments.
             position: Shared by all blocks.
-            blocks: From the input to the output.
-            norm: Applied to the last block's output; `nn.Identity` where blocks end with a norm themselves.
+            blocks: In order.
+            norm: Of the output of the last block; `nn.Identity` for blocks that end with a norm.
             dropout: Of the sum of embeddings and positions (Vaswani et al. 2017, section 5.4).
         """
         super().__init__()
@@ -51,7 +52,7 @@ class TransformerEncoder(nn.Module):
         token_ids: Int[Tensor, "B T"],
         mask: Bool[Tensor, "B T"],
         token_types: Int[Tensor, "B T"] | None = None,
-        last_query: Query | None = None,
+        last_query: LastQuery | None = None,
     ) -> Float[Tensor, "B Q D"]:
         """Encode each token in its context.
 
@@ -59,13 +60,14 @@ class TransformerEncoder(nn.Module):
             token_ids: Padded with zeros.
             mask: True for a real token.
             token_types: Segment of each token.
-            last_query: Makes, of the last block's input and the mask, what alone attends there. None: every token does.
+            last_query: Computes from the input of the last block and the mask the one vector per text that attends in
+                that block. None, or if it returns None: every token attends.
 
         Returns:
-            Float[Tensor, "B Q D"]: Vectors at padded places are meaningless.
+            Float[Tensor, "B Q D"]: Vectors of padding are meaningless.
         """
         x = self.position.add(self.embedding(token_ids, token_types))
-        x = self.dropout(x.to(compute_dtype(x)))  # the residual stream is as short as the products that feed it
+        x = self.dropout(x.to(compute_dtype(x)))  # the residual stream has the dtype of the products that feed it
         bias = attention_bias(mask, self.position.bias(mask.shape[1]), x.dtype)
         *blocks, last = self.blocks
         for block in blocks:

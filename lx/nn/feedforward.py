@@ -40,7 +40,7 @@ class FeedForward(nn.Module, ABC):
 
     @abstractmethod
     def activation(self, hidden: Tensor) -> Tensor:
-        """The nonlinearity."""
+        """Apply the nonlinearity."""
 
 
 class ReLUFeedForward(FeedForward):
@@ -62,8 +62,8 @@ class GELUFeedForward(FeedForward):
 class SwiGLUFeedForward(nn.Module):
     """(SiLU(x W) ⊙ x V) W2, without biases (Shazeer 2020, equation 6).
 
-    Its three matrices are two thirds as wide (section 3), so that it has as many parameters as the plain
-    networks; the width is rounded to a multiple of 8, which matrix units like, unless it is tiny.
+    The three matrices are two thirds as wide (section 3), which gives as many parameters as the plain networks have.
+    Unless it is tiny, the width is rounded to a multiple of 8, which suits matrix units.
     """
 
     def __init__(self, dim: int, hidden_dim: int) -> None:

@@ -1,4 +1,4 @@
-"""The one place where weights get their first values."""
+"""Initial values of all weights."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def initialize(net: nn.Module) -> None:
 
     Weights are drawn from a normal distribution truncated at two standard deviations:
 
-    - linear maps and embeddings with standard deviation 0.02 (Devlin et al. 2019; Radford et al. 2019), biases and the
-      padding row zero. That is small: a block adds little to the residual stream at first, and the classifier begins as
-      one of averaged words. On a few thousand texts it generalises better than unit-variance maps do;
-    - the maps that end in a residual sum are divided by sqrt(2 L), so that the sum over L blocks of two
-      sub-layers each keeps its size at any depth (Radford et al. 2019, section 2.3).
+    - Linear maps and embeddings have a standard deviation of 0.02 (Devlin et al. 2019; Radford et al. 2019); biases and
+      the padding row are zero. This is small: at first a block adds little to the residual stream, and the model is
+      close to one of averaged words. On a few thousand texts it generalises better than unit-variance maps.
+    - Maps whose output is added to the residual stream are divided by sqrt(2 L), so that the sum over L blocks of two
+      sub-layers each has the same size at any depth (Radford et al. 2019, section 2.3).
 
     Norms keep a gain of one and a bias of zero.
     """
@@ -43,5 +43,5 @@ def initialize(net: nn.Module) -> None:
 
 
 def fill_normal(weight: Tensor, std: float) -> None:
-    """Normal values, none beyond two standard deviations; `std` is that of the untruncated distribution."""
+    """Fill with normal values truncated at two standard deviations; `std` is that before truncation."""
     nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)

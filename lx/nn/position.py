@@ -2,8 +2,8 @@
 
 Axis legend: B batch, T tokens, D model width, H heads, K head width.
 
-Tables are computed in float64, kept in float32 and cast to the activations' dtype. They hold values in
-[-1, 1] and not angles, so that a model converted to a short dtype can still tell positions apart.
+Tables are computed in float64, kept in float32 and cast to the dtype of the activations. They hold values in [-1, 1]
+instead of angles, so that a model converted to bf16 still distinguishes positions.
 """
 
 from __future__ import annotations
@@ -14,17 +14,18 @@ from typing import ClassVar
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from typing_extensions import override
 
-from lx.errors import LxError
+from lx.errors import ArgumentError, LxError
 
 INITIAL_TABLE_LENGTH = 512
 
 
 class Position(nn.Module):
-    """A scheme that does nothing; each of the others overrides one of the three hooks."""
+    """A scheme whose three hooks do nothing; every other scheme overrides one of them."""
 
     rotates: ClassVar[bool] = False
-    """Whether it overrides `rotate`."""
+    """Whether the scheme overrides `rotate`."""
 
     def add(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
         """Mark positions in the embeddings."""
@@ -40,7 +41,7 @@ class Position(nn.Module):
 
 
 class NoPosition(Position):
-    """Words as an unordered set: the ablation that shows what order is worth."""
+    """No positions: texts are unordered sets of words, to measure what order is worth."""
 
     def __init__(self, dim: int, num_heads: int) -> None:
         super().__init__()
@@ -56,11 +57,11 @@ class SinusoidalPosition(Position):
         self.dim = dim
         self.register_buffer("table", sinusoid_table(INITIAL_TABLE_LENGTH, dim), persistent=False)
 
+    @override
     def add(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
-        """Add the table's first T rows."""
         num_tokens = x.shape[1]
         if num_tokens > len(self.table):
-            self.table = sinusoid_table(grown(num_tokens), self.dim).to(self.table)
+            self.table = sinusoid_table(grown_length(num_tokens), self.dim).to(self.table)
         return x + self.table[:num_tokens].to(x.dtype)
 
 
@@ -69,31 +70,31 @@ class LearnedPosition(Position):
 
     def __init__(self, dim: int, num_heads: int, *, max_length: int) -> None:
         super().__init__()
-        # The same scale as the words: see ScaledEmbedding.
+        # The same scale as that of the words: see ScaledEmbedding.
         self.scale = math.sqrt(dim)
         self.table = nn.Embedding(max_length, dim)
 
+    @override
     def add(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
         """Add the first T vectors.
 
         Raises:
-            LxError: The text has more tokens than there are positions.
+            LxError: There are more tokens than positions.
         """
         num_tokens, max_length = x.shape[1], self.table.num_embeddings
         if num_tokens > max_length:
             raise LxError(
                 f"a text has {num_tokens} tokens, but the model has learned positions for {max_length}: "
-                f"lower data.max_length to {max_length}, raise model.position.max_length, "
-                "or choose model/position=sinusoidal"
+                f"truncate texts to {max_length} tokens, or train with a larger max_length of the positions"
             )
         return x + self.scale * self.table.weight[:num_tokens]
 
 
 class RotaryPosition(Position):
-    """Queries and keys turned by angles proportional to the position (Su et al. 2021, equation 34).
+    """Queries and keys rotated by angles proportional to the position (Su et al. 2021, equation 34).
 
-    Feature i is paired with feature i + K / 2 instead of with its neighbour. That only renames features that
-    are learned anyway, and keeps both halves contiguous.
+    Feature i is paired with feature i + K / 2 instead of its neighbour. That only renames learned features, and keeps
+    both halves contiguous.
     """
 
     rotates = True
@@ -104,25 +105,26 @@ class RotaryPosition(Position):
         super().__init__()
         self.head_dim = dim // num_heads
         if self.head_dim % 2:
-            raise LxError(
-                f"model/position=rotary turns pairs of features, but model.dim={dim} over "
-                f"model.num_heads={num_heads} leaves each head {self.head_dim}: choose an even quotient"
+            raise ArgumentError(
+                f"dim={dim} over num_heads={num_heads} leaves each head {self.head_dim} features, but rotary positions "
+                "rotate pairs of them: choose an even quotient"
             )
         cos, sin = rotation_table(INITIAL_TABLE_LENGTH, self.head_dim)
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
 
+    @override
     def rotate(self, x: Float[Tensor, "*batch T K"]) -> Float[Tensor, "*batch T K"]:
-        """Rotate the vectors at position t by t times their pair's frequency."""
+        """Rotate each pair of features at position t by t times the frequency of the pair."""
         num_tokens = x.shape[-2]
         if num_tokens > len(self.cos):
-            cos, sin = rotation_table(grown(num_tokens), self.head_dim)
+            cos, sin = rotation_table(grown_length(num_tokens), self.head_dim)
             self.cos, self.sin = cos.to(self.cos), sin.to(self.sin)
         return rotate_pairs(x, self.cos[:num_tokens].to(x.dtype), self.sin[:num_tokens].to(x.dtype))
 
 
 class ALiBiPosition(Position):
-    """Scores that fall with the distance (Press et al. 2022), symmetric since an encoder looks both ways."""
+    """Scores that decrease with distance (Press et al. 2022), in both directions since an encoder attends to both."""
 
     slopes: Tensor
 
@@ -130,26 +132,27 @@ class ALiBiPosition(Position):
         super().__init__()
         self.register_buffer("slopes", alibi_slopes(num_heads), persistent=False)
 
+    @override
     def bias(self, num_tokens: int) -> Float[Tensor, "H T T"]:
-        """Minus slope times |i - j|."""
+        """Return -slope * |i - j|."""
         positions = torch.arange(num_tokens, device=self.slopes.device)
         distance = (positions[:, None] - positions[None, :]).abs()
         return -self.slopes[:, None, None] * distance
 
 
-def grown(num_tokens: int) -> int:
-    """The next power of two: tables are rebuilt rarely."""
+def grown_length(num_tokens: int) -> int:
+    """Round up to a power of two, so that tables are rebuilt rarely."""
     return 1 << (num_tokens - 1).bit_length()
 
 
 def angles(num_positions: int, dim: int) -> Float[Tensor, "T pairs"]:
-    """Position times frequency, in float64; frequency i is 10000^(-2i / dim)."""
+    """Multiply positions by frequencies 10000^(-2i / dim), in float64."""
     frequencies = 10000.0 ** (-torch.arange(0, dim, 2, dtype=torch.float64) / dim)
     return torch.arange(num_positions, dtype=torch.float64)[:, None] * frequencies
 
 
 def sinusoid_table(num_positions: int, dim: int) -> Float[Tensor, "T D"]:
-    """Sines in the even columns, cosines in the odd ones; an odd width ends with a sine."""
+    """Build the table of sines in even columns and cosines in odd ones; an odd width ends with a sine."""
     angle = angles(num_positions, dim)
     table = torch.empty(num_positions, dim, dtype=torch.float64)
     table[:, 0::2] = angle.sin()
@@ -158,7 +161,7 @@ def sinusoid_table(num_positions: int, dim: int) -> Float[Tensor, "T D"]:
 
 
 def rotation_table(num_positions: int, head_dim: int) -> tuple[Float[Tensor, "T pairs"], Float[Tensor, "T pairs"]]:
-    """Cosines and sines of the angles by which each pair of features turns."""
+    """Build the tables of cosines and sines of the angles that pairs of features are rotated by."""
     angle = angles(num_positions, head_dim)
     return angle.cos().float(), angle.sin().float()
 
@@ -166,16 +169,16 @@ def rotation_table(num_positions: int, head_dim: int) -> tuple[Float[Tensor, "T 
 def rotate_pairs(
     x: Float[Tensor, "*batch T K"], cos: Float[Tensor, "T pairs"], sin: Float[Tensor, "T pairs"]
 ) -> Float[Tensor, "*batch T K"]:
-    """Turn each pair (first, second) by its angle."""
+    """Rotate each pair (first, second) by its angle."""
     first, second = x.chunk(2, dim=-1)
     return torch.cat([first * cos - second * sin, first * sin + second * cos], dim=-1)
 
 
 def alibi_slopes(num_heads: int) -> Float[Tensor, " H"]:
-    """Slopes of Press et al. 2022, section 3; for numbers of heads other than powers of two, of its code.
+    """Return the slopes of Press et al. 2022, section 3, and of its code where H is no power of two.
 
-    For a power of two they are 2^(-8/H), 2^(-16/H), ..., 2^-8. Otherwise those of the power of two below are
-    followed by every second one of the power of two above.
+    For a power of two they are 2^(-8/H), 2^(-16/H), ..., 2^-8. Otherwise those of the power of two below are followed
+    by every second one of the power of two above.
     """
     power = 1 << (num_heads.bit_length() - 1)
     exponents = [8 * (i + 1) / power for i in range(power)]

@@ -1,6 +1,6 @@
-"""Any text encoder of the transformers library behind the same forward.
+"""Text encoders of the transformers library, with the same `forward` as lx's own networks.
 
-Axis legend: B batch, T tokens, D model width, C classes.
+Axis legend: B batch, T tokens, D model width, C outputs.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from lx.errors import LxError
+from lx.errors import ArgumentError, LxError
 from lx.nn.dropout import Dropout
 from lx.nn.init import initialize
 from lx.nn.pooling import MeanQueryPooling, Pooling
@@ -25,11 +25,11 @@ LOADING_KEYS = frozenset(
         *("dtype", "torch_dtype", "quantization_config"),
     }
 )
-"""Parts of a transformers config that say how and from where to load, not what the model is. Some of them can
-fetch code, which is why they are neither saved in a run nor taken from one."""
+"""Keys of a transformers config that describe how and from where to load, not the model. Some of them can fetch code:
+they are neither saved in a run nor read from one."""
 
 FETCHING_MODELS = frozenset({"mra", "yoso"})
-"""Models whose construction fetches and compiles kernels."""
+"""Model types whose construction fetches and compiles kernels."""
 
 
 class PretrainedClassifier(nn.Module):
@@ -49,34 +49,35 @@ class PretrainedClassifier(nn.Module):
         """Load or rebuild the encoder.
 
         Args:
-            path: Directory in transformers' format, or a model's name on the Hugging Face Hub. Weights are
-                read from safetensors files only, and code that comes with a model is never run.
-            vocab_size: Number of token ids that the tokenizer makes.
+            path: Directory in transformers' format, or a model's name on the Hugging Face Hub. Weights are read from
+                safetensors files only, and code that comes with a model is never run.
+            vocab_size: Number of token ids of the tokenizer.
             num_outputs: C.
             num_token_types: 2 if texts come in pairs.
-            dropout: Before the head. The encoder's own dropouts are those of its config.
+            dropout: Before the head. The dropouts of the encoder are those of its config.
             pooling: Called as `pooling(D)`.
-            config: What `architecture` returned earlier. With it the encoder is built with random weights,
-                and nothing is read or fetched.
+            config: From `architecture`. With it the encoder is built with random weights, and nothing is read or
+                fetched.
 
         Raises:
-            LxError: transformers is not installed, no encoder at `path`, or one that does not fit; or a pooling that
-                takes part in the last block.
+            ArgumentError: There is no encoder at `path`, or it does not fit; or the pooling takes part in the last
+                block.
+            LxError: transformers is not installed.
         """
         super().__init__()
         self.encoder = load_encoder(path) if config is None else build_encoder(config)
         self.type_vocab_size = int(getattr(self.encoder.config, "type_vocab_size", None) or 0)
         check_encoder(self.encoder, path, vocab_size)
-        # Token vectors are pooled here; unused weights would never get a gradient.
+        # Token vectors are pooled here; the weights of the encoder's own pooler would never get a gradient.
         if getattr(self.encoder, "pooler", None) is not None:
             self.encoder.pooler = None
         dim = int(self.encoder.config.hidden_size)
         self.max_length = position_limit(self.encoder)
         self.pooling = pooling(dim)
         if isinstance(self.pooling, MeanQueryPooling):
-            raise LxError(
-                "model/pooling=mean_query: its query attends in the last block of lx's own encoder, which a pretrained "
-                "one does not let it do: choose mean, cls, max or attention"
+            raise ArgumentError(
+                "pooling=mean_query attends in the last block, which pretrained encoders do not support: "
+                "choose mean, cls, max or attention"
             )
         self.dropout = Dropout(dropout)
         self.head = nn.Linear(dim, num_outputs)
@@ -84,9 +85,9 @@ class PretrainedClassifier(nn.Module):
         initialize(self.head)
 
     def architecture(self) -> dict[str, Any]:
-        """Everything needed to build the encoder again, as plain values for JSON; pass it as `config`."""
-        described = self.encoder.config.to_dict()
-        return {key: value for key, value in described.items() if key not in LOADING_KEYS}
+        """Describe the encoder in plain values for JSON; pass them as `config` to build it again."""
+        config = self.encoder.config.to_dict()
+        return {key: value for key, value in config.items() if key not in LOADING_KEYS}
 
     def forward(
         self,
@@ -94,24 +95,24 @@ class PretrainedClassifier(nn.Module):
         mask: Bool[Tensor, "B T"],
         token_types: Int[Tensor, "B T"] | None = None,
     ) -> Float[Tensor, "B C"]:
-        """Classify texts.
+        """Score texts.
 
         Args:
-            token_ids: Ids of the encoder's own tokenizer.
+            token_ids: Ids of the encoder's tokenizer.
             mask: True for a real token.
-            token_types: Segment of each token; encoders that know no segments do not get them.
+            token_types: Segment of each token; not passed to encoders without segments.
 
         Returns:
             Float[Tensor, "B C"]: Logits.
 
         Raises:
-            LxError: More tokens than the encoder has positions for.
+            LxError: There are more tokens than positions.
         """
         num_tokens = token_ids.shape[1]
         if self.max_length is not None and num_tokens > self.max_length:
             raise LxError(
-                f"a text has {num_tokens} tokens, but the pretrained encoder has positions for "
-                f"{self.max_length}: lower data.max_length to {self.max_length}"
+                f"a text has {num_tokens} tokens, but the pretrained encoder has positions for {self.max_length}: "
+                f"truncate texts to {self.max_length} tokens"
             )
         inputs = {"input_ids": token_ids.long(), "attention_mask": mask.long()}
         if token_types is not None and self.type_vocab_size > 1:
@@ -122,7 +123,7 @@ class PretrainedClassifier(nn.Module):
 
 
 def import_transformers() -> Any:
-    """The transformers library, which is an optional dependency.
+    """Import the transformers library, an optional dependency.
 
     Raises:
         LxError: It is not installed.
@@ -130,15 +131,15 @@ def import_transformers() -> Any:
     try:
         import transformers
     except ImportError as error:
-        raise LxError("model=pretrained needs the transformers library: pip install 'lx[pretrained]'") from error
+        raise LxError("pretrained encoders need the transformers library: pip install 'lx[pretrained]'") from error
     return transformers
 
 
 def load_encoder(path: str) -> Any:
-    """Read an encoder's config and weights, as float32.
+    """Read the config and the weights of an encoder, as float32.
 
     Raises:
-        LxError: There is none at `path`, or only one that could run code.
+        ArgumentError: There is none at `path`, or only one that could run code.
     """
     transformers = import_transformers()
     try:
@@ -148,34 +149,34 @@ def load_encoder(path: str) -> Any:
         )
     except (OSError, ValueError) as error:
         reason = str(error).strip().split("\n")[0]
-        raise LxError(
-            f"model.path={path}: no encoder can be loaded from it, neither as a directory with config.json "
-            f"and model.safetensors nor as a model's name on the Hugging Face Hub: {reason}"
+        raise ArgumentError(
+            f"path={path}: no encoder can be loaded from it, neither as a directory with config.json and "
+            f"model.safetensors nor as a model's name on the Hugging Face Hub: {reason}"
         ) from error
 
 
 def build_encoder(config: Mapping[str, Any]) -> Any:
-    """Build an encoder with random weights from a plain description, reading nothing.
+    """Build an encoder with random weights from plain values, without reading files.
 
     Raises:
-        LxError: It describes no encoder.
+        ArgumentError: They describe no encoder.
     """
     transformers = import_transformers()
     plain = {key: value for key, value in config.items() if key not in LOADING_KEYS}
     model_type = plain.pop("model_type", None)
     check_model_type(model_type)
     try:
-        described = transformers.AutoConfig.for_model(model_type, **plain)
-        return transformers.AutoModel.from_config(described, trust_remote_code=False, dtype=torch.float32)
+        encoder_config = transformers.AutoConfig.for_model(model_type, **plain)
+        return transformers.AutoModel.from_config(encoder_config, trust_remote_code=False, dtype=torch.float32)
     except (TypeError, ValueError, AttributeError, KeyError) as error:
-        raise LxError(f"model.config describes no {model_type} encoder: {error}") from error
+        raise ArgumentError(f"config describes no {model_type} encoder: {error}") from error
 
 
 def check_model_type(model_type: str | None) -> None:
-    """Let only text encoders pass, so that no other kind of model fetches its parts while it is built.
+    """Refuse all but text encoders, because some other models fetch files while they are built.
 
     Raises:
-        LxError: Some other kind.
+        LxError: The type is not that of a text encoder.
     """
     import_transformers()
     from transformers.models.auto import modeling_auto
@@ -183,30 +184,29 @@ def check_model_type(model_type: str | None) -> None:
     encoders = modeling_auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES.keys() - FETCHING_MODELS
     if model_type not in encoders:
         raise LxError(
-            f"a model of type {model_type!r} is not supported: model=pretrained takes text encoders, "
+            f"a model of type {model_type!r} is not supported: choose a text encoder, "
             "such as bert, roberta, distilbert, deberta-v2, electra or modernbert"
         )
 
 
 def check_encoder(encoder: Any, path: str, vocab_size: int) -> None:
-    """Compare the encoder with what it is used for.
+    """Refuse an encoder that does not fit.
 
     Raises:
-        LxError: It has a decoder, or fewer token ids than the tokenizer.
+        ArgumentError: It has a decoder, or fewer token ids than the tokenizer.
     """
     if encoder.config.is_encoder_decoder:
-        kind = encoder.config.model_type
-        raise LxError(f"model.path={path}: {kind} has a decoder: choose a model that only encodes")
-    known = encoder.get_input_embeddings().num_embeddings
-    if known < vocab_size:
-        raise LxError(
-            f"model.path={path}: the encoder knows {known} token ids, the tokenizer makes {vocab_size}: "
+        raise ArgumentError(f"path={path}: {encoder.config.model_type} has a decoder: choose a model that only encodes")
+    num_ids = encoder.get_input_embeddings().num_embeddings
+    if num_ids < vocab_size:
+        raise ArgumentError(
+            f"path={path}: the encoder has {num_ids} token ids, the tokenizer {vocab_size}: "
             "use the tokenizer that belongs to the model (tokenizer=pretrained)"
         )
 
 
 def position_limit(encoder: Any) -> int | None:
-    """Number of positions, where the encoder keeps them in a table; some start behind a padding row."""
+    """Return the number of positions if the encoder keeps them in a table, which may start behind a padding row."""
     table = getattr(getattr(encoder, "embeddings", None), "position_embeddings", None)
     if not isinstance(table, nn.Embedding):
         return None

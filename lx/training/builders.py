@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from lx.config.instantiate import build
+from lx.config.instantiate import argument_keys, build
 from lx.config.schema import DataSettings
 from lx.data.datamodule import LoaderOptions, TextDataModule
 from lx.distributed.process_group import first_on_each_node
@@ -96,12 +96,14 @@ def build_net(cfg: DictConfig, data: TextDataModule, task: Task, hardware: Hardw
     if longest is not None and cfg.data.max_length > longest:
         raise LxError(f"data.max_length={cfg.data.max_length} goes beyond the {longest} positions of {cfg.model.path}")
     if path := cfg.model.get("vectors"):
-        coverage = load_word_vectors(net, path, data.tokenizer.tokens())  # type: ignore[arg-type]
+        with argument_keys("model"):
+            embedding, width_argument = net.word_embedding, net.vectors_width_argument
+            coverage = load_word_vectors(embedding, path, data.tokenizer.tokens(), width_argument)  # type: ignore[arg-type]
         log.info(
             "word vectors from %s: %d of %d tokens found (%.1f%%)",
             path,
-            coverage.found,
-            coverage.total,
+            coverage.num_covered,
+            coverage.num_tokens,
             100 * coverage.share,
         )
     if cfg.hardware.compile:

@@ -194,7 +194,7 @@ CASES = [
         "data.max_length=16",
         "model.position.max_length",
     ),
-    setting("odd rotary heads", "model/position=rotary model.dim=6", "model/position=rotary", "even"),
+    setting("odd rotary heads", "model/position=rotary model.dim=6", "model.dim=6 over num_heads=2", "rotary", "even"),
     # settings against the data and the machine
     setting(
         "vocabulary below the alphabet",
@@ -216,7 +216,7 @@ CASES = [
         "batch larger than the data", "data.batch_size=500", "data.batch_size=500", "larger than the training split"
     ),
     setting("no such tokenizer", "tokenizer=pretrained", "tokenizer.path"),
-    setting("no such vectors", "model.vectors=nowhere.txt", "nowhere.txt"),
+    setting("no such vectors", "model.vectors=nowhere.txt", "model.vectors=nowhere.txt"),
     setting("frozen without vectors", "model.freeze_vectors=true", "model.vectors"),
     setting(
         "unknown objective",

@@ -111,7 +111,7 @@ def test_learned_adds_its_scaled_rows_and_refuses_longer_texts() -> None:
     x = torch.randn(2, 3, 7)
     for t in range(3):
         torch.testing.assert_close(position.add(x)[:, t], x[:, t] + math.sqrt(7) * position.table.weight[t])
-    with pytest.raises(LxError, match=r"6 tokens.*positions for 5.*data.max_length"):
+    with pytest.raises(LxError, match=r"6 tokens.*positions for 5.*truncate texts to 5 tokens"):
         position.add(torch.zeros(1, 6, 7))
 
 
@@ -145,7 +145,7 @@ def test_rotary_scores_depend_on_the_distance_alone() -> None:
 
 
 def test_rotary_refuses_odd_heads() -> None:
-    with pytest.raises(LxError, match=r"model.dim=21 over model.num_heads=3 leaves each head 7"):
+    with pytest.raises(LxError, match=r"dim=21 over num_heads=3 leaves each head 7"):
         RotaryPosition(dim=21, num_heads=3)
 
 

@@ -62,7 +62,7 @@ def test_logits_are_those_of_the_encoder_pooled(bert: Path) -> None:
 
 
 def test_a_pooling_that_takes_part_in_the_last_block_is_refused(bert: Path) -> None:
-    with pytest.raises(LxError, match=r"model/pooling=mean_query.*choose mean"):
+    with pytest.raises(LxError, match=r"pooling=mean_query.*choose mean"):
         build(bert, pooling=MeanQueryPooling)
 
 
@@ -111,7 +111,7 @@ def test_half_precision_weights_become_float32(bert: Path) -> None:
 
 def test_too_many_tokens_are_refused(bert: Path, tmp_path: Path) -> None:
     token_ids = torch.full((1, POSITIONS + 1), 5)
-    with pytest.raises(LxError, match=r"20 tokens.*positions for 19.*data.max_length"):
+    with pytest.raises(LxError, match=r"20 tokens.*positions for 19.*truncate texts to 19 tokens"):
         build(bert)(token_ids, token_ids > 0)
 
     config = transformers.RobertaConfig(**SIZES, pad_token_id=1)
@@ -123,12 +123,12 @@ def test_too_many_tokens_are_refused(bert: Path, tmp_path: Path) -> None:
 
 
 def test_a_vocabulary_that_is_too_small_is_refused(bert: Path) -> None:
-    with pytest.raises(LxError, match=r"knows 37 token ids.*makes 38.*tokenizer=pretrained"):
+    with pytest.raises(LxError, match=r"has 37 token ids.*tokenizer 38.*tokenizer=pretrained"):
         build(bert, vocab_size=VOCAB + 1)
 
 
 def test_places_without_an_encoder_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(LxError, match=r"model.path=.*absent: no encoder.*config.json.*Hugging Face Hub"):
+    with pytest.raises(LxError, match=r"^path=.*absent: no encoder.*config.json.*Hugging Face Hub"):
         build(tmp_path / "absent")
     (tmp_path / "config.json").write_text("{", encoding="utf-8")
     with pytest.raises(LxError, match=r"no encoder can be loaded"):
@@ -169,7 +169,7 @@ def test_code_that_comes_with_a_model_is_never_run(bert: Path) -> None:
         ({"model_type": "bart", "d_model": 32, "encoder_layers": 1, "decoder_layers": 1}, r"has a decoder"),
         ({"model_type": "yoso"}, r"type 'yoso' is not supported"),
         ({"hidden_size": 8}, r"type None is not supported"),
-        (SIZES | {"model_type": "bert", "num_attention_heads": 5}, r"model.config describes no bert"),
+        (SIZES | {"model_type": "bert", "num_attention_heads": 5}, r"^config describes no bert"),
     ],
 )
 def test_configs_of_something_else_are_refused(config: dict[str, Any], message: str) -> None:

@@ -188,11 +188,11 @@ def test_bfloat16_autocast_stays_close_to_float32(build: Build) -> None:
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"num_heads": 5}, r"model.dim=12.*model.num_heads=5"),
-        ({"num_layers": 0}, r"model.num_layers=0"),
-        ({"dropout": 1.0}, r"dropout=1.0"),
-        ({"token_dropout": -0.1}, r"token_dropout=-0.1"),
-        ({"freeze_vectors": True}, r"model.freeze_vectors=true.*model.vectors"),
+        ({"num_heads": 5}, r"^dim=12.*num_heads=5"),
+        ({"num_layers": 0}, r"^num_layers=0"),
+        ({"dropout": 1.0}, r"^dropout=1.0"),
+        ({"token_dropout": -0.1}, r"^token_dropout=-0.1"),
+        ({"freeze_vectors": True}, r"^vectors=null.*freeze_vectors"),
     ],
 )
 def test_impossible_sizes_are_refused(build: Build, overrides: dict[str, Any], message: str) -> None:

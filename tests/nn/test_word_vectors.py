@@ -40,7 +40,7 @@ def load(path: Path, words: list[str]) -> tuple[BagClassifier, Coverage, torch.T
     """The model, the coverage and the rows from before."""
     net = build(len(SPECIAL) + len(words))
     before = net.word_embedding.weight.detach().clone()
-    return net, load_word_vectors(net, path, SPECIAL + words), before
+    return net, load_word_vectors(net.word_embedding, path, SPECIAL + words, net.vectors_width_argument), before
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_exact_then_stripped_then_lower_case(glove: Path) -> None:
     net, coverage, before = load(glove, words)
     the, cat = [1.0, 2.0, 3.0], [-1.0, 0.5, 0.2]
     check(net, before, [[4, 5, 6], the, cat, cat, [0, 0, 1], the, None, [8, 8, 8], [7, 7, 7]])
-    assert coverage == Coverage(found=8, total=9)
+    assert coverage == Coverage(num_covered=8, num_tokens=9)
     assert coverage.share == pytest.approx(8 / 9)
 
 
@@ -85,7 +85,7 @@ def test_word2vec_header_trailing_space_and_gzip(tmp_path: Path) -> None:
         file.write(b"2 3\ncat 1 2 3 \r\ndog 4 5 6 \n")
     net, coverage, before = load(path, ["dog", "cat", "2"])
     check(net, before, [[4, 5, 6], [1, 2, 3], None])
-    assert coverage == Coverage(found=2, total=3)
+    assert coverage == Coverage(num_covered=2, num_tokens=3)
 
 
 def test_special_tokens_and_no_match(tmp_path: Path) -> None:
@@ -93,25 +93,25 @@ def test_special_tokens_and_no_match(tmp_path: Path) -> None:
     path.write_text("[UNK] 1 2 3\n[PAD] 1 2 3\n", encoding="utf-8")
     net, coverage, before = load(path, ["dog"])
     assert torch.equal(net.word_embedding.weight, before)
-    assert coverage == Coverage(found=0, total=1) and coverage.share == 0
-    assert Coverage(found=0, total=0).share == 0
+    assert coverage == Coverage(num_covered=0, num_tokens=1) and coverage.share == 0
+    assert Coverage(num_covered=0, num_tokens=0).share == 0
 
 
 def test_transformer_loads_into_its_own_width(glove: Path, build: Callable[..., TransformerClassifier]) -> None:
     net = build(embedding_dim=3, freeze_vectors=True, vectors=str(glove))
-    assert load_word_vectors(net, glove, [*SPECIAL, "cat", "the"]).found == 2
+    assert load_word_vectors(net.word_embedding, glove, [*SPECIAL, "cat", "the"], "embedding_dim").num_covered == 2
     row = net.encoder.embedding.word.weight[4]
     torch.testing.assert_close(row / row[0], torch.tensor([1, -0.5, -0.2]))
     assert not net.word_embedding.weight.requires_grad
-    with pytest.raises(LxError, match=r"glove.txt: .* of 3 .* of 12: set model.embedding_dim=3"):
-        load_word_vectors(build(), glove, SPECIAL)
+    with pytest.raises(LxError, match=r"^embedding_dim=3 .*glove.txt.* have 3 numbers.* have 12$"):
+        load_word_vectors(build().word_embedding, glove, SPECIAL, "embedding_dim")
 
 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("cat 1 2\ndog 1 2\n", r"vectors.txt: word vectors of 2 numbers .* of 3: set model.dim=2"),
-        ("2 4\ncat 1 2 3 4\n", r"set model.dim=4"),
+        ("cat 1 2\ndog 1 2\n", r"^dim=2 .*vectors.txt.* have 2 numbers.* have 3$"),
+        ("2 4\ncat 1 2 3 4\n", r"^dim=4 is needed"),
         ("cat 1 2 3\ndog 1 2\n", r"vectors.txt:2: 2 numbers where 3 are expected"),
         ("cat 1 2 3\ndog 1 x 3\n", r"vectors.txt:2: 'x' is not a number"),
         ("1 3\ndog 1 nan 3\n", r"vectors.txt:2: 'nan' is not a number"),
@@ -127,16 +127,16 @@ def test_malformed_files_are_refused_with_the_place(tmp_path: Path, content: str
 
 
 def test_unreadable_files_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(LxError, match=r"absent.txt: .*model.vectors.*No such file"):
+    with pytest.raises(LxError, match=r"^vectors=.*absent.txt .*No such file"):
         load(tmp_path / "absent.txt", ["cat"])
-    with pytest.raises(LxError, match=r"model.vectors.*directory"):
+    with pytest.raises(LxError, match=r"^vectors=.*directory"):
         load(tmp_path, ["cat"])
     broken = tmp_path / "broken.txt.gz"
     broken.write_bytes(gzip.compress(GLOVE.encode())[:-20])
-    with pytest.raises(LxError, match=r"broken.txt.gz: .*cannot be read"):
+    with pytest.raises(LxError, match=r"broken.txt.gz cannot be read"):
         load(broken, ["cat"])
     broken.write_bytes(b"cat 1 2 3")
-    with pytest.raises(LxError, match=r"broken.txt.gz: .*cannot be read"):
+    with pytest.raises(LxError, match=r"broken.txt.gz cannot be read"):
         load(broken, ["cat"])
 
 
@@ -145,4 +145,4 @@ def test_bytes_that_are_no_utf8_match_nothing(tmp_path: Path) -> None:
     path.write_bytes(b"caf\xe9 1 2 3\ncat 4 5 6\n")
     net, coverage, before = load(path, ["café", "cat"])
     check(net, before, [None, [4, 5, 6]])
-    assert coverage.found == 1
+    assert coverage.num_covered == 1
