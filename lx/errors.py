@@ -33,3 +33,9 @@ def did_you_mean(word: str, known: Sequence[str]) -> str:
     """`` (did you mean 'x'?)`` if something known is close to ``word``, else nothing."""
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.6) or [n for n in known if n.lower() == word.lower()]
     return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def shorten(names: Sequence[str], most: int = 20) -> str:
+    """Join names for a message; of a long list only the first and the number of the others."""
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(map(str, names[:most])) + rest

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 
 from lx.cli.arguments import Parser
@@ -24,13 +23,13 @@ def run(arguments: list[str]) -> int:
     if (code := run_on_ranks(args.run, hardware, ["eval", *arguments])) is not None:
         return code
     with freeze_after_imports():
-        from lx.inference.evaluate import evaluate, show
-    from lx.run.directory import RunDirectory
+        from lx.inference.evaluate import evaluate_loaded, show
+        from lx.inference.load import load_run
     from lx.system.files import atomic_write_json
 
-    result = evaluate(args.run, args.overrides, args.trust)
+    loaded = load_run(args.run, args.trust)
+    result = evaluate_loaded(loaded, args.overrides)
     if is_first_rank():
-        directory = RunDirectory(Path(args.run))
-        show(result, directory.read_labels())
-        atomic_write_json(args.out or directory.path / "eval.json", asdict(result))
+        show(result, loaded.task)
+        atomic_write_json(args.out or loaded.directory.path / "eval.json", result.to_json())
     return 0

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+from argparse import Namespace
+from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lx.cli.arguments import Parser
 from lx.errors import LxError
 from lx.system.gc import freeze_after_imports
+
+if TYPE_CHECKING:
+    from lx.inference.classifier import Classifier
 
 
 def run(arguments: list[str]) -> int:
@@ -16,13 +23,62 @@ def run(arguments: list[str]) -> int:
         raise LxError("give texts with --text or a file, not both")
     from lx.launch.local import run_on_ranks
 
-    hardware = [f"hardware.accelerator={args.accelerator}", f"hardware.devices={args.devices}"]
-    if (code := run_on_ranks(args.run, hardware if args.devices != "1" else [], ["predict", *arguments])) is not None:
+    devices = [f"hardware.accelerator={args.accelerator}", f"hardware.devices={args.devices}"]
+    if (code := run_on_ranks(args.run, devices if args.devices != "1" else [], ["predict", *arguments])) is not None:
         return code
+    if args.pair and not args.text:
+        raise LxError("--pair gives the second text of each --text, and there is no --text")
+    if args.file not in (None, "-") and not Path(args.file).is_file():
+        raise LxError(f"no file {args.file} to read texts from")
     with freeze_after_imports():
-        from lx.inference.classifier import run_predict
-    run_predict(args)
+        from lx.distributed.process_group import process_group
+        from lx.distributed.rank_info import RankInfo
+        from lx.inference.classifier import Classifier
+        from lx.inference.load import load_run
+        from lx.system.hardware import resolve
+    rank_info = RankInfo.from_environment()
+    loaded = load_run(args.run, args.trust)
+    precision = args.precision or str(loaded.config["hardware"]["precision"])
+    hardware = resolve(
+        args.accelerator, precision, local_rank=rank_info.local_rank, local_world_size=rank_info.local_world_size
+    )
+    with process_group(rank_info, hardware.accelerator, loaded.directory.path):
+        classifier = Classifier(loaded, hardware, rank_info)
+        if rank_info.is_first:
+            _predict(classifier, args)
+        else:
+            list(classifier.stream([]))
     return 0
+
+
+def _predict(classifier: Classifier, args: Namespace) -> None:
+    """Read the texts that the arguments name, and write their predictions where the arguments say."""
+    from lx.inference.texts import write_predictions
+    from lx.system.files import atomic_write
+
+    kind = args.format or ("csv" if args.out is not None and args.out.suffix == ".csv" else "jsonl")
+    predictions = classifier.stream(_rows(classifier, args))
+    columns = classifier.task.prediction_columns(args.probabilities)
+    if args.out is None:
+        write_predictions(predictions, sys.stdout, kind, args.probabilities, columns)
+        return
+    with atomic_write(args.out) as temporary, temporary.open("w", encoding="utf-8", newline="") as out:
+        count = write_predictions(predictions, out, kind, args.probabilities, columns)
+    print(f"{count:,} predictions in {args.out}", file=sys.stderr)
+
+
+def _rows(classifier: Classifier, args: Namespace) -> Iterable[tuple[str, str | None]]:
+    from lx.inference.texts import read_lines, read_texts
+
+    if args.text:
+        if args.pair and len(args.pair) != len(args.text):
+            raise LxError(f"--text has {len(args.text)} texts, --pair {len(args.pair)}: each text needs its pair")
+        return zip(args.text, args.pair or [None] * len(args.text), strict=True)
+    if args.file in (None, "-"):
+        return read_lines(sys.stdin, "standard input")
+    columns = classifier.loaded.config["data"]
+    pair = args.pair_column or (columns.get("text_pair") if classifier.loaded.has_pairs else None)
+    return read_texts(Path(args.file), args.column or columns.get("text") or "text", pair)
 
 
 def _parser() -> Parser:

@@ -1,30 +1,23 @@
-"""Which examples make which batch, and how a batch is assembled.
+"""Padded batches of examples.
 
 Axis legend: N examples, B examples of a batch, T tokens.
-
-The sequence of global batches is a function of (data, seed, epoch) alone: no rank, device or micro-batch size enters
-it, so hardware cannot change results. Hardware decides only who computes what: :func:`deal` hands the examples of a
-global batch to the ranks, and each rank cuts its hand into micro-batches.
-
-Ranks step together, so each gets the same number of micro-batches, and of evaluation batches. Where examples run out, a
-rank gets a stand-in: a batch of no examples, whose forward pass sees one padding token and counts for nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import NamedTuple, Protocol
 
 import numpy as np
+import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
+from lx.data.plan import RankBatch
 from lx.data.tokens.table import TokenTable
-
-WINDOW = 200  # batches in a shuffled window; larger: less padding, smaller: more mixing of lengths over an epoch
-EVAL_TOKENS = 16_384  # tokens of an evaluation batch, padding included
 
 
 @dataclass  # not frozen: Lightning rebuilds batches field by field for 64-true and bf16-true
@@ -32,12 +25,12 @@ class Batch:
     """Padded examples.
 
     Attributes:
-        token_ids: [B, T] padded with the tokenizer's padding id; [1, 1] of a stand-in, whose B is 0.
-        mask: [B, T] True for a real token; likewise.
-        labels: [B] label ids.
+        token_ids: [B, T] padded with the tokenizer's padding id; [1, 1] of an empty batch, whose B is 0.
+        mask: [B, T] True for a real token; [1, 1] of an empty batch.
+        labels: [B, ...] as the task collates them.
         rows: [B] which examples of the split these are.
         token_types: [B, T] 1 for the tokens of the text pair; None without pairs.
-        num_tokens: real tokens, counted on the CPU so that nobody waits for a device.
+        num_tokens: real tokens, counted on the CPU, so that reading it does not wait for a device.
     """
 
     token_ids: Tensor
@@ -48,7 +41,7 @@ class Batch:
     num_tokens: int
 
     def to(self, device: torch.device) -> Batch:
-        """The same batch on another device."""
+        """Copy the batch to another device."""
         return replace(
             self,
             token_ids=self.token_ids.to(device, non_blocking=True),
@@ -59,7 +52,7 @@ class Batch:
         )
 
     def pin_memory(self) -> Batch:
-        """The same batch in page-locked memory, for asynchronous copies to a GPU."""
+        """Copy the batch to page-locked memory, for asynchronous copies to a GPU."""
         return replace(
             self,
             token_ids=self.token_ids.pin_memory(),
@@ -72,10 +65,10 @@ class Batch:
 
 @dataclass
 class GlobalBatch:
-    """One optimizer step's examples (this rank's share of them), cut into micro-batches.
+    """This rank's examples of one optimizer step, in micro-batches.
 
     Attributes:
-        micro_batches: what one forward pass takes at a time; as many on every rank.
+        micro_batches: of one forward pass each; every rank has the same number.
         num_examples: of the whole global batch, over all ranks: the loss is normalised by it.
         num_tokens: real tokens of the whole global batch.
     """
@@ -85,207 +78,96 @@ class GlobalBatch:
     num_tokens: int
 
     def to(self, device: torch.device) -> GlobalBatch:
-        """The same global batch on another device."""
+        """Copy the global batch to another device."""
         return replace(self, micro_batches=[batch.to(device) for batch in self.micro_batches])
 
     def pin_memory(self) -> GlobalBatch:
-        """The same global batch in page-locked memory."""
+        """Copy the global batch to page-locked memory."""
         return replace(self, micro_batches=[batch.pin_memory() for batch in self.micro_batches])
 
 
-def epoch_plan(lengths: NDArray[np.int32], batch_size: int, seed: int, epoch: int) -> list[NDArray[np.int64]]:
-    """The global batches of an epoch: every example once, grouped by length inside shuffled windows.
+class TokenRows(Protocol):
+    """Tokens of N examples: of a split on disk, or of texts that were encoded just now."""
 
-    The examples are shuffled, cut into windows of ``WINDOW`` batches, and sorted by length within each window, so that
-    neighbours need little padding; the batches are then shuffled. The last batch may be smaller.
+    @property
+    def lengths(self) -> NDArray[np.int32]:
+        """[N] tokens of each example."""
 
-    Args:
-        lengths: [N] tokens of each example.
-        batch_size: examples of a global batch.
-        seed: of the run.
-        epoch: counted from 0.
+    @property
+    def pair_lengths(self) -> NDArray[np.int32]:
+        """[N] how many of an example's last tokens belong to its text pair."""
 
-    Returns:
-        The examples of each batch, longest last.
-    """
-    random = np.random.Generator(np.random.Philox(key=[seed, epoch]))
-    shuffled = random.permutation(len(lengths))
-    window = np.arange(len(lengths)) // (WINDOW * batch_size)
-    grouped = shuffled[np.lexsort((lengths[shuffled], window))]
-    batches = np.split(grouped, np.arange(batch_size, len(grouped), batch_size))
-    return [batches[i] for i in random.permutation(len(batches))]
+    def gather(self, rows: NDArray[np.int64], out: NDArray[np.int64]) -> None:
+        """Copy the token ids of some examples into the rows of a padded matrix."""
 
 
-def eval_plan(
-    lengths: NDArray[np.int32], limit: int | None = None, max_tokens: int = EVAL_TOKENS
-) -> list[NDArray[np.int64]]:
-    """Evaluation batches: every example once, sorted by length.
+class NetInputs(NamedTuple):
+    """What a network takes: token ids [B, T], mask [B, T], and token types [B, T] or None."""
+
+    token_ids: Tensor
+    mask: Tensor
+    token_types: Tensor | None
+
+
+def pad(tokens: TokenRows, rows: NDArray[np.int64], pad_id: int, with_types: bool) -> NetInputs:
+    """Pad some examples to the longest of them.
 
     Args:
-        lengths: [N] tokens of each example.
-        limit: keep this many batches, spread over all lengths.
-        max_tokens: of a batch, padding included; a longer example is a batch of its own.
+        tokens: of all examples.
+        rows: [B] which of them; without any, the result shows one padding token.
+        pad_id: fills token ids up.
+        with_types: whether to tell the tokens of a text pair (1) from those of the first text (0).
     """
-    order = np.argsort(-lengths, kind="stable")
-    batches, start = [], 0
-    while start < len(order):
-        size = max(1, max_tokens // int(lengths[order[start]]))
-        batches.append(order[start : start + size])
-        start += size
-    return batches if limit is None else batches[:: max(1, len(batches) // limit)][:limit]
-
-
-def padding_share(lengths: NDArray[np.int32], batches: list[NDArray[np.int64]]) -> float:
-    """Share of the padded tokens that are padding, from 0 to 1."""
-    padded = sum(len(rows) * int(lengths[rows].max()) for rows in batches)
-    return 1 - sum(int(lengths[rows].sum()) for rows in batches) / padded
-
-
-def mask_and_types(lengths: NDArray[np.int32], second: NDArray[np.int32] | None) -> tuple[Tensor, Tensor | None]:
-    """What goes with the padded token ids of a batch.
-
-    Args:
-        lengths: [B] tokens of each example.
-        second: [B] how many of its last tokens belong to its text pair; None where segments are not told apart.
-
-    Returns:
-        The mask [B, T], True for a real token, and the token types [B, T], 1 for those of the pair, or None.
-    """
-    places = np.arange(int(lengths.max()))
-    mask = places < lengths[:, None]
-    if second is None:
-        return torch.from_numpy(mask), None
-    types = mask & (places >= (lengths - second)[:, None])
-    return torch.from_numpy(mask), torch.from_numpy(types.astype(np.int64))
-
-
-def deal(rows: NDArray[np.int64], num_ranks: int) -> list[NDArray[np.int64]]:
-    """Hand examples that are sorted by length to the ranks, the longest first, there and back like cards in a game.
-
-    Hands differ by at most one example, and by no more tokens than the longest example has.
-
-    Args:
-        rows: examples sorted by length.
-        num_ranks: how many hands.
-
-    Returns:
-        The hand of each rank, sorted by length.
-    """
-    places = np.arange(len(rows))[::-1] % (2 * num_ranks)
-    rank = np.minimum(places, 2 * num_ranks - 1 - places)
-    return [rows[rank == r] for r in range(num_ranks)]
-
-
-@dataclass(frozen=True)
-class Share:
-    """What one rank has to do with a global batch: the examples of its micro-batches, and the size of the whole."""
-
-    micro_batches: list[NDArray[np.int64]]
-    num_examples: int
-    num_tokens: int
-
-
-class TrainSampler(Sampler[Share]):
-    """Yields this rank's share of each global batch of an epoch.
-
-    Args:
-        lengths: [N] tokens of each example.
-        batch_size: examples of a global batch, over all ranks.
-        seed: of the run.
-        epoch: counted from 0.
-        skip: global batches of the epoch that have been trained on already.
-        limit: global batches of an epoch; None: all.
-        micro_batch: examples of a forward pass; None: the rank's whole share.
-        rank: which share.
-        world_size: how many shares there are.
-    """
-
-    def __init__(
-        self,
-        lengths: NDArray[np.int32],
-        batch_size: int,
-        seed: int,
-        epoch: int = 0,
-        skip: int = 0,
-        limit: int | None = None,
-        micro_batch: int | None = None,
-        rank: int = 0,
-        world_size: int = 1,
-    ) -> None:
-        self.lengths = lengths
-        self.batch_size = batch_size
-        self.seed = seed
-        self.epoch = epoch
-        self.skip = skip
-        self.stop = min(batches_per_epoch(len(lengths), batch_size), limit or len(lengths))
-        self.micro_batch = micro_batch
-        self.rank = rank
-        self.world_size = world_size
-
-    def __len__(self) -> int:
-        return self.stop - self.skip
-
-    def __iter__(self) -> Iterator[Share]:
-        for rows in epoch_plan(self.lengths, self.batch_size, self.seed, self.epoch)[self.skip : self.stop]:
-            largest = -(-len(rows) // self.world_size)
-            num_micro_batches = -(-largest // (self.micro_batch or largest))
-            hand = deal(rows, self.world_size)[self.rank]
-            yield Share(np.array_split(hand, num_micro_batches), len(rows), int(self.lengths[rows].sum()))
-
-
-def batches_per_epoch(num_examples: int, batch_size: int) -> int:
-    """Global batches of an epoch; the last may be smaller."""
-    return -(-num_examples // batch_size)
-
-
-def share_of_evaluation(batches: list[NDArray[np.int64]], rank: int, world_size: int) -> list[NDArray[np.int64]]:
-    """This rank's batches of an evaluation: every example goes to exactly one rank, every rank gets as many batches."""
-    mine = batches[rank::world_size]
-    missing = -(-len(batches) // world_size) - len(mine)
-    return mine + [np.zeros(0, np.int64)] * missing
+    if not len(rows):
+        types = torch.zeros(1, 1, dtype=torch.int64) if with_types else None
+        return NetInputs(torch.full((1, 1), pad_id), torch.ones(1, 1, dtype=torch.bool), types)
+    lengths = tokens.lengths[rows]
+    token_ids = np.full((len(rows), int(lengths.max())), pad_id, np.int64)
+    tokens.gather(rows, token_ids)
+    positions = np.arange(token_ids.shape[1])
+    mask = positions < lengths[:, None]
+    types = None
+    if with_types:
+        is_pair = mask & (positions >= (lengths - tokens.pair_lengths[rows])[:, None])
+        types = torch.from_numpy(is_pair.astype(np.int64))
+    return NetInputs(torch.from_numpy(token_ids), torch.from_numpy(mask), types)
 
 
 class TokenDataset(Dataset[Batch]):
-    """Assembles batches of a split: an index is the array of a batch's examples; of none, for a stand-in."""
+    """Assembles batches of a split: an index is the array of a batch's examples, perhaps none.
 
-    def __init__(self, table: TokenTable, pad_id: int, with_types: bool) -> None:
+    Args:
+        table: tokens and labels of the split.
+        pad_id: fills token ids up.
+        with_types: whether batches have token types.
+        collate_labels: turns the labels of a batch from an Arrow array into a tensor; the task's.
+    """
+
+    def __init__(
+        self, table: TokenTable, pad_id: int, with_types: bool, collate_labels: Callable[[pa.Array], Tensor]
+    ) -> None:
         self.table = table
         self.pad_id = pad_id
         self.with_types = with_types
+        self.collate_labels = collate_labels
 
     def __getitem__(self, rows: NDArray[np.int64]) -> Batch:
-        if not len(rows):
-            return self._stand_in()
-        lengths = self.table.lengths[rows]
-        token_ids = np.full((len(rows), int(lengths.max())), self.pad_id, np.int64)
-        self.table.gather(rows, token_ids)
-        mask, token_types = mask_and_types(lengths, self.table.second[rows] if self.with_types else None)
+        inputs = pad(self.table, rows, self.pad_id, self.with_types)
         return Batch(
-            token_ids=torch.from_numpy(token_ids),
-            mask=mask,
-            labels=torch.from_numpy(self.table.labels[rows].astype(np.int64)),
+            token_ids=inputs.token_ids,
+            mask=inputs.mask,
+            labels=self.collate_labels(self.table.labels.take(pa.array(rows))),
             rows=torch.from_numpy(rows),
-            token_types=token_types,
-            num_tokens=int(lengths.sum()),
-        )
-
-    def _stand_in(self) -> Batch:
-        none = torch.zeros(0, dtype=torch.int64)
-        return Batch(
-            token_ids=torch.full((1, 1), self.pad_id),
-            mask=torch.ones(1, 1, dtype=torch.bool),
-            labels=none,
-            rows=none,
-            token_types=torch.zeros(1, 1, dtype=torch.int64) if self.with_types else None,
-            num_tokens=0,
+            token_types=inputs.token_types,
+            num_tokens=int(self.table.lengths[rows].sum()),
         )
 
 
 class TrainDataset(Dataset[GlobalBatch]):
-    """Assembles this rank's part of global batches: an index is its share."""
+    """Assembles this rank's part of global batches: an index is a :class:`lx.data.plan.RankBatch`."""
 
     def __init__(self, tokens: TokenDataset) -> None:
         self.tokens = tokens
 
-    def __getitem__(self, share: Share) -> GlobalBatch:
-        return GlobalBatch([self.tokens[rows] for rows in share.micro_batches], share.num_examples, share.num_tokens)
+    def __getitem__(self, index: RankBatch) -> GlobalBatch:
+        return GlobalBatch([self.tokens[rows] for rows in index.micro_batches], index.num_examples, index.num_tokens)

@@ -1,38 +1,32 @@
-"""Text to batches: source -> splits -> tokenizer -> token ids in Arrow -> loaders."""
+"""Text to batches: source -> corpus -> tokenizer -> token table -> loaders."""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from lightning.pytorch import LightningDataModule
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Sampler
+from typing_extensions import override
 
 from lx.config.schema import DataSettings
-from lx.data.batches import (
-    Batch,
-    GlobalBatch,
-    TokenDataset,
-    TrainDataset,
-    TrainSampler,
-    batches_per_epoch,
-    epoch_plan,
-    eval_plan,
-    padding_share,
-    share_of_evaluation,
-)
-from lx.data.corpus.corpus import Corpus, Split, load_corpus
+from lx.data.batches import Batch, GlobalBatch, TokenDataset, TrainDataset
+from lx.data.corpus.corpus import Corpus, load_corpus
+from lx.data.corpus.labels import LabelEncoder
+from lx.data.corpus.storage import SplitView
+from lx.data.plan import TrainSampler, batches_per_epoch, epoch_plan, eval_plan, padding_share, rank_batches
 from lx.data.sources.base import Source
 from lx.data.tokens.table import TokenTable, write_tokens
-from lx.data.tokens.tokenizer import Encoded, Recipe, Tokenizer, train
+from lx.data.tokens.tokenizer import Encoded, Tokenizer, TokenizerSpec, train
 from lx.errors import LxError
 from lx.system.cache import cache_home, digest
 from lx.system.files import atomic_write
@@ -40,19 +34,19 @@ from lx.system.processes import end_with
 from lx.system.progress import track
 
 log = logging.getLogger(__name__)
-_FORMAT = 1  # raise it when the meaning of cached tokens changes
+_FORMAT = 1  # raise it when the meaning of cached tokens changes: runs trained on the others cannot be resumed
 _CHUNK = 8192  # texts encoded at a time
 
 
 @dataclass(frozen=True)
 class LoaderOptions:
-    """How batches reach the model; none of it changes what is learned, but for ``seed`` and the limits.
+    """How batches reach the model; only ``seed`` and the limits change what is learned.
 
     Attributes:
         seed: of the order of the batches.
-        micro_batch: examples per forward pass; None: all of the rank's share of a global batch.
+        micro_batch: examples per forward pass; None: all of the rank's examples of a global batch.
         num_workers: processes that assemble batches.
-        rank: of this process, which decides its share of every batch.
+        rank: of this process: decides which examples of every batch are its own.
         world_size: number of ranks.
         limit_train_batches: global batches an epoch; None: all.
         limit_eval_batches: batches an evaluation; None: all.
@@ -68,36 +62,53 @@ class LoaderOptions:
 
 
 class TextDataModule(LightningDataModule):
-    """Prepares a corpus for a classifier and serves its batches.
+    """Prepares a corpus for training and serves its batches.
 
-    Attributes, once :meth:`prepare_data` and :meth:`setup` have run:
-        corpus: the splits, class names and what a person should know about them.
-        tokenizer: trained on the training split alone.
-        tables: the token ids of each split.
+    Args:
+        source: where the rows come from.
+        spec: the tokenizer, not trained yet.
+        label_encoder: builds the task's label encoder from the class names that the source declares.
+        options: turn the source into batches.
+        loaders: how batches reach the model.
+
+    Attributes:
+        corpus: the splits and facts about them; after :meth:`prepare_data`.
+        tokenizer: trained on the training split alone; after :meth:`prepare_data`.
+        tables: the tokens and labels of each split; after :meth:`setup`.
+        collate_labels: turns the labels of a batch into a tensor; to be set once the task is built.
     """
 
     corpus: Corpus
     tokenizer: Tokenizer
     tables: dict[str, TokenTable]
+    collate_labels: Callable[[pa.Array], torch.Tensor]
 
     def __init__(
-        self, source: Source, recipe: Recipe, options: DataSettings, loaders: LoaderOptions | None = None
+        self,
+        source: Source,
+        spec: TokenizerSpec,
+        label_encoder: Callable[[Sequence[str] | None], LabelEncoder],
+        options: DataSettings,
+        loaders: LoaderOptions | None = None,
     ) -> None:
         super().__init__()
         self.source = source
-        self.recipe = recipe
-        self._recipe_key = recipe.fingerprint()  # taken now: training changes the recipe's tokenizer
+        self.spec = spec
+        self._spec_key = spec.fingerprint()  # taken now: training changes the trainer's settings
+        self.label_encoder = label_encoder
         self.options = options
         self.loaders = loaders or LoaderOptions()
         self.cache = cache_home(options.cache_dir)
         self._start = (0, 0)
 
     def prepare_data(self) -> None:
-        """Read, clean, split, train the tokenizer and encode: whatever of it is not in the cache yet."""
+        """Read, clean and split the rows, train the tokenizer, and encode; what is cached already is not done again."""
         if hasattr(self, "tokenizer"):
             return  # Lightning calls it again at every stage
+        encoder = self.label_encoder(self.source.class_names)
         self.corpus = load_corpus(
             self.source,
+            encoder,
             validation_fraction=self.options.validation_fraction,
             seed=self.options.split_seed,
             on_empty=self.options.on_empty,
@@ -108,7 +119,7 @@ class TextDataModule(LightningDataModule):
             path = self._token_path(name)
             if not path.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
-                write_tokens(path, self._encoded(name, split))
+                write_tokens(path, self._encoded(name, split), encoder.column_type)
 
     def setup(self, stage: str | None = None) -> None:
         """Map the token ids of every split."""
@@ -132,12 +143,6 @@ class TextDataModule(LightningDataModule):
         return 2 if any(table.has_pairs for table in self.tables.values()) else 1
 
     @property
-    def class_counts(self) -> list[int]:
-        """Training examples of each class, in label-id order."""
-        counts = np.bincount(self.tables["train"].labels, minlength=len(self.corpus.class_names))
-        return [int(count) for count in counts]
-
-    @property
     def steps_per_epoch(self) -> int:
         """Global batches, and so optimizer steps, of an epoch."""
         num_batches = batches_per_epoch(len(self.tables["train"]), self.options.batch_size)
@@ -149,10 +154,10 @@ class TextDataModule(LightningDataModule):
         return self._token_key()
 
     def start_at(self, epoch: int, batch: int) -> None:
-        """Leave out the global batches of an epoch that a resumed run has trained on.
+        """Skip the global batches of an epoch that a resumed run has trained on.
 
         Args:
-            epoch: which is under way, from 0.
+            epoch: the current one, from 0.
             batch: how many of its global batches have been trained on.
         """
         self._start = (epoch, batch)
@@ -162,16 +167,16 @@ class TextDataModule(LightningDataModule):
         self.loaders = replace(self.loaders, micro_batch=micro_batch)
 
     def longest(self, count: int) -> Batch:
-        """The longest training examples, as one batch."""
+        """Return the longest training examples as one batch."""
         return self._dataset("train")[np.argsort(self.tables["train"].lengths, kind="stable")[-count:]]
 
     def train_padding_share(self) -> float:
-        """Share of padding among the tokens of the first epoch."""
+        """Return the share of padding among the tokens of the first epoch."""
         lengths = self.tables["train"].lengths
         return padding_share(lengths, epoch_plan(lengths, self.options.batch_size, self.loaders.seed, 0))
 
     def train_dataloader(self) -> DataLoader[GlobalBatch]:
-        """This rank's share of the global batches of the epoch under way, in the order of the plan."""
+        """This rank's examples of the global batches of the current epoch, in the order of the plan."""
         dataset = TrainDataset(self._dataset("train"))
         epoch, batch = self._start
         if self.trainer is not None and self.trainer.current_epoch > epoch:
@@ -190,10 +195,10 @@ class TextDataModule(LightningDataModule):
         """Every example of a split on exactly one rank, in batches that depend on the split alone."""
         dataset = self._dataset(split)
         batches = eval_plan(dataset.table.lengths, self.loaders.limit_eval_batches)
-        return self._loader(dataset, share_of_evaluation(batches, self.loaders.rank, self.loaders.world_size))
+        return self._loader(dataset, rank_batches(batches, self.loaders.rank, self.loaders.world_size))
 
+    @override
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Batches know how to move themselves."""
         return batch.to(device)
 
     def _train_sampler(self, epoch: int, skip: int) -> TrainSampler:
@@ -211,12 +216,13 @@ class TextDataModule(LightningDataModule):
         )
 
     def _dataset(self, split: str) -> TokenDataset:
-        return TokenDataset(self.tables[split], self.tokenizer.pad_id, with_types=self.num_token_types > 1)
+        with_types = self.num_token_types > 1
+        return TokenDataset(self.tables[split], self.tokenizer.pad_id, with_types, self.collate_labels)
 
     def _loader(self, dataset: Any, sampler: Sampler[Any] | list[NDArray[np.int64]]) -> DataLoader[Any]:
         return DataLoader(
             dataset,
-            batch_size=None,  # the sampler hands out whole batches
+            batch_size=None,  # the sampler yields whole batches
             sampler=sampler,
             num_workers=self.loaders.num_workers,
             pin_memory=torch.cuda.is_available(),
@@ -224,12 +230,12 @@ class TextDataModule(LightningDataModule):
         )
 
     def _tokenizer(self) -> Tokenizer:
-        """The tokenizer, trained on the training split alone, or read from the cache."""
-        key = digest(self.corpus.fingerprint, self._recipe_key)
+        """Train the tokenizer on the training split alone, or read it from the cache."""
+        key = digest(self.corpus.fingerprint, self._spec_key)
         path = self.cache / "tokenizers" / f"{key}.json"
         if not path.exists():
             log.info("training the tokenizer on %d texts", len(self.corpus.splits["train"]))
-            tokenizer = train(self.recipe, lambda: _texts(self.corpus.splits["train"]))
+            tokenizer = train(self.spec, lambda: _texts(self.corpus.splits["train"]))
             path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_write(path) as temporary:
                 temporary.write_text(tokenizer.to_json(), encoding="utf-8")
@@ -241,24 +247,23 @@ class TextDataModule(LightningDataModule):
     def _token_key(self) -> str:
         return digest(self.corpus.fingerprint, self.tokenizer.to_json(), self.options.max_length, _FORMAT)
 
-    def _encoded(self, name: str, split: Split) -> Iterator[tuple[Encoded, NDArray[np.int32]]]:
-        start = 0
+    def _encoded(self, name: str, split: SplitView) -> Iterator[tuple[Encoded, pa.Array]]:
+        start, labels = 0, split.labels
         with track(f"tokenizing {name}", len(split), "texts") as advance:
             for texts, pairs in split.texts(_CHUNK):
-                labels = split.labels[start : start + len(texts)]
-                yield self.tokenizer.encode(texts, pairs, self.options.max_length), labels
+                yield self.tokenizer.encode(texts, pairs, self.options.max_length), labels.slice(start, len(texts))
                 start += len(texts)
                 advance(len(texts))
 
 
 def _end_with(parent: int, worker: int) -> None:
-    """Called in a new process that assembles batches, with its number: none outlives the training."""
-    if os.getppid() == parent:  # not so under the start method forkserver, where torch looks after this itself
+    """End a new data-loader worker, which gets its number, together with the training process."""
+    if os.getppid() == parent:  # not under the start method forkserver, where torch does it
         end_with(parent)
 
 
-def _texts(split: Split) -> Iterator[str]:
-    """Every text of a split, and the text paired with it."""
+def _texts(split: SplitView) -> Iterator[str]:
+    """Yield every text of a split, and the text paired with it."""
     for texts, pairs in split.texts(_CHUNK):
         yield from texts
         yield from pairs or ()

@@ -1,4 +1,4 @@
-"""A trained classifier, rebuilt from its run directory alone and without trusting it."""
+"""Loads a finished run for evaluation and prediction, from its directory alone and without trusting it."""
 
 from __future__ import annotations
 
@@ -13,42 +13,40 @@ from torch import Tensor, nn
 from lx.config.instantiate import build, check_targets
 from lx.data.tokens.tokenizer import Tokenizer
 from lx.errors import LxError
-from lx.run.checkpoint import load_weights
+from lx.run.checkpoint import load_best
 from lx.run.directory import RunDirectory
 from lx.tasks.base import Task
 
 
 @dataclass(frozen=True)
-class Trained:
+class LoadedRun:
     """The parts of a run that evaluation and prediction need.
 
     Attributes:
-        run: where they were read.
+        directory: where they were read.
         config: plain data.
         net: with the best weights, on the CPU, in evaluation mode.
-        task: the loss and metrics.
+        task: the metrics and predictions, with what it chose on the validation split.
         tokenizer: as trained.
-        class_names: in label-id order.
         has_pairs: whether the texts come in pairs.
         max_length: tokens kept of each example.
     """
 
-    run: RunDirectory
+    directory: RunDirectory
     config: dict[str, Any]
     net: nn.Module
     task: Task
     tokenizer: Tokenizer
-    class_names: list[str]
     has_pairs: bool
     max_length: int
 
-    def require_pairs(self, given: bool) -> None:
-        """Refuse pairs of texts where single ones are labelled, and the other way round.
+    def require_pairs(self, are_pairs: bool) -> None:
+        """Refuse pairs of texts for a run on single ones, and the other way round.
 
         Raises:
             LxError: says which of the two was trained.
         """
-        if given != self.has_pairs:
+        if are_pairs != self.has_pairs:
             raise LxError(
                 "this classifier labels pairs of texts: give the second text too"
                 if self.has_pairs
@@ -56,8 +54,8 @@ class Trained:
             )
 
 
-def load_trained(run_dir: str | Path, trust: Sequence[str] = ()) -> Trained:
-    """Rebuild a run's classifier.
+def load_run(run_dir: str | Path, trust: Sequence[str] = ()) -> LoadedRun:
+    """Rebuild the network, task and tokenizer of a run.
 
     Only lx's own models and tasks are built from the run's configuration, and only tensors are loaded from its
     checkpoint: a directory from a stranger can run no code, read no other file and fetch nothing.
@@ -74,12 +72,17 @@ def load_trained(run_dir: str | Path, trust: Sequence[str] = ()) -> Trained:
     config = _without_origin(run.read_config(), sizes)
     check_targets(config, run.config, trust)
     max_length = _check_settings(config, run.config)
-    class_names = run.read_labels()
-    if not len(class_names) == len(sizes["class_counts"]) == sizes["num_outputs"]:
-        raise LxError(f"{run.labels} and {run.model} do not have the same number of classes")
-    weights = load_weights(run)
+    label_set = run.read_label_set()
+    weights, choices = load_best(run)
     try:
-        task: Task = build(config["task"], "task")(class_names=class_names, class_counts=sizes["class_counts"])
+        task: Task = build(config["task"], "task")(**label_set)
+        task.choices = choices
+    except (LxError, TypeError, ValueError, AttributeError) as error:
+        reason = str(error).splitlines()[0]
+        raise LxError(f"{run.model}, {run.labels} and the task of {run.config} do not fit: {reason}") from error
+    if task.num_outputs != sizes["num_outputs"]:
+        raise LxError(f"{run.model} and {run.labels} do not have the same number of classes")
+    try:
         if not trust:
             _check_shapes(config["model"], sizes, weights)
         net = _build_net(config["model"], sizes)
@@ -90,12 +93,11 @@ def load_trained(run_dir: str | Path, trust: Sequence[str] = ()) -> Trained:
     tokenizer = Tokenizer.load(run.trusted(run.tokenizer))
     if tokenizer.largest_id >= sizes["vocab_size"]:
         raise LxError(f"{run.tokenizer} has more tokens than the model of {run.config} has embeddings")
-    has_pairs = bool(sizes.get("has_pairs"))
-    return Trained(run, config, net.eval(), task, tokenizer, class_names, has_pairs, max_length)
+    return LoadedRun(run, config, net.eval(), task, tokenizer, bool(sizes.get("has_pairs")), max_length)
 
 
 def _without_origin(config: dict[str, Any], sizes: dict[str, Any]) -> dict[str, Any]:
-    """The model's node without the files it was first filled from: the weights are all in the checkpoint."""
+    """Remove from the model's node the files it was first filled from: the weights are all in the checkpoint."""
     node = config.get("model")
     if not isinstance(node, dict):
         return config
@@ -104,12 +106,12 @@ def _without_origin(config: dict[str, Any], sizes: dict[str, Any]) -> dict[str, 
 
 
 def _check_settings(config: dict[str, Any], path: Path) -> int:
-    """Check what evaluation and prediction read of the configuration besides the nodes they build; the max_length."""
-    data, here = config.get("data"), config.get("hardware")
+    """Check the settings that are read besides the nodes that are built; return ``data.max_length``."""
+    data, hardware = config.get("data"), config.get("hardware")
     max_length = data.get("max_length") if isinstance(data, dict) else None
     if not isinstance(max_length, int) or not 4 <= max_length < 2**31:
         raise LxError(f"{path}: data.max_length must be a whole number of at least 4, not {max_length!r}")
-    if not isinstance(here, dict) or not isinstance(here.get("precision"), str):
+    if not isinstance(hardware, dict) or not isinstance(hardware.get("precision"), str):
         raise LxError(f"{path} does not say hardware.precision")
     return max_length
 
@@ -133,7 +135,7 @@ def _check_shapes(node: dict[str, Any], sizes: dict[str, Any], weights: dict[str
 
 
 def _layer_counts(node: object) -> Iterator[int]:
-    """Every setting that says how many layers to build."""
+    """Yield every setting that says how many layers to build."""
     if isinstance(node, dict):
         for key, value in node.items():
             if str(key).endswith("layers") and isinstance(value, int):

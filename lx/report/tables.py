@@ -3,46 +3,22 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
-from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from lx.tracking.evaluation import ClassRow
 
-_NUM_WORST = 5
-
-
-def result_table(metrics: Mapping[str, float], rows: Sequence[ClassRow], seconds: float) -> Group:
-    """The tables at the end of a run: metrics and the classes with the lowest F1.
+def result_table(metrics: Mapping[str, float], seconds: float) -> Table:
+    """Build the table at the end of a run.
 
     Args:
         metrics: Metric name to value, shown in this order.
-        rows: One row per class.
         seconds: How long the run took.
-
-    Returns:
-        Both tables, as one thing to print. Classes without examples are not among the worst.
     """
     shown = {name: f"{value:.4f}" for name, value in metrics.items()}
-    worst = sorted((row for row in rows if row.support), key=lambda row: row.f1)[:_NUM_WORST]
-    classes = Table(title="worst classes", title_justify="left")
-    classes.add_column("class", overflow="fold")
-    for header in ("F1", "precision", "recall", "examples"):
-        classes.add_column(header, justify="right")
-    classes.add_column("most often taken for", overflow="fold")
-    for row in worst:
-        classes.add_row(
-            Text(row.name),
-            f"{row.f1:.3f}",
-            f"{row.precision:.3f}",
-            f"{row.recall:.3f}",
-            f"{row.support:,}",
-            Text(f"{row.confused_with} ({row.confused_count:,})" if row.confused_with is not None else "-"),
-        )
-    return Group(pairs_table("result", {**shown, "time": duration(seconds)}), classes)
+    return pairs_table("result", {**shown, "time": duration(seconds)})
 
 
 def next_commands(run_dir: Path, sync_command: str | None = None) -> list[str]:

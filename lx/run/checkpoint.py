@@ -146,8 +146,10 @@ def read_step(path: Path) -> int:
     return step
 
 
-def load_weights(run: RunDirectory) -> dict[str, Tensor]:
-    """The best weights of a run, on the CPU. Nothing in the file is executed: only tensors and plain containers load.
+def load_best(run: RunDirectory) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Load the best weights of a run, on the CPU, and what its task chose on that validation.
+
+    Nothing in the file is executed: only tensors and plain containers load.
 
     Raises:
         LxError: missing, damaged, or not a checkpoint of plain data.
@@ -157,7 +159,10 @@ def load_weights(run: RunDirectory) -> dict[str, Tensor]:
     weights = content.get("weights") if isinstance(content, dict) else None
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise LxError(f"{path} holds no weights of lx's")
-    return weights
+    choices = content.get("choices", {})
+    if not isinstance(choices, dict):
+        raise LxError(f"{path} holds choices that are none of lx's")
+    return weights, choices
 
 
 def read_checkpoint(path: Path) -> Any:

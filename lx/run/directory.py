@@ -39,8 +39,20 @@ class Result:
     steps: int = 0
     seconds: float = 0.0
     error: str | None = None
-    per_class: list[dict[str, Any]] = field(default_factory=list)
-    confusion_matrix: list[list[int]] = field(default_factory=list)
+    details: dict[str, Any] = field(default_factory=dict)
+    """What the task adds, by the key in the file: ``per_class`` and ``confusion_matrix`` of a classification."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the content of the file."""
+        fields = asdict(self)
+        details = fields.pop("details")
+        return {**fields, **details}
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> Result:
+        """Rebuild a result from the content of the file."""
+        own = {name: content[name] for name in cls.__dataclass_fields__ if name in content}
+        return cls(**own, details={name: value for name, value in content.items() if name not in own})
 
 
 @dataclass(frozen=True)
@@ -179,7 +191,7 @@ class RunDirectory:
 
     def write_result(self, result: Result) -> None:
         """Write ``result.json``."""
-        self.write_json(self.result, asdict(result))
+        self.write_json(self.result, result.to_json())
 
     def read_config(self) -> dict[str, Any]:
         """The configuration as plain data: an interpolation in it is refused, never resolved.
@@ -213,7 +225,7 @@ class RunDirectory:
     def read_labels(self) -> list[str]:
         """Class names, in label-id order."""
         labels = self.read_json(self.labels)
-        if not isinstance(labels, list) or len(labels) < 2 or not all(isinstance(name, str) for name in labels):
+        if not isinstance(labels, list) or not all(isinstance(name, str) for name in labels):
             raise LxError(f"{self.labels} does not hold a list of class names")
         return labels
 
@@ -229,15 +241,27 @@ class RunDirectory:
         for name in ("vocab_size", "num_outputs", "num_token_types"):
             if type(sizes.get(name)) is not int or sizes[name] < 1:
                 raise LxError(f"{self.model}: {name} must be a whole number above 0, not {sizes.get(name)!r}")
-        counts = sizes.get("class_counts")
-        if not isinstance(counts, list) or not all(type(count) is int and count >= 0 for count in counts):
-            raise LxError(f"{self.model}: class_counts must be a list of whole numbers")
         _refuse_interpolations(sizes, self.model)
         return sizes
 
+    def read_label_set(self) -> dict[str, Any]:
+        """Return what the run's task has to know of the training labels: its keyword arguments, as plain data.
+
+        Raises:
+            LxError: missing or not plain data; what it holds is for the task to check.
+        """
+        sizes = self.read_sizes()
+        names = {"class_names": self.read_labels()} if self.labels.is_symlink() or self.labels.exists() else {}
+        if "class_counts" in sizes:  # a run of lx 0.1 before there were other tasks than classification
+            return {**names, "class_counts": sizes["class_counts"]}
+        label_set = sizes.get("label_set")
+        if not isinstance(label_set, dict):
+            raise LxError(f"{self.model} does not say the label_set of the run's task")
+        return {**label_set, **names}
+
     def read_result(self) -> Result:
         """How the run ended."""
-        return Result(**self.read_json(self.result))
+        return Result.from_json(self.read_json(self.result))
 
     def trusted(self, path: Path) -> Path:
         """``path``, if it is a regular file that really lies in this directory.

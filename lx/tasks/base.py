@@ -1,79 +1,172 @@
-"""What every task offers.
+"""The seam for tasks: what every task offers to data preparation, training, evaluation and prediction.
 
 A new task is a file beside this one, or a class of the user's own, and a file in ``conf/task`` that names it.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
-from jaxtyping import Float, Int
+import pyarrow as pa
+from jaxtyping import Float, Shaped
+from rich.console import RenderableType
 from torch import Tensor
 from torchmetrics import MetricCollection
 
-
-@dataclass(frozen=True)
-class ClassScore:
-    """How well one class was told from the others.
-
-    Attributes:
-        name: of the class.
-        support: examples of the class.
-        precision: share of the examples given this label that are of the class; 0 if none was given it.
-        recall: share of the examples of the class that were given its label; 0 if there are none.
-        f1: harmonic mean of precision and recall; 0 if both are 0.
-    """
-
-    name: str
-    support: int
-    precision: float
-    recall: float
-    f1: float
+from lx.data.corpus.labels import LabelEncoder
+from lx.errors import LxError
 
 
 @dataclass(frozen=True)
-class Summary:
-    """A task's metrics as plain values, for tables and JSON.
+class Evaluation:
+    """A task's metrics as plain values.
 
     Attributes:
-        scalars: by name.
-        per_class: in label order; empty if the task has no classes.
-        confusion: examples by true class (row) and predicted class (column); empty likewise.
+        scalars: By name, without the name of the split, in the order in which they are shown.
+        details: What else belongs into ``result.json``, by key: ``per_class`` and ``confusion_matrix`` of a
+            classification. Plain containers.
+        choices: What was chosen on this split, such as thresholds; kept in ``best.ckpt``. Plain containers.
     """
 
     scalars: dict[str, float]
-    per_class: list[ClassScore]
-    confusion: list[list[int]]
+    details: dict[str, Any] = field(default_factory=dict)
+    choices: dict[str, Any] = field(default_factory=dict)
 
     def to_plain(self) -> dict[str, Any]:
-        """Plain containers, for a checkpoint."""
+        """Return plain containers, for a checkpoint."""
         return asdict(self)
 
     @classmethod
-    def from_plain(cls, plain: dict[str, Any]) -> Summary:
-        """What :meth:`to_plain` made."""
-        return cls(**{**plain, "per_class": [ClassScore(**score) for score in plain["per_class"]]})
+    def from_plain(cls, plain: dict[str, Any]) -> Evaluation:
+        """Rebuild an evaluation from :meth:`to_plain`, of this version or the one that had only classification."""
+        if "confusion" in plain:
+            details = {"per_class": plain["per_class"], "confusion_matrix": plain["confusion"]}
+            return cls(plain["scalars"], details)
+        return cls(**plain)
+
+
+@dataclass(frozen=True)
+class ResultTable:
+    """A table of results for experiment trackers.
+
+    Attributes:
+        columns: Headings.
+        rows: Plain values, one a column.
+        chart: W&B's name of the chart that draws it, whose fields are the columns; None: shown as a table.
+        title: Of the chart.
+    """
+
+    columns: list[str]
+    rows: list[list[Any]]
+    chart: str | None = None
+    title: str = ""
+
+
+@runtime_checkable
+class Prediction(Protocol):
+    """What a task says of one text."""
+
+    @property
+    def text(self) -> str:
+        """The text; of a pair, the first."""
+
+    def to_json(self, probabilities: bool) -> dict[str, Any]:
+        """Return the fields of a line of JSON, the text among them.
+
+        Args:
+            probabilities: Whether to add the probability of every class, where there are classes.
+        """
+
+    def to_row(self, probabilities: bool) -> list[Any]:
+        """Return the cells of a line of CSV, in the order of :meth:`Task.prediction_columns`."""
 
 
 @runtime_checkable
 class Task(Protocol):
-    """A loss, metrics and the width of the output layer; in the formulas B is the batch and C the outputs.
+    """What is learned: loss, metrics, predictions, and the width of the output layer.
 
-    It is built as ``instantiate(cfg.task)(class_names=..., class_counts=...)``.
+    It is built as ``instantiate(cfg.task)(**label_set)``, where the label set is what the task's label encoder learned
+    from the training split. In the formulas B is the batch and C the outputs.
+
+    A classmethod ``label_encoder(class_names)`` returns an encoder that learns from the train split; ``class_names``
+    are those that the source declares, or None.
+
+    Attributes:
+        num_outputs: C.
+        metric_names: The scalars of an evaluation, in the order in which they are shown.
+        chance_loss: The mean loss of a model that has learned nothing; ``lx check`` compares the first loss with it.
+        choices: What was chosen on the validation split, such as thresholds; ``{}`` if nothing is. Set before testing
+            and predicting; a value from a stranger's run directory, so refuse what does not fit with LxError.
     """
 
     num_outputs: int
+    metric_names: tuple[str, ...]
+    chance_loss: float
+    choices: dict[str, Any]
 
-    def loss(self, logits: Float[Tensor, "B C"], labels: Int[Tensor, " B"]) -> Float[Tensor, " B"]:
-        """The loss of each example, at least in fp32.
+    def trained_encoder(self, class_names: Sequence[str] | None) -> LabelEncoder:
+        """Return a label encoder for other data that knows this task's labels and learns none.
+
+        Args:
+            class_names: The names that the source of that data declares, or None.
+        """
+
+    def fits(self, labels: pa.Array) -> bool:
+        """Return whether an Arrow column, perhaps of a stranger's file, holds labels of this task and nothing else."""
+
+    def collate(self, labels: pa.Array) -> Tensor:
+        """Turn the encoded labels of a batch, perhaps of no examples, into the tensor that the loss takes."""
+
+    def loss(self, logits: Float[Tensor, "B C"], labels: Shaped[Tensor, "B ..."]) -> Float[Tensor, " B"]:
+        """Compute the loss of each example, at least in float32.
 
         The caller divides the sum by the number of examples of the global batch, so that the result does not
         depend on how a batch is divided.
         """
 
-    def metrics(self) -> MetricCollection:
-        """Fresh metrics, updated with ``(logits, labels)``, that do not depend on the order of updates."""
+    def step_counts(self, logits: Float[Tensor, "B C"], labels: Shaped[Tensor, "B ..."]) -> dict[str, Tensor]:
+        """Sum figures of a training step over its examples, such as the correct ones.
 
-    def summarise(self, computed: dict[str, Any]) -> Summary:
-        """What the metrics computed, with or without a prefix such as ``val/``, as plain values."""
+        They are shown, divided by the number of examples, as ``train/NAME`` and by the progress bar. The names are the
+        same in every call, the sums are scalars on the logits' device.
+        """
+
+    def metrics(self) -> MetricCollection:
+        """Build metrics, updated with ``(logits, labels)``, that do not depend on the order of updates."""
+
+    def summarize(self, computed: dict[str, Any], choose: bool) -> Evaluation:
+        """Turn what the metrics computed into plain values.
+
+        Args:
+            computed: By the collection of :meth:`metrics`.
+            choose: Whether this is the validation split, on which a task may choose thresholds and the like; if not,
+                those in ``choices`` apply.
+        """
+
+    def show(self, evaluation: Evaluation) -> list[RenderableType]:
+        """Return what a terminal shows beside the scalars, such as the worst classes."""
+
+    def tables(self, evaluation: Evaluation) -> dict[str, ResultTable]:
+        """Return the tables that trackers record, by name."""
+
+    def predictions(self, texts: Sequence[str], logits: Float[Tensor, "B C"]) -> Sequence[Prediction]:
+        """Turn the logits of some texts, float32 on the CPU, into predictions."""
+
+    def prediction_columns(self, probabilities: bool) -> list[str]:
+        """Return the headings of predictions in CSV; see :meth:`Prediction.to_row`."""
+
+
+def encoder_factory(task: Callable[..., Task]) -> Callable[[Sequence[str] | None], LabelEncoder]:
+    """Return the ``label_encoder`` of the task that a config node with ``_partial_: true`` builds.
+
+    Raises:
+        LxError: It has none.
+    """
+    kind = task.func if isinstance(task, partial) else task
+    if not hasattr(kind, "label_encoder"):
+        raise LxError(f"task._target_ is {kind!r}, which has no label_encoder: see Task in lx/tasks/base.py")
+    factory: Callable[[Sequence[str] | None], LabelEncoder] = kind.label_encoder
+    return factory

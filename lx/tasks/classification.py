@@ -1,43 +1,149 @@
-"""One class for each text."""
+"""One class for each text, by cross-entropy."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+from rich.console import RenderableType
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
-from lx.errors import LxError, did_you_mean
-from lx.tasks.base import ClassScore, Summary
+from lx.data.corpus.labels import LabelReport, RawLabel
+from lx.errors import LxError, shorten
+from lx.tasks.base import Evaluation, ResultTable
+from lx.tasks.class_names import ClassNames, check_class_names
+from lx.tasks.class_weights import ClassWeights, one_weight_each
 from lx.tasks.losses import CrossEntropy
 from lx.tasks.metrics import CalibrationError, ClassScores, MeanLoss
+from lx.tasks.tables import confusion_table, most_confused, worst_classes
 
-_ORDER = ("accuracy", "f1_macro", "loss", "calibration_error")  # of the scalars, as a person wants to read them
 
-ClassWeights = str | Mapping[Any, float] | Sequence[float]
+class ClassEncoder:
+    """Labels as class ids; a :class:`lx.data.corpus.labels.LabelEncoder`.
+
+    Args:
+        class_names: The names in id order, or None to learn them from the train split.
+        by_position: Whether an integer may stand for a name's position; None: if names are given.
+
+    Raises:
+        LxError: The names repeat or are fewer than two.
+    """
+
+    column_type = pa.int32()
+    spread_heading = "class shares"
+
+    def __init__(self, class_names: Sequence[str] | None, by_position: bool | None = None) -> None:
+        self._classes = ClassNames(class_names, by_position)
+
+    @property
+    def description(self) -> str:
+        """How many classes there are."""
+        return f"{len(self._classes.names)} classes"
+
+    def fingerprint(self) -> str:
+        """Return nothing: class ids follow from the source alone."""
+        return ""
+
+    def encode(self, labels: Sequence[RawLabel], *, learn: bool) -> tuple[pa.Array, NDArray[np.bool_]]:
+        """Return int32 class ids, and which rows have none."""
+        ids = self._classes.encode(labels, learn=learn)
+        return pa.array(ids), ids < 0
+
+    def refusal(self, where: str, label: RawLabel) -> LxError:
+        """Return the error for a label that is empty, unknown, or of a wrong type."""
+        return self._classes.refusal(where, label)
+
+    def check_train(self, labels: pa.Array, origin: str) -> None:
+        """Refuse a train split of one class."""
+        ids = labels.to_numpy()
+        if (ids == ids[0]).all():
+            raise LxError(
+                f"{origin}: every row has the label {self._classes.names[ids[0]]!r}, and a classifier needs "
+                "two classes. Is data.label the right column?"
+            )
+
+    def finish(self) -> Callable[[pa.Array], pa.Array] | None:
+        """Put learned names in order, and renumber what was encoded."""
+        final_ids = self._classes.finish()
+        return None if final_ids is None else lambda labels: pa.array(final_ids[labels.to_numpy()])
+
+    def groups(self, labels: pa.Array) -> NDArray[np.int64]:
+        """Return the class ids."""
+        groups: NDArray[np.int64] = labels.to_numpy().astype(np.int64)
+        return groups
+
+    def label_set(self, labels: pa.Array) -> dict[str, Any]:
+        """Return ``class_names`` and ``class_counts``, the training examples of each class."""
+        return {"class_names": self._classes.names, "class_counts": self._counts(labels)}
+
+    def report(self, labels: pa.Array) -> LabelReport:
+        """Describe how large the classes are, and warn of those without rows."""
+        counts = dict(zip(self._classes.names, self._counts(labels), strict=True))
+        absent = [name for name, count in counts.items() if not count]
+        least, most = (pick(counts.values()) / len(labels) for pick in (min, max))
+        warnings = (f"no rows of {len(absent)} class(es): {shorten(absent, 5)}",) if absent else ()
+        return LabelReport(f"{least:.1%} to {most:.1%}", counts, warnings)
+
+    def _counts(self, labels: pa.Array) -> list[int]:
+        counts: list[int] = np.bincount(labels.to_numpy(), minlength=len(self._classes.names)).tolist()
+        return counts
+
+
+@dataclass(frozen=True)
+class ClassPrediction:
+    """What a classifier says of a text.
+
+    Attributes:
+        text: The text; of a pair, the first.
+        label: The most probable class.
+        probability: Of that class.
+        probabilities: Of every class, by name.
+    """
+
+    text: str
+    label: str
+    probability: float
+    probabilities: dict[str, float]
+
+    def to_json(self, probabilities: bool) -> dict[str, Any]:
+        """Return the fields of a line of JSON."""
+        fields = {"text": self.text, "label": self.label, "probability": self.probability}
+        return {**fields, "probabilities": self.probabilities} if probabilities else fields
+
+    def to_row(self, probabilities: bool) -> list[Any]:
+        """Return the cells of a line of CSV."""
+        return [self.text, self.label, self.probability, *(self.probabilities.values() if probabilities else ())]
 
 
 class Classification(nn.Module):
     """Single-label classification by cross-entropy; a :class:`lx.tasks.base.Task`.
 
     Args:
-        class_names: in label order.
-        class_counts: training examples of each class, in the same order.
-        label_smoothing: share of the target that is spread over all classes, from 0 to below 1.
+        class_names: In label order.
+        class_counts: Training examples of each class, in the same order.
+        label_smoothing: Share of the target that is spread over all classes, from 0 to below 1.
         class_weights: None: all 1. "balanced": ``examples / (classes * examples of the class)``, counting
             only classes that occur, so that the average over the training examples is 1. A mapping from class
             names: classes not named weigh 1. A sequence: one weight for each class, in label order.
 
     Attributes:
         num_outputs: C, the number of classes.
-        loss: from logits [B, C] and labels [B] to the loss of each example [B]; see :class:`CrossEntropy`.
+        chance_loss: log C.
+        loss: From logits [B, C] and labels [B] to the loss of each example [B]; see :class:`CrossEntropy`.
 
     Raises:
-        LxError: a label smoothing out of range; weights that name an unknown class, are not one for each
-            class, or are negative or infinite.
+        LxError: A label smoothing out of range; weights that name an unknown class, are not one for each class, or
+            are negative or infinite; class names or counts that are none.
     """
+
+    metric_names = ("accuracy", "f1_macro", "loss", "calibration_error")
 
     def __init__(
         self,
@@ -49,13 +155,40 @@ class Classification(nn.Module):
         super().__init__()
         if not 0 <= label_smoothing < 1:
             raise LxError(f"task.label_smoothing must be from 0 to below 1, not {label_smoothing}")
+        check_class_names(class_names, class_counts)
         self.class_names = tuple(class_names)
         self.num_outputs = len(self.class_names)
-        weights = None if class_weights is None else _weights(class_weights, self.class_names, class_counts)
+        self.chance_loss = math.log(self.num_outputs)
+        self.choices: dict[str, Any] = {}
+        weights = None if class_weights is None else one_weight_each(class_weights, self.class_names, class_counts)
         self.loss = CrossEntropy(label_smoothing, weights)
 
+    @classmethod
+    def label_encoder(cls, class_names: Sequence[str] | None) -> ClassEncoder:
+        """Return an encoder that learns the classes from the train split, or takes the declared ones."""
+        return ClassEncoder(class_names)
+
+    def trained_encoder(self, class_names: Sequence[str] | None) -> ClassEncoder:
+        """Return an encoder of this task's classes; integers are positions where the data declares names."""
+        return ClassEncoder(self.class_names, by_position=class_names is not None)
+
+    def fits(self, labels: pa.Array) -> bool:
+        """Return whether these are class ids."""
+        if labels.type != pa.int32() or labels.null_count:
+            return False
+        ids = labels.to_numpy()
+        return not len(ids) or (int(ids.min()) >= 0 and int(ids.max()) < self.num_outputs)
+
+    def collate(self, labels: pa.Array) -> Tensor:
+        """Return class ids [B], int64."""
+        return torch.from_numpy(labels.to_numpy().astype(np.int64))
+
+    def step_counts(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Count the examples that were classified right."""
+        return {"accuracy": (logits.argmax(dim=-1) == labels).sum()}
+
     def metrics(self) -> MetricCollection:
-        """Fresh metrics, updated with logits [B, C] and labels [B].
+        """Build metrics, updated with logits [B, C] and labels [B].
 
         Returns:
             A collection that computes the scalars ``loss``, ``accuracy``, ``f1_macro`` and
@@ -71,65 +204,45 @@ class Classification(nn.Module):
             compute_groups=False,
         )
 
-    def summarise(self, computed: dict[str, Tensor]) -> Summary:
-        """The metrics' results as plain values.
-
-        Args:
-            computed: what :meth:`metrics` computed, with or without a prefix such as ``val/``.
-
-        Returns:
-            The scalars under their names in ``computed``, the scores of each class, and the confusion matrix.
-        """
-        of = {key.rpartition("/")[2]: value.tolist() for key, value in computed.items()}
-        scalars = {key: value.item() for key, value in computed.items() if value.ndim == 0}
-        columns = zip(of["support"], of["precision"], of["recall"], of["f1"], strict=True)
-        return Summary(
-            scalars=dict(sorted(scalars.items(), key=lambda item: _ORDER.index(item[0].rpartition("/")[2]))),
-            per_class=[ClassScore(name, *scores) for name, scores in zip(self.class_names, columns, strict=True)],
-            confusion=of["confusion"],
+    def summarize(self, computed: dict[str, Tensor], choose: bool) -> Evaluation:
+        """Return the scalars, the scores of each class, and the confusion matrix as plain values."""
+        values: dict[str, Any] = {name: value.tolist() for name, value in computed.items()}
+        fields = ("support", "precision", "recall", "f1")
+        scores = zip(*(values[field] for field in fields), strict=True)
+        per_class = [
+            {"name": name, **dict(zip(fields, row, strict=True))}
+            for name, row in zip(self.class_names, scores, strict=True)
+        ]
+        return Evaluation(
+            {name: values[name] for name in self.metric_names},
+            {"per_class": per_class, "confusion_matrix": values["confusion"]},
         )
 
+    def show(self, evaluation: Evaluation) -> list[RenderableType]:
+        """Return a table of the classes with the lowest F1."""
+        per_class, confusion = evaluation.details["per_class"], evaluation.details["confusion_matrix"]
+        return [worst_classes(per_class, most_confused(self.class_names, confusion))]
 
-def _weights(given: ClassWeights, class_names: Sequence[str], class_counts: Sequence[int]) -> list[float]:
-    """One weight for each class, in label order."""
-    if isinstance(given, str):
-        if given != "balanced":
-            raise LxError(
-                f"task.class_weights={given!r} is none of: null, balanced, a mapping from class names to "
-                f"weights, a list of weights{did_you_mean(given, ['balanced'])}"
-            )
-        weights = _balanced(class_counts)
-    elif isinstance(given, Mapping):
-        weights = _named(given, class_names)
-    else:
-        weights = list(given)
-        if len(weights) != len(class_names):
-            raise LxError(
-                f"task.class_weights lists {len(weights)} weights, but there are {len(class_names)} classes: "
-                f"{_listed(class_names)}"
-            )
-    for name, weight in zip(class_names, weights, strict=True):
-        if not isinstance(weight, int | float) or not math.isfinite(weight) or weight < 0:
-            raise LxError(f"task.class_weights: the weight of class {name!r} must be a number from 0, not {weight!r}")
-    return weights
+    def tables(self, evaluation: Evaluation) -> dict[str, ResultTable]:
+        """Return the scores of each class, and the confusion matrix."""
+        per_class, confusion = evaluation.details["per_class"], evaluation.details["confusion_matrix"]
+        columns = ["class", "precision", "recall", "f1", "support", "confused_with"]
+        rows = [
+            [score["name"], *(score[field] for field in columns[1:5]), None if other is None else other[0]]
+            for score, other in zip(per_class, most_confused(self.class_names, confusion), strict=True)
+        ]
+        return {"classes": ResultTable(columns, rows), "confusion": confusion_table(self.class_names, confusion)}
 
+    def predictions(self, texts: Sequence[str], logits: Tensor) -> list[ClassPrediction]:
+        """Return the most probable class of each text, and the probabilities of all."""
+        predictions = []
+        for text, row in zip(texts, logits.softmax(dim=-1).tolist(), strict=True):
+            best = max(range(len(row)), key=row.__getitem__)
+            probabilities = dict(zip(self.class_names, row, strict=True))
+            predictions.append(ClassPrediction(text, self.class_names[best], row[best], probabilities))
+        return predictions
 
-def _balanced(class_counts: Sequence[int]) -> list[float]:
-    occurring = sum(count > 0 for count in class_counts)
-    return [sum(class_counts) / (occurring * count) if count else 1.0 for count in class_counts]
-
-
-def _named(given: Mapping[Any, float], class_names: Sequence[str]) -> list[float]:
-    weights = {str(name): weight for name, weight in given.items()}  # YAML reads the name 3 as a number
-    for name in weights:
-        if name not in class_names:
-            raise LxError(
-                f"task.class_weights names {name!r}, which is no class of this data"
-                f"{did_you_mean(name, class_names)}; there are: {_listed(class_names)}"
-            )
-    return [weights.get(name, 1.0) for name in class_names]
-
-
-def _listed(names: Sequence[str]) -> str:
-    """The names, or the first twenty of them."""
-    return ", ".join(names[:20]) + (f", ... ({len(names)} in all)" if len(names) > 20 else "")
+    def prediction_columns(self, probabilities: bool) -> list[str]:
+        """Return the headings of predictions in CSV."""
+        each = (f"probability[{name}]" for name in self.class_names) if probabilities else ()
+        return ["text", "label", "probability", *each]

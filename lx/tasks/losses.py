@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 class CrossEntropy(nn.Module):
@@ -35,7 +36,7 @@ class CrossEntropy(nn.Module):
         self.register_buffer("class_weights", weights, persistent=False)
 
     def forward(self, logits: Float[Tensor, "B C"], labels: Int[Tensor, " B"]) -> Float[Tensor, " B"]:
-        """The loss of each example.
+        """Compute the loss of each example.
 
         Args:
             logits: unnormalised log-probabilities; half precision is computed in fp32.
@@ -44,10 +45,11 @@ class CrossEntropy(nn.Module):
         Returns:
             Weighted and smoothed, not averaged.
         """
-        surprise = -logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(dim=-1)
-        if self.class_weights is not None:
-            surprise = surprise * self.class_weights
-        of_label = surprise.gather(-1, labels.long()[:, None]).squeeze(-1)
-        if self.label_smoothing == 0:
-            return of_label
-        return (1 - self.label_smoothing) * of_label + self.label_smoothing * surprise.mean(dim=-1)
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        return F.cross_entropy(
+            logits,
+            labels.long(),
+            weight=None if self.class_weights is None else self.class_weights.to(logits.dtype),
+            reduction="none",
+            label_smoothing=self.label_smoothing,
+        )

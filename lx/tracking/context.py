@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-from lx.tracking.evaluation import Evaluation
+from lx.tasks.base import ResultTable
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ class RunContext:
 class Tracker(Protocol):
     """A logger that also keeps a run's results and its end state."""
 
-    def record_evaluation(self, evaluation: Evaluation) -> None:
-        """Write final metrics, the per-class table and the confusion matrix."""
+    def record_evaluation(self, metrics: Mapping[str, float], tables: Mapping[str, ResultTable]) -> None:
+        """Write the final metrics, such as ``test/loss``, and the task's tables."""
 
     def finish(self, status: str, exit_code: int) -> None:
         """Close the record with the run's end state."""

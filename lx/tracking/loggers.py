@@ -10,8 +10,8 @@ from hydra.utils import instantiate
 from lightning.pytorch.loggers import Logger
 
 from lx.system.signals import Stopped
+from lx.tasks.base import ResultTable
 from lx.tracking.context import RunContext, Tracker
-from lx.tracking.evaluation import Evaluation
 
 
 def build_loggers(nodes: Mapping[str, Any] | None, run: RunContext) -> list[Logger]:
@@ -37,11 +37,13 @@ def build_loggers(nodes: Mapping[str, Any] | None, run: RunContext) -> list[Logg
     return loggers
 
 
-def record_evaluation(loggers: Sequence[Logger], evaluation: Evaluation) -> None:
-    """Hand the final evaluation to every logger that keeps one."""
+def record_evaluation(
+    loggers: Sequence[Logger], metrics: Mapping[str, float], tables: Mapping[str, ResultTable]
+) -> None:
+    """Pass the final metrics and the task's tables to every logger that keeps them."""
     for logger in loggers:
         if isinstance(logger, Tracker):
-            logger.record_evaluation(evaluation)
+            logger.record_evaluation(metrics, tables)
 
 
 @contextmanager

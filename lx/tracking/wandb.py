@@ -17,8 +17,8 @@ from lightning.fabric.loggers.logger import _DummyExperiment as DummyExperiment
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from lx.tasks.base import ResultTable
 from lx.tracking.context import RunContext
-from lx.tracking.evaluation import Evaluation, class_rows
 from lx.tracking.wandb_mode import Mode, choose_mode, read_settings
 
 if TYPE_CHECKING:
@@ -108,15 +108,14 @@ class WandbTracker(WandbLogger):
             super().log_metrics(metrics, step)
 
     @rank_zero_only
-    def record_evaluation(self, evaluation: Evaluation) -> None:
-        """Write the final metrics to the summary; per-class table and confusion matrix as tables."""
+    def record_evaluation(self, metrics: Mapping[str, float], tables: Mapping[str, ResultTable]) -> None:
+        """Write the final metrics to the summary, and the task's tables as tables or charts."""
         if self._experiment is None:
             return
         with self._never_raising("write the results"), _staging_below(self._run_dir):
-            self._experiment.summary.update(dict(evaluation.metrics))
-            self._experiment.log(
-                {"test/classes": _class_table(evaluation), "test/confusion": _confusion_chart(evaluation)}
-            )
+            self._experiment.summary.update(dict(metrics))
+            if tables:
+                self._experiment.log({f"test/{name}": _wandb_table(table) for name, table in tables.items()})
 
     @rank_zero_only
     def finish(self, status: str, exit_code: int) -> None:
@@ -180,29 +179,18 @@ class WandbTracker(WandbLogger):
             )
 
 
-def _class_table(evaluation: Evaluation) -> Table:
+def _wandb_table(table: ResultTable) -> Table | CustomChart:
+    """Convert a table; to W&B's chart, if it names one."""
     import wandb
 
-    table = wandb.Table(columns=["class", "precision", "recall", "f1", "support", "confused_with"])
-    for row in class_rows(evaluation.class_names, evaluation.confusion):
-        table.add_data(row.name, row.precision, row.recall, row.f1, row.support, row.confused_with)
-    return table
-
-
-def _confusion_chart(evaluation: Evaluation) -> CustomChart:
-    """W&B's confusion matrix, drawn from counts; empty cells are left out, as C x C rows can be many."""
-    import wandb
-
-    table = wandb.Table(columns=["Actual", "Predicted", "nPredictions"])
-    for actual, counts in zip(evaluation.class_names, evaluation.confusion, strict=True):
-        for predicted, count in zip(evaluation.class_names, counts, strict=True):
-            if count:
-                table.add_data(actual, predicted, count)
+    content = wandb.Table(columns=[*table.columns], data=table.rows)
+    if table.chart is None:
+        return content
     return wandb.plot_table(
-        vega_spec_name="wandb/confusion_matrix/v1",
-        data_table=table,
-        fields={column: column for column in ("Actual", "Predicted", "nPredictions")},
-        string_fields={"title": "Confusion matrix"},
+        vega_spec_name=table.chart,
+        data_table=content,
+        fields={column: column for column in table.columns},
+        string_fields={"title": table.title},
     )
 
 

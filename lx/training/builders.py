@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-import torch
 from omegaconf import DictConfig
 from torch import nn
 from torch.optim import Optimizer
@@ -21,7 +20,7 @@ from lx.kernels.swap import swap_in_kernels
 from lx.nn.vectors import load_word_vectors
 from lx.optim.groups import parameter_groups
 from lx.system.hardware import Hardware
-from lx.tasks.base import Task
+from lx.tasks.base import Task, encoder_factory
 from lx.training.module import TextClassifier
 from lx.training.nonfinite import NonFiniteGuard
 from lx.training.run_length import RunLength
@@ -74,12 +73,14 @@ def build_data(cfg: DictConfig, rank_info: RankInfo) -> TextDataModule:
         limit_eval_batches=cfg.trainer.limit_eval_batches,
     )
     source = build(cfg.data.source, "data.source", _convert_="all")
-    return TextDataModule(source, build(cfg.tokenizer, "tokenizer"), DataSettings(**flat), loaders)
+    label_encoder = encoder_factory(build(cfg.task, "task"))
+    return TextDataModule(source, build(cfg.tokenizer, "tokenizer"), label_encoder, DataSettings(**flat), loaders)
 
 
 def build_task(cfg: DictConfig, data: TextDataModule) -> Task:
-    """The task of ``cfg.task`` for the classes of the data."""
-    task: Task = build(cfg.task, "task")(class_names=list(data.corpus.class_names), class_counts=data.class_counts)
+    """Build the task of ``cfg.task`` for the labels of the data, whose batches it collates from now on."""
+    task: Task = build(cfg.task, "task")(**data.corpus.label_set)
+    data.collate_labels = task.collate
     return task
 
 
@@ -141,10 +142,8 @@ def build_module(cfg: DictConfig, net: nn.Module, task: Task, total_steps: int) 
 
 
 def _check_objective(metric: str, task: Task) -> None:
-    """Refuse an objective that no validation will measure, before training: one made-up example shows the names."""
-    metrics = task.metrics()
-    metrics.update(torch.zeros(1, task.num_outputs), torch.zeros(1, dtype=torch.long))
-    known = sorted(f"val/{name}" for name in task.summarise(metrics.compute()).scalars)
+    """Refuse an objective that validation does not measure, before training."""
+    known = sorted(f"val/{name}" for name in task.metric_names)
     if metric not in known:
         hint = did_you_mean(metric, known)
         raise LxError(f"objective.metric={metric} is not measured{hint}; there are: {', '.join(known)}")

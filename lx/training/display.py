@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
+from rich.console import RenderableType
 from rich.table import Table
 
 from lx.distributed.rank_info import RankInfo
@@ -14,7 +15,6 @@ from lx.report.tables import count, next_commands, pairs_table, result_table
 from lx.run.directory import Result, RunDirectory
 from lx.system.console import console
 from lx.system.hardware import Hardware
-from lx.tracking.evaluation import class_rows
 from lx.training.builders import BuiltRun
 
 
@@ -32,7 +32,7 @@ def start_table(cfg: DictConfig, built: BuiltRun, hardware: Hardware, rank_info:
         {
             "data": data.source.describe("train"),
             "rows": ", ".join(f"{split} {len(table):,}" for split, table in data.tables.items()),
-            "classes": f"{len(data.corpus.class_names):,}",
+            "labels": data.corpus.report.labels,
             "truncated": f"{truncated:.1%} of the training texts, at {cfg.data.max_length:,} tokens",
             "duplicates": f"{duplicates:,} training texts stand in another split too",
             "model": f"{cfg.model._target_.rpartition('.')[2]}, {parameters:,} parameters, "
@@ -46,10 +46,12 @@ def start_table(cfg: DictConfig, built: BuiltRun, hardware: Hardware, rank_info:
     )
 
 
-def show_result(run: RunDirectory, result: Result, class_names: Sequence[str], loggers: Sequence[Logger]) -> None:
-    """Print the metrics, the worst classes, and commands to go on with."""
+def show_result(
+    run: RunDirectory, result: Result, task_tables: Sequence[RenderableType], loggers: Sequence[Logger]
+) -> None:
+    """Print the metrics, the task's tables, and commands to go on with."""
     out = console()
-    out.print(result_table(result.metrics, class_rows(class_names, result.confusion_matrix), result.seconds))
+    out.print(result_table(result.metrics, result.seconds), *task_tables, sep="\n")
     sync = next((command for logger in loggers if (command := getattr(logger, "sync_command", None))), None)
     for command in next_commands(run.path, sync):
         out.print(command, highlight=False, soft_wrap=True)

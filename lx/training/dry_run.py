@@ -48,7 +48,7 @@ def dry_run(cfg: DictConfig) -> None:
     table.add_row("steps", f"{run_length.steps_per_epoch:,} an epoch, {run_length.total_steps:,} in all")
     table.add_row("padding", f"{data.train_padding_share():.1%} of the tokens of an epoch")
     table.add_row("one batch", f"{batch.num_examples} examples, {batch.num_tokens:,} tokens, {seconds:.2f} s")
-    table.add_row("loss", f"{loss:.4f} (a guess costs {np.log(len(data.corpus.class_names)):.4f})")
+    table.add_row("loss", f"{loss:.4f} (a guess costs {module.task.chance_loss:.4f})")
     out.print(table)
     out.print("all good: start with lx train and the same overrides", highlight=False)
 

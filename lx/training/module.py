@@ -17,7 +17,7 @@ from lx.data.batches import Batch, GlobalBatch
 from lx.distributed.fsdp import shard
 from lx.distributed.gradient_sync import GradientSync, gradient_sync
 from lx.distributed.process_group import all_reduce_sum
-from lx.tasks.base import Summary, Task
+from lx.tasks.base import Evaluation, Task
 from lx.training.nonfinite import NonFiniteGuard
 from lx.training.seeding import seed_step
 
@@ -26,21 +26,21 @@ class TextClassifier(LightningModule):
     """A network, the task that it is trained for, and how it is optimized.
 
     Optimization is manual, so that one Lightning batch is one global batch and one optimizer step, however many ranks
-    and micro-batches hardware cuts it into: the loss of every example is divided by the size of the global batch, and
+    and micro-batches it is divided into: the loss of every example is divided by the size of the global batch, and
     gradients are added up. A step is a function of the weights, the optimizer's state, the batch, and the random
     numbers that follow from seed, step and rank.
 
     Args:
         net: token ids [B, T], mask [B, T], token types [B, T] or None -> logits [B, C].
-        task: loss per example and metrics.
+        task: loss of each example, counts and metrics.
         optimizer: builds the optimizer of ``net``; None for evaluation alone.
         schedule: builds the learning-rate schedule, stepped once per optimizer step.
         gradient_clip_val: largest norm of the whole gradient (Pascanu et al. 2013); None: no clipping.
-        guard: what happens when the loss or the gradient is not finite.
+        guard: decides what happens when the loss or the gradient is not finite.
         seed: of the run.
 
     Attributes:
-        summaries: of the last evaluation on ``val`` and ``test``.
+        evaluations: the last one on ``val`` and on ``test``.
     """
 
     net: nn.Module
@@ -66,11 +66,11 @@ class TextClassifier(LightningModule):
         self.guard = guard or NonFiniteGuard("stop")
         self.seed = seed
         self.gradient_sync = GradientSync()
-        self.evaluations = nn.ModuleDict({"val": task.metrics(), "test": task.metrics()})
-        self.summaries: dict[str, Summary] = {}
+        self.split_metrics = nn.ModuleDict({"val": task.metrics(), "test": task.metrics()})
+        self.evaluations: dict[str, Evaluation] = {}
 
     def forward(self, batch: Batch) -> Tensor:
-        """Logits [B, C], at least in float32 whatever the precision of the network; of a stand-in, [0, C]."""
+        """Compute logits [B, C], at least in float32 whatever the precision of the network; B may be 0."""
         logits: Tensor = self.net(batch.token_ids, batch.mask, batch.token_types)
         return logits.to(torch.promote_types(logits.dtype, torch.float32))[: len(batch.labels)]
 
@@ -84,24 +84,27 @@ class TextClassifier(LightningModule):
         self.gradient_sync = gradient_sync(self.trainer.strategy.model, self.net, self.trainer.world_size)
 
     def training_step(self, batch: GlobalBatch, batch_idx: int) -> dict[str, Any]:
-        """One optimizer step.
+        """Take one optimizer step.
 
         Returns:
-            Of the whole global batch: ``loss``, the mean; ``counts``, sums over the examples by name (``accuracy``: how
-            many were classified right); ``grad_norm`` where the gradient is clipped. All detached, all left on the
-            device.
+            Of the whole global batch: ``loss``, the mean; ``counts``, the task's sums over the examples by name;
+            ``grad_norm`` where the gradient is clipped. All detached, all left on the device.
 
         Raises:
-            TrainingError: loss or gradient is not finite, and the guard does not let it pass.
+            TrainingError: loss or gradient is not finite, and the guard stops training.
         """
         optimizer, schedule = self.optimizers(), self.lr_schedulers()
         assert isinstance(schedule, LRScheduler)
         seed_step(self.seed, self.trainer.global_step, self.trainer.global_rank)
         optimizer.zero_grad()  # type: ignore[union-attr]
-        losses, correct = self.backward_all(batch)
+        losses, counts = self.backward_all(batch)
         loss_sum = torch.cat(losses).sum()
-        sums = all_reduce_sum(torch.stack([loss_sum, correct.to(loss_sum.dtype)]))
-        outputs: dict[str, Any] = {"loss": sums[0] / batch.num_examples, "counts": {"accuracy": sums[1]}}
+        sums = torch.stack([loss_sum, *(count.to(loss_sum.dtype) for count in counts.values())])
+        loss, *totals = all_reduce_sum(sums).unbind()
+        outputs: dict[str, Any] = {
+            "loss": loss / batch.num_examples,
+            "counts": dict(zip(counts, totals, strict=True)),
+        }
         if self.gradient_clip_val is not None:
             norm = self.gradient_sync.grad_norm(self.net)
             nn.utils.clip_grads_with_norm_(self.net.parameters(), self.gradient_clip_val, norm)
@@ -113,13 +116,14 @@ class TextClassifier(LightningModule):
         schedule.step()
         return outputs
 
-    def backward_all(self, batch: GlobalBatch) -> tuple[list[Tensor], Tensor]:
-        """Forward and backward over every micro-batch; gradients meet at the last, where ranks add them up.
+    def backward_all(self, batch: GlobalBatch) -> tuple[list[Tensor], dict[str, Tensor]]:
+        """Run forward and backward over every micro-batch; ranks add up their gradients at the last.
 
         Returns:
-            The losses [B] of each micro-batch, and how many of this rank's examples were classified right.
+            The losses [B] of each micro-batch, and the task's counts of this rank's examples.
         """
-        losses, correct = [], []
+        losses: list[Tensor] = []
+        counts: list[dict[str, Tensor]] = []
         for micro_batch in batch.micro_batches:
             logits = self(micro_batch)
             loss = self.task.loss(logits, micro_batch.labels)
@@ -127,8 +131,8 @@ class TextClassifier(LightningModule):
             with nullcontext() if is_last else self.gradient_sync.no_sync():
                 self.manual_backward(loss.sum() * self.gradient_sync.loss_scale / batch.num_examples)
             losses.append(loss.detach())
-            correct.append((logits.detach().argmax(-1) == micro_batch.labels).sum())
-        return losses, torch.stack(correct).sum()
+            counts.append(self.task.step_counts(logits.detach(), micro_batch.labels))
+        return losses, {name: torch.stack([count[name] for count in counts]).sum() for name in counts[0]}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Add a batch to the validation metrics."""
@@ -162,11 +166,11 @@ class TextClassifier(LightningModule):
         self.guard.skipped = checkpoint["skipped_updates"]
 
     def scalars(self, split: str) -> dict[str, float]:
-        """The last evaluation's metrics by name, ``test/accuracy`` and the like, in full precision."""
-        return {f"{split}/{name}": value for name, value in self.summaries[split].scalars.items()}
+        """Return the last evaluation's metrics by name, such as ``test/loss``, in full precision."""
+        return {f"{split}/{name}": value for name, value in self.evaluations[split].scalars.items()}
 
     def _metrics(self, split: str) -> MetricCollection:
-        metrics = self.evaluations[split]
+        metrics = self.split_metrics[split]
         assert isinstance(metrics, MetricCollection)
         return metrics
 
@@ -175,6 +179,6 @@ class TextClassifier(LightningModule):
 
     def _finish(self, split: str) -> None:
         metrics = self._metrics(split)
-        self.summaries[split] = self.task.summarise(metrics.compute())
+        self.evaluations[split] = self.task.summarize(metrics.compute(), choose=split == "val")
         self.log_dict(self.scalars(split), logger=False)
         metrics.reset()

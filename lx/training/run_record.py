@@ -19,13 +19,15 @@ def save_model_inputs(run: RunDirectory, data: TextDataModule, module: TextClass
     """
     net = module.net
     run.tokenizer.write_text(data.tokenizer.to_json(), encoding="utf-8")
-    run.write_json(run.labels, list(data.corpus.class_names))
+    label_set = dict(data.corpus.label_set)
+    if "class_names" in label_set:  # in a file of its own, for other programs
+        run.write_json(run.labels, label_set.pop("class_names"))
     sizes = {
         "vocab_size": data.tokenizer.vocab_size,
         "num_outputs": module.task.num_outputs,
         "num_token_types": data.num_token_types,
         "has_pairs": data.has_pairs,
-        "class_counts": data.class_counts,
+        "label_set": label_set,
         "architecture": net.architecture() if isinstance(net, PretrainedClassifier) else None,
         "data": data.fingerprint,
     }

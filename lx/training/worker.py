@@ -24,7 +24,7 @@ with freeze_after_imports(__name__ == "__main__"):
     from lx.distributed.process_group import barrier, process_group
     from lx.distributed.rank_info import RankInfo
     from lx.errors import LxError, RanksLostError, TrainingError
-    from lx.run.checkpoint import find_state, load_weights
+    from lx.run.checkpoint import find_state, load_best
     from lx.run.directory import Result, RunDirectory
     from lx.run.lock import in_use, locked
     from lx.system.console import console
@@ -32,7 +32,7 @@ with freeze_after_imports(__name__ == "__main__"):
     from lx.system.logging import log_to
     from lx.system.processes import end_with_parent, exit_process, report_exit
     from lx.system.signals import Stopped, StopRequest, stop_on_signals
-    from lx.tracking.evaluation import Evaluation
+    from lx.tasks.base import Evaluation
     from lx.tracking.loggers import build_loggers, finished_at_end, record_evaluation
     from lx.training.builders import build_run
     from lx.training.callbacks.checkpoint import Checkpoint
@@ -138,31 +138,31 @@ def _train(run: RunDirectory, rank_info: RankInfo, stop: StopRequest, started: f
             trainer.fit(module, datamodule=data, ckpt_path=state, weights_only=True)
             if checkpoint.validated_step != trainer.global_step:  # training does not end with a validation
                 trainer.validate(module, datamodule=data, verbose=False)
-            result = _test(run, trainer, module, checkpoint, data)
+            result, evaluation = _test(run, trainer, module, checkpoint, data)
             result.seconds = time.perf_counter() - started
             if rank_info.is_first:
-                evaluation = Evaluation(result.metrics, data.corpus.class_names, result.confusion_matrix)
-                record_evaluation(loggers, evaluation)
+                record_evaluation(loggers, result.metrics, module.task.tables(evaluation))
                 run.write_result(result)
         if rank_info.is_first:
-            show_result(run, result, data.corpus.class_names, loggers)
+            show_result(run, result, module.task.show(evaluation), loggers)
     return result
 
 
 def _test(
     run: RunDirectory, trainer: Trainer, module: TextClassifier, checkpoint: Checkpoint, data: TextDataModule
-) -> Result:
+) -> tuple[Result, Evaluation]:
     """Evaluate the best weights on the test split, once; without one, the result is the best validation's."""
-    metrics, summary = checkpoint.best_metrics, checkpoint.best_summary
+    metrics, evaluation = checkpoint.best_metrics, checkpoint.best_evaluation
+    assert evaluation is not None  # there was a validation
     barrier()  # the first rank may still be writing the best weights
     if "test" in data.tables:
-        load_full_state_dict(module.net, load_weights(run))
+        load_full_state_dict(module.net, load_best(run)[0])
+        module.task.choices = evaluation.choices
         trainer.test(module, dataloaders=data.test_dataloader(), verbose=False)
-        metrics, summary = {**module.scalars("test"), **metrics}, module.summaries["test"]
+        metrics, evaluation = {**module.scalars("test"), **metrics}, module.evaluations["test"]
     else:
-        log.info("there is no test split: the classes below are those of the best validation")
-    assert summary is not None  # there was a validation
-    return Result(
+        log.info("there is no test split: the results below are those of the best validation")
+    result = Result(
         "finished",
         str(run.path),
         metrics=metrics,
@@ -170,9 +170,9 @@ def _test(
         best_checkpoint=str(run.best),
         epochs=checkpoint.run_length.position(trainer.global_step)[0],
         steps=trainer.global_step,
-        per_class=[vars(score) for score in summary.per_class],
-        confusion_matrix=summary.confusion,
+        details=evaluation.details,
     )
+    return result, evaluation
 
 
 def _record_end(run: RunDirectory, rank_info: RankInfo, error: BaseException, started: float) -> None:

@@ -6,20 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
-from lx.data.batches import (
+from lx.data.batches import TokenDataset, TrainDataset, pad
+from lx.data.plan import (
     EVAL_TOKENS,
-    Share,
-    TokenDataset,
-    TrainDataset,
+    RankBatch,
     TrainSampler,
-    deal,
     epoch_plan,
     eval_plan,
     padding_share,
-    share_of_evaluation,
+    rank_batches,
+    shard_batch,
 )
 from lx.data.tokens.table import TokenTable, write_tokens
 from lx.data.tokens.tokenizer import Encoded
@@ -82,22 +82,22 @@ def test_a_text_longer_than_a_batch_has_one_of_its_own() -> None:
 
 @pytest.mark.parametrize("num_ranks", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 13, 60])
-def test_hands_are_even(num_ranks: int, count: int) -> None:
+def test_ranks_get_even_parts(num_ranks: int, count: int) -> None:
     rows = np.argsort(LENGTHS, kind="stable")[11 : 11 + 17 * count : 17]
-    hands = deal(rows, num_ranks)
-    assert sorted(chain.from_iterable(hands)) == sorted(rows)
-    counts, tokens = [len(hand) for hand in hands], [int(LENGTHS[hand].sum()) for hand in hands]
+    parts = shard_batch(rows, num_ranks)
+    assert sorted(chain.from_iterable(parts)) == sorted(rows)
+    counts, tokens = [len(part) for part in parts], [int(LENGTHS[part].sum()) for part in parts]
     assert max(counts) - min(counts) <= 1
     assert max(tokens) - min(tokens) <= LENGTHS[rows].max()
-    assert all(LENGTHS[hand].tolist() == sorted(LENGTHS[hand]) for hand in hands)
+    assert all(LENGTHS[part].tolist() == sorted(LENGTHS[part]) for part in parts)
 
 
-def test_an_odd_example_goes_to_the_smaller_hand() -> None:
-    assert [hand.tolist() for hand in deal(np.array([7, 8, 9]), 2)] == [[9], [7, 8]]
+def test_an_odd_example_goes_to_the_rank_with_fewer_tokens() -> None:
+    assert [part.tolist() for part in shard_batch(np.array([7, 8, 9]), 2)] == [[9], [7, 8]]
 
 
-def shares(world_size: int, **settings: Any) -> list[list[Share]]:
-    """The shares of every rank, in the order of the global batches."""
+def all_ranks(world_size: int, **settings: Any) -> list[list[RankBatch]]:
+    """The batches of every rank, in the order of the global batches."""
     samplers = [
         TrainSampler(LENGTHS, 13, 5, rank=rank, world_size=world_size, **settings) for rank in range(world_size)
     ]
@@ -107,16 +107,16 @@ def shares(world_size: int, **settings: Any) -> list[list[Share]]:
 @pytest.mark.parametrize("micro_batch", [None, 1, 4, 13, 50])
 @pytest.mark.parametrize("world_size", [1, 2, 3, 16])
 def test_hardware_does_not_change_the_sequence(world_size: int, micro_batch: int | None) -> None:
-    cut = shares(world_size, micro_batch=micro_batch, epoch=7)
+    batches_of_ranks = all_ranks(world_size, micro_batch=micro_batch, epoch=7)
     batches = plan(epoch=7)
-    for together, rows in zip(cut, batches, strict=True):
+    for together, rows in zip(batches_of_ranks, batches, strict=True):
         assert len({len(share.micro_batches) for share in together}) == 1, "ranks step together"
         pieces = [piece for share in together for piece in share.micro_batches]
         assert sorted(chain.from_iterable(pieces)) == sorted(rows)
         assert micro_batch is None or max(map(len, pieces)) <= micro_batch
         assert {(share.num_examples, share.num_tokens) for share in together} == {(len(rows), LENGTHS[rows].sum())}
     if world_size == 1:
-        assert [list(chain.from_iterable(share.micro_batches)) for (share,) in cut] == batches
+        assert [list(chain.from_iterable(share.micro_batches)) for (share,) in batches_of_ranks] == batches
 
 
 def plain(sampler: TrainSampler) -> list[list[list[int]]]:
@@ -144,9 +144,13 @@ def test_limit_takes_the_first_batches() -> None:
 @pytest.mark.parametrize("count", [0, 1, 7, 501])
 def test_every_example_is_evaluated_on_one_rank(count: int) -> None:
     batches = eval_plan(100 * LENGTHS[:count])
-    parts = [share_of_evaluation(batches, rank, 4) for rank in range(4)]
+    parts = [rank_batches(batches, rank, 4) for rank in range(4)]
     assert sorted(chain.from_iterable(chain.from_iterable(parts))) == list(range(count))
     assert {len(part) for part in parts} == {-(-len(batches) // 4)}
+
+
+def collate(labels: pa.Array) -> torch.Tensor:
+    return torch.from_numpy(labels.to_numpy().astype(np.int64))
 
 
 def examples(count: int) -> list[tuple[list[int], int, int]]:
@@ -163,13 +167,13 @@ def table(path: Path, rows: list[tuple[list[int], int, int]], piece: int) -> Tok
                 Encoded(
                     token_ids=np.array([i for ids, _, _ in part for i in ids], np.int32),
                     lengths=np.array([len(ids) for ids, _, _ in part], np.int32),
-                    second=np.array([second for _, second, _ in part], np.int32),
+                    pair_lengths=np.array([second for _, second, _ in part], np.int32),
                     truncated=np.array([len(ids) > 9 for ids, _, _ in part]),
                 ),
-                np.array([label for _, _, label in part], np.int32),
+                pa.array([label for _, _, label in part], pa.int32()),
             )
 
-    write_tokens(path, pieces())  # type: ignore[arg-type]
+    write_tokens(path, pieces(), pa.int32())  # type: ignore[arg-type]
     return TokenTable(path)
 
 
@@ -177,7 +181,7 @@ def table(path: Path, rows: list[tuple[list[int], int, int]], piece: int) -> Tok
 @pytest.mark.parametrize("pad_id", [0, 42])
 def test_batch_against_plain_python(tmp_path: Path, piece: int, pad_id: int) -> None:
     rows = examples(53)
-    batch = TokenDataset(table(tmp_path / "t.arrow", rows, piece), pad_id, True)[np.array([52, 0, 7, 6, 29])]
+    batch = TokenDataset(table(tmp_path / "t.arrow", rows, piece), pad_id, True, collate)[np.array([52, 0, 7, 6, 29])]
     wanted = [rows[i] for i in (52, 0, 7, 6, 29)]
     width = max(len(ids) for ids, _, _ in wanted)
     assert batch.token_ids.tolist() == [ids + [pad_id] * (width - len(ids)) for ids, _, _ in wanted]
@@ -191,14 +195,32 @@ def test_batch_against_plain_python(tmp_path: Path, piece: int, pad_id: int) -> 
     assert batch.num_tokens == sum(len(ids) for ids, _, _ in wanted)
 
 
+def test_texts_encoded_just_now_are_padded_as_those_on_disk(tmp_path: Path) -> None:
+    rows = examples(29)
+    encoded = Encoded(
+        token_ids=np.array([i for ids, _, _ in rows for i in ids], np.int32),
+        lengths=np.array([len(ids) for ids, _, _ in rows], np.int32),
+        pair_lengths=np.array([second for _, second, _ in rows], np.int32),
+        truncated=np.zeros(29, np.bool_),
+    )
+    chosen = np.array([28, 3, 0, 17])
+    for ours, theirs in zip(
+        pad(encoded, chosen, 42, True), pad(table(tmp_path / "t.arrow", rows, 5), chosen, 42, True), strict=True
+    ):
+        assert ours is not None and theirs is not None and torch.equal(ours, theirs)
+
+
 def test_no_token_types_without_pairs(tmp_path: Path) -> None:
-    assert TokenDataset(table(tmp_path / "t.arrow", examples(5), 5), 0, False)[np.array([1, 2])].token_types is None
+    assert (
+        TokenDataset(table(tmp_path / "t.arrow", examples(5), 5), 0, False, collate)[np.array([1, 2])].token_types
+        is None
+    )
 
 
-def test_global_batch_holds_its_share(tmp_path: Path) -> None:
-    dataset = TrainDataset(TokenDataset(table(tmp_path / "t.arrow", examples(11), 4), 0, False))
-    batch = dataset[Share([np.array([3, 1]), np.array([9]), np.zeros(0, np.int64)], 17, 131)]
-    assert (batch.num_examples, batch.num_tokens) == (17, 131), "of the whole, not of the share"
+def test_global_batch_holds_the_examples_of_a_rank(tmp_path: Path) -> None:
+    dataset = TrainDataset(TokenDataset(table(tmp_path / "t.arrow", examples(11), 4), 0, False, collate))
+    batch = dataset[RankBatch([np.array([3, 1]), np.array([9]), np.zeros(0, np.int64)], 17, 131)]
+    assert (batch.num_examples, batch.num_tokens) == (17, 131), "of the whole, not of the rank"
     assert [part.rows.tolist() for part in batch.micro_batches] == [[3, 1], [9], []]
     assert [part.num_tokens for part in batch.micro_batches] == [2 + 3 + 2 + 1, 2 + 9, 0]
     moved = batch.to(torch.device("cpu"))
@@ -206,8 +228,8 @@ def test_global_batch_holds_its_share(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("with_types", [False, True])
-def test_a_stand_in_shows_one_padding_token_and_counts_for_nothing(tmp_path: Path, with_types: bool) -> None:
-    dataset = TokenDataset(table(tmp_path / "t.arrow", examples(5), 5), 42, with_types)
+def test_an_empty_batch_shows_one_padding_token_and_counts_for_nothing(tmp_path: Path, with_types: bool) -> None:
+    dataset = TokenDataset(table(tmp_path / "t.arrow", examples(5), 5), 42, with_types, collate)
     batch = dataset[np.zeros(0, np.int64)]
     assert (batch.token_ids.tolist(), batch.mask.tolist()) == ([[42]], [[True]])
     assert (len(batch.labels), len(batch.rows), batch.num_tokens) == (0, 0, 0)
@@ -220,7 +242,7 @@ def test_a_stand_in_shows_one_padding_token_and_counts_for_nothing(tmp_path: Pat
 
 def test_dataset_is_cheap_to_send_to_a_worker(tmp_path: Path) -> None:
     rows = examples(500)
-    dataset = TokenDataset(table(tmp_path / "t.arrow", rows, 100), 0, False)
+    dataset = TokenDataset(table(tmp_path / "t.arrow", rows, 100), 0, False, collate)
     sent = pickle.dumps(dataset)
     assert len(sent) < 1000
     assert pickle.loads(sent)[np.array([499])].token_ids.tolist() == [rows[499][0]]

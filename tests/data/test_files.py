@@ -14,6 +14,7 @@ import pytest
 
 from lx.data.sources.base import CHUNK
 from lx.data.sources.files import FileSource
+from lx.tasks.class_names import class_name
 
 ROWS = [("plain words", "up"), ('a comma, a "quote"', "down"), ("漢字 and é", "up"), ("two\nlines", "down")]
 FLAT = [row for row in ROWS if "\n" not in row[0]]
@@ -89,19 +90,21 @@ def test_one_column_may_serve_twice(tmp_path: Path) -> None:
 def test_labels_of_every_allowed_kind(tmp_path: Path) -> None:
     lines = [{"text": "t", "label": label} for label in ("  up ", 3, True, None, "")]
     (tmp_path / "a.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
-    assert [label for _, label in read(FileSource(tmp_path / "a.jsonl"))] == ["up", 3, "true", None, None]
+    raw = [label for _, label in read(FileSource(tmp_path / "a.jsonl"))]
+    assert raw == ["  up ", 3, True, None, ""]
+    assert list(map(class_name, raw)) == ["up", "3", "true", None, None]
     table = pa.table({"text": ["a", "b"], "label": pa.array(["x", "y"]).dictionary_encode()})
     pq.write_table(table, tmp_path / "a.parquet")
     assert read(FileSource(tmp_path / "a.parquet")) == [("a", "x"), ("b", "y")]
 
 
-def test_places_are_lines(tmp_path: Path) -> None:
+def test_row_numbers_are_lines(tmp_path: Path) -> None:
     write(tmp_path / "a.csv", [("two\nlines", "up"), ("one", "up"), ("three\n\nlines", "up"), ("last", "up")])
     (rows,) = FileSource(tmp_path / "a.csv").read("train")
-    assert [rows.place(row) for row in range(4)] == [2, 4, 5, 8]
+    assert [rows.row_number(row) for row in range(4)] == [2, 4, 5, 8]
     source = FileSource(write(tmp_path / "a.jsonl", ROWS))
     (rows,) = source.read("train")
-    assert [rows.place(row) for row in range(4)] == [1, 2, 3, 4]
+    assert [rows.row_number(row) for row in range(4)] == [1, 2, 3, 4]
     assert source.locate("train", 3) == f"{tmp_path / 'a.jsonl'}:3"
 
 

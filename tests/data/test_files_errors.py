@@ -11,8 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from lx.data.corpus.clean import read_clean
 from lx.data.sources.files import FileSource
 from lx.errors import LxError
+from lx.tasks.classification import ClassEncoder
 
 
 def raw(content: bytes) -> Callable[[Path], object]:
@@ -64,7 +66,7 @@ CASES = {
     "json array": (
         "a.json",
         raw(b'[{"text": "x"}]'),
-        "a.json:1: a list where an object is wanted. lx reads JSON Lines",
+        "a.json:1: a list instead of an object. lx reads JSON Lines",
     ),
     "json deep": ("a.jsonl", raw(b"[" * 200_000), "a.jsonl:1: not valid JSON: nested too deeply"),
     "latin-1": ("a.csv", raw(LATIN), "a.csv:3: not UTF-8 (byte 0xef). Save the file as UTF-8"),
@@ -103,7 +105,7 @@ def test_a_bad_file_is_refused(tmp_path: Path, case: str) -> None:
     name, make, message = CASES[case]
     make(tmp_path / name)
     with pytest.raises(LxError, match=re.escape(f"{tmp_path}/{message}" if message.startswith(name) else message)):
-        list(FileSource(tmp_path / name).read("train"))
+        list(read_clean(FileSource(tmp_path / name), "train", ClassEncoder(None), learn=True))
 
 
 def test_train_has_to_be_given() -> None:

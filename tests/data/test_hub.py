@@ -9,9 +9,11 @@ from typing import Any
 import datasets
 import pytest
 
+from lx.data.corpus.clean import read_clean
 from lx.data.corpus.corpus import load_corpus
 from lx.data.sources.hub import HubSource
 from lx.errors import LxError
+from lx.tasks.classification import ClassEncoder
 
 
 @pytest.fixture(autouse=True)
@@ -49,8 +51,15 @@ def test_declared_class_names(tmp_path: Path) -> None:
     source = HubSource(path, test="test")
     assert (source.splits, source.class_names) == (("train", "test"), ("neg", "pos"))
     assert rows(source, "train") == [("a", "pos"), ("b", "neg"), ("c", "pos"), ("d", "neg")]
-    corpus = load_corpus(source, validation_fraction=0.5, seed=0, on_empty="drop", cache_dir=tmp_path / "lx")
-    assert corpus.class_names == ("neg", "pos")
+    corpus = load_corpus(
+        source,
+        ClassEncoder(source.class_names),
+        validation_fraction=0.5,
+        seed=0,
+        on_empty="drop",
+        cache_dir=tmp_path / "lx",
+    )
+    assert corpus.label_set == {"class_names": ["neg", "pos"], "class_counts": [1, 1]}
     assert {name: len(split) for name, split in corpus.splits.items()} == {"train": 2, "validation": 2, "test": 1}
 
 
@@ -86,8 +95,8 @@ def test_fingerprint(tmp_path: Path) -> None:
 
 def read_all(settings: dict[str, Any]) -> None:
     source = HubSource(**settings)
-    assert source.class_names
-    list(source.read(source.splits[-1]))
+    encoder = ClassEncoder(source.class_names)
+    list(read_clean(source, source.splits[-1], encoder, learn=True))
 
 
 def test_refused(tmp_path: Path) -> None:
@@ -102,8 +111,14 @@ def test_refused(tmp_path: Path) -> None:
         ({"train": None}, r"data\.train is not set: name the split"),
         ({"text": "txt"}, rf"{where}: there is no column 'txt' \(did you mean 'text'\?\). The columns are: {known}"),
         ({"label": "gold"}, rf"{where}: there is no column 'gold'\. The columns are: {known}\. Set data\.label="),
-        ({"label": "many"}, rf"{where}: the column 'many' holds List.*, not one string or integer a row"),
-        ({"label": "score"}, rf"{where}: the column 'score' holds Value\('float32'\), not one string or integer"),
+        (
+            {"label": "many"},
+            rf"{where} row 1: the label '\[1\]' is a list\. A label is a string or an integer, one a row.*data\.label",
+        ),
+        (
+            {"label": "score"},
+            rf"{where} row 1: the label '0\.5' is a fraction\. A label is a string or an integer.*data\.label",
+        ),
         ({"text": "score"}, rf"{where}: the column 'score' holds Value\('float32'\), not strings"),
         ({"test": "tset"}, r"there is no split 'tset' \(did you mean 'test'\?\)\. The splits are: train, test"),
         ({"class_names": ["a", "b", "c"]}, r"data\.class_names has 3 names, but .* has 2 classes: neg, pos"),

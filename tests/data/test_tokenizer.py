@@ -10,7 +10,7 @@ import pytest
 import tokenizers
 
 from lx.data.tokens import recipes as kinds
-from lx.data.tokens.tokenizer import SPECIAL_TOKENS, Recipe, Tokenizer, train
+from lx.data.tokens.tokenizer import SPECIAL_TOKENS, Tokenizer, TokenizerSpec, train
 from lx.errors import LxError
 
 ENGLISH = ["The orbit of the comet, seen from the probe.", "Bread and butter; onion soup!", "the comet's orbit"]
@@ -18,7 +18,7 @@ CHINESE = ["彗星的轨道", "面包和黄油", "彗星很美,轨道很长", "�
 MIXED = ["Python 很好 ☕", "the 彗星 comet 🚀🚀", "かな and カナ"]
 TEXTS = [*ENGLISH, *CHINESE, *MIXED] * 3
 
-RECIPES: dict[str, Callable[[], Recipe]] = {
+RECIPES: dict[str, Callable[[], TokenizerSpec]] = {
     "bpe": lambda: kinds.bpe(400, lowercase=True, min_frequency=2),
     "wordpiece": lambda: kinds.wordpiece(250, lowercase=True, min_frequency=2),
     "unigram": lambda: kinds.unigram(120, lowercase=True),
@@ -50,8 +50,8 @@ def test_special_tokens_and_template(kind: str, trained: dict[str, Tokenizer]) -
     bread = tokenizer.encode(["bread"], None, 64).token_ids.tolist()
     assert (one.token_ids[0], one.token_ids[-1]) == (2, 3)
     assert two.token_ids.tolist() == [*one.token_ids.tolist(), *bread[1:]]
-    assert one.second.tolist() == [0]
-    assert two.second.tolist() == [len(bread) - 1]
+    assert one.pair_lengths.tolist() == [0]
+    assert two.pair_lengths.tolist() == [len(bread) - 1]
 
 
 @pytest.mark.parametrize("kind", ["bpe", "byte"])
@@ -105,7 +105,7 @@ def test_truncation(trained: dict[str, Tokenizer]) -> None:
     assert encoded.token_ids[-1] == 3
     pair = tokenizer.encode(["the orbit of the comet"], ["bread"], 6)
     assert pair.lengths.tolist() == [6]
-    assert pair.second.tolist() == [2], "the longer text is cut first"
+    assert pair.pair_lengths.tolist() == [2], "the longer text is cut first"
     assert pair.token_ids[-2:].tolist() == tokenizer.encode(["bread"], None, 9).token_ids[1:].tolist()
 
 
@@ -181,7 +181,7 @@ def test_pretrained_reads_a_file_or_a_folder(tmp_path: Path, trained: dict[str, 
         (lambda: kinds.bpe(259, True, 1), "260"),
     ],
 )
-def test_a_vocabulary_below_the_alphabet_is_refused(recipe: Callable[[], Recipe], needed: str) -> None:
+def test_a_vocabulary_below_the_alphabet_is_refused(recipe: Callable[[], TokenizerSpec], needed: str) -> None:
     with pytest.raises(LxError, match=f"smaller than the alphabet: .* at least {needed} "):
         train(recipe(), lambda: ["abc def", "g"])
 

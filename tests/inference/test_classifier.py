@@ -13,7 +13,8 @@ import torch
 import lx
 from lx.cli.main import main
 from lx.errors import LxError
-from lx.inference.classifier import Classifier, read_texts, write_predictions
+from lx.inference.classifier import Classifier
+from lx.inference.texts import read_texts, write_predictions
 from support.tiny_run import train_tiny
 
 TEXTS = ["orbit rocket", "", "bread onion soup butter bread onion soup", "violin", "中文 🚀", "bread"]
@@ -30,7 +31,7 @@ def test_order_and_probabilities(classifier: Classifier) -> None:
     for text, prediction in zip(TEXTS, predictions, strict=True):
         (alone,) = classifier.predict([text])
         assert alone.probabilities == pytest.approx(prediction.probabilities, abs=1e-6)
-        assert list(prediction.probabilities) == classifier.class_names == ["food", "music", "space"]
+        assert list(prediction.probabilities) == list(classifier.task.class_names) == ["food", "music", "space"]
         assert sum(prediction.probabilities.values()) == pytest.approx(1, abs=1e-6)
         assert prediction.probability == max(prediction.probabilities.values())
         assert prediction.probabilities[prediction.label] == prediction.probability
@@ -57,7 +58,7 @@ def test_cores_that_label_side_by_side_find_what_one_finds(trained_run: Path) ->
 
 def test_what_a_core_raises_arrives(classifier: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
     before = torch.get_num_threads()
-    monkeypatch.setattr(classifier, "here", replace(classifier.here, threads=2))
+    monkeypatch.setattr(classifier, "hardware", replace(classifier.hardware, threads=2))
     monkeypatch.setattr(classifier.net, "forward", lambda *inputs: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         classifier.predict(["bread"] * 3000)
@@ -85,7 +86,9 @@ def test_pairs_are_refused_by_a_classifier_of_single_texts(classifier: Classifie
 
 def test_jsonl(classifier: Classifier) -> None:
     out = io.StringIO()
-    assert write_predictions(classifier.predict(TEXTS), out, "jsonl", True, classifier.class_names) == len(TEXTS)
+    assert write_predictions(
+        classifier.predict(TEXTS), out, "jsonl", True, classifier.task.prediction_columns(True)
+    ) == len(TEXTS)
     rows = [json.loads(line) for line in out.getvalue().splitlines()]
     assert [row["id"] for row in rows] == list(range(len(TEXTS)))
     assert [row["text"] for row in rows] == TEXTS
@@ -96,7 +99,7 @@ def test_jsonl(classifier: Classifier) -> None:
 def test_csv(classifier: Classifier) -> None:
     out = io.StringIO()
     texts = ['a "quoted", text', "two\nlines"]
-    write_predictions(classifier.predict(texts), out, "csv", True, classifier.class_names)
+    write_predictions(classifier.predict(texts), out, "csv", True, classifier.task.prediction_columns(True))
     rows = list(csv.DictReader(io.StringIO(out.getvalue())))
     assert [row["text"] for row in rows] == texts
     assert list(rows[0])[4:] == ["probability[food]", "probability[music]", "probability[space]"]

@@ -21,8 +21,8 @@ def test_metrics_equal_those_of_training(trained_run: Path) -> None:
     evaluation = evaluate(trained_run, ["hardware=cpu"])
     assert evaluation.metrics == of_test(trained_run)
     recorded = result(trained_run)
-    assert evaluation.confusion_matrix == recorded["confusion_matrix"]
-    assert evaluation.per_class == recorded["per_class"]
+    assert evaluation.details["confusion_matrix"] == recorded["confusion_matrix"]
+    assert evaluation.details["per_class"] == recorded["per_class"]
 
 
 def test_the_same_data_by_name_gives_the_same_metrics(trained_run: Path) -> None:

@@ -20,7 +20,7 @@ import torch
 import yaml
 
 from lx.cli.main import main
-from lx.data.tokens.table import SCHEMA
+from lx.data.tokens.table import token_schema
 from lx.run.checkpoint import write_checkpoint
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")
@@ -147,8 +147,8 @@ def token_table(token_ids: Sequence[int] = (2, 5, 3), label: int | None = 0) -> 
     def spoil(run: Path) -> None:
         lists = pa.array([token_ids], pa.list_(pa.int32()))
         columns = [lists, pa.array([0], pa.int32()), pa.array([False]), pa.array([label], pa.int32())]
-        with pa.OSFile(str(run / "test.arrow"), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as out:
-            out.write_batch(pa.record_batch(columns, schema=SCHEMA))
+        with pa.OSFile(str(run / "test.arrow"), "wb") as sink, pa.ipc.new_file(sink, token_schema(pa.int32())) as out:
+            out.write_batch(pa.record_batch(columns, schema=token_schema(pa.int32())))
 
     return spoil
 
@@ -272,7 +272,10 @@ HOSTILE: dict[str, tuple[Spoil, str]] = {
     "a missing size": (sizes(vocab_size=...), "vocab_size"),
     "a size that is text": (sizes(num_outputs="3"), "num_outputs"),
     "a negative size": (sizes(num_token_types=-1), "num_token_types"),
-    "no class counts": (sizes(class_counts=...), "class_counts"),
+    "no label set": (sizes(label_set=...), "label_set"),
+    "no class counts": (sizes(label_set={}), "class_counts"),
+    "class counts that are text": (sizes(label_set={"class_counts": "123"}), "class_counts"),
+    "an unknown fact about labels": (sizes(label_set={"class_counts": [1, 1, 1], "x": 1}), "do not fit"),
     "a huge vocabulary": (sizes(vocab_size=10**12), "fit"),
     "a large width": (config("model.dim", 10**5), "fit"),
     "a huge width": (config("model.dim", 10**9), "model cannot be built"),

@@ -89,7 +89,9 @@ def test_config_is_read_back_as_written(tmp_path: Path) -> None:
 
 def test_result_is_read_back_as_written(tmp_path: Path) -> None:
     run = RunDirectory(tmp_path)
-    result = Result("finished", "runs/a", {"test/accuracy": 1 / 3}, objective=0.1, confusion_matrix=[[1, 0], [0, 1]])
+    result = Result(
+        "finished", "runs/a", {"test/accuracy": 1 / 3}, objective=0.1, details={"confusion_matrix": [[1, 0], [0, 1]]}
+    )
     run.write_result(result)
     assert run.read_result() == result
 

@@ -12,7 +12,6 @@ from lx.errors import LxError
 from lx.system.git import revision
 from lx.tracking.context import RunContext
 from lx.tracking.csv import CsvLogger
-from lx.tracking.evaluation import ClassRow, class_rows
 from lx.tracking.loggers import build_loggers
 from lx.tracking.wandb import WandbTracker
 
@@ -108,18 +107,3 @@ def test_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert revision() == f"{head}-dirty"
     monkeypatch.setenv("PATH", "")
     assert revision() is None, "git is missing"
-
-
-def test_class_rows_by_hand() -> None:
-    rows = class_rows(["a", "b", "c"], [[5, 2, 0], [3, 7, 1], [0, 0, 0]])
-    assert rows == [
-        ClassRow("a", 5 / 8, 5 / 7, 2 * 5 / (8 + 7), 7, "b", 2),
-        ClassRow("b", 7 / 9, 7 / 11, 2 * 7 / (9 + 11), 11, "a", 3),
-        ClassRow("c", 0.0, 0.0, 0.0, 0, None, 0),
-    ]
-
-
-@pytest.mark.parametrize("confusion", [[[1, 0]], [[1], [0]], [[1, 0], [0, 1], [0, 0]]])
-def test_class_rows_need_a_square(confusion: list[list[int]]) -> None:
-    with pytest.raises(ValueError, match="2 x 2"):
-        class_rows(["a", "b"], confusion)

@@ -13,16 +13,20 @@ from typing import Any
 
 import pytest
 
+from lx.tasks.base import ResultTable
+from lx.tasks.tables import confusion_table
 from lx.tracking.context import RunContext
-from lx.tracking.evaluation import Evaluation
 from lx.tracking.loggers import finish, record_evaluation
 from lx.tracking.wandb import WandbTracker
 
-EVALUATION = Evaluation(
-    metrics={"test/accuracy": 0.75, "val/accuracy": 0.875},
-    class_names=["体育", "tech"],
-    confusion=[[5, 2], [0, 3]],
-)
+METRICS = {"test/accuracy": 0.75, "val/accuracy": 0.875}
+TABLES = {
+    "classes": ResultTable(
+        ["class", "precision", "recall", "f1", "support", "confused_with"],
+        [["体育", 1.0, 5 / 7, 10 / 12, 7, "tech"], ["tech", 0.6, 1.0, 0.75, 3, None]],
+    ),
+    "confusion": confusion_table(["体育", "tech"], [[5, 2], [0, 3]]),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -84,7 +88,7 @@ def test_the_offline_record_has_everything(tmp_path: Path, caplog: pytest.LogCap
     logger.log_metrics({"epoch": 1, "train/loss": 0.5}, step=13)
     logger.log_metrics({"epoch": 1, "val/loss": 0.75}, step=13)
     logger.log_metrics({"epoch": 2, "train/loss": 0.25}, step=17)
-    record_evaluation([logger], EVALUATION)
+    record_evaluation([logger], METRICS, TABLES)
     finish([logger], "stopped", 143)
     finish([logger], "failed", 1)  # only the first end counts
 
@@ -163,7 +167,7 @@ def test_a_dead_client_ends_the_record_not_the_training(
     monkeypatch.setattr(run, "log", broken)
     for step in (2, 3, 5):
         logger.log_metrics({"train/loss": 0.5}, step=step)
-    record_evaluation([logger], EVALUATION)
+    record_evaluation([logger], METRICS, TABLES)
     finish([logger], "finished", 0)
     run.finish()
     ((level, message),) = said(caplog)
@@ -176,7 +180,7 @@ def test_disabled_writes_nothing(tmp_path: Path) -> None:
     logger = tracker(tmp_path / "run", mode="disabled")
     logger.log_metrics({"train/loss": 0.5}, step=2)
     logger.log_hyperparams({"a": 1})
-    record_evaluation([logger], EVALUATION)
+    record_evaluation([logger], METRICS, TABLES)
     finish([logger], "finished", 0)
     assert logger.sync_command is None
     assert list(tmp_path.iterdir()) == []

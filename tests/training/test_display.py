@@ -47,7 +47,7 @@ def test_start_table(folder: Path) -> None:
         "title": "a [run]",
         "data": f"{folder}/train.jsonl",
         "rows": "train 996, validation 52, test 19",
-        "classes": "3",
+        "labels": "3 classes",
         "duplicates": "1 training texts stand in another split too",
         "model": "TransformerClassifier, 1,043 parameters, 16 pieces",
         "hardware": "[CPU], 32-true, 3 x 1 thread",

@@ -6,7 +6,6 @@ import copy
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -14,7 +13,7 @@ from torch import nn
 import lx
 from lx.config.instantiate import build
 from lx.config.session import conf_dir
-from lx.data.batches import Batch, GlobalBatch, TokenDataset
+from lx.data.batches import Batch, GlobalBatch
 from lx.tasks.classification import Classification
 from lx.training.callbacks.ema import WeightAverage
 from lx.training.module import TextClassifier
@@ -72,7 +71,10 @@ def with_a_trainer(module: TextClassifier) -> TextClassifier:
     return module
 
 
-STAND_IN = TokenDataset(None, 0, False)[np.zeros(0, np.int64)]  # type: ignore[arg-type]
+NO_EXAMPLES = torch.zeros(0, dtype=torch.int64)
+EMPTY = Batch(
+    torch.zeros(1, 1, dtype=torch.int64), torch.ones(1, 1, dtype=torch.bool), NO_EXAMPLES, NO_EXAMPLES, None, 0
+)
 
 
 def gradient(cuts: list[int], **settings: object) -> tuple[float, float, torch.Tensor]:
@@ -83,7 +85,7 @@ def gradient(cuts: list[int], **settings: object) -> tuple[float, float, torch.T
     mask = torch.arange(5) < torch.arange(11)[:, None] % 5 + 1
     rows = torch.arange(11)
     parts = [
-        Batch(ids[r], mask[r], labels[r], r, None, int(mask[r].sum())) if len(r) else STAND_IN for r in rows.split(cuts)
+        Batch(ids[r], mask[r], labels[r], r, None, int(mask[r].sum())) if len(r) else EMPTY for r in rows.split(cuts)
     ]
     module = with_a_trainer(InFloat64(net, task))
     outputs = module.training_step(GlobalBatch(parts, 11, int(mask.sum())), 0)
@@ -103,32 +105,32 @@ def test_micro_batches_do_not_change_the_gradient(cuts: list[int], settings: dic
 
 
 @pytest.mark.parametrize("override", ["model=tiny", "model=bag", *[f"model/pooling={name}" for name in POOLINGS]])
-def test_no_network_learns_from_a_stand_in(override: str) -> None:
+def test_no_network_learns_from_an_empty_batch(override: str) -> None:
     cfg = lx.compose(["model=tiny", override])
     torch.manual_seed(0)
     net = build(cfg.model, "model", vocab_size=11, num_outputs=3, num_token_types=1)
     task = Classification(["a", "b", "c"], [5, 3, 3], label_smoothing=0.1, class_weights="balanced")
     module = with_a_trainer(TextClassifier(net, task))
-    assert module(STAND_IN).shape == (0, 3)
-    losses, correct = module.backward_all(GlobalBatch([STAND_IN], 11, 0))
-    assert (losses[0].shape, int(correct)) == ((0,), 0)
+    assert module(EMPTY).shape == (0, 3)
+    losses, counts = module.backward_all(GlobalBatch([EMPTY], 11, 0))
+    assert (losses[0].shape, int(counts["accuracy"])) == ((0,), 0)
     gradients = [weight.grad for weight in net.parameters() if weight.requires_grad]
     assert all(grad is not None and not grad.any() for grad in gradients), "there, for the other ranks, and all zero"
 
 
-def test_a_stand_in_does_not_change_the_metrics() -> None:
+def test_an_empty_batch_does_not_change_the_metrics() -> None:
     module = InFloat64(Linear(), Classification(["a", "b", "c"], [1, 1, 1]))
     ids, labels = torch.randint(1, 7, (11, 5), generator=torch.Generator().manual_seed(0)), torch.arange(11) % 3
     batch = Batch(ids, torch.ones(11, 5, dtype=torch.bool), labels, torch.arange(11), None, 55)
     found = []
-    for batches in ([batch], [STAND_IN, batch, STAND_IN]):
+    for batches in ([batch], [EMPTY, batch, EMPTY]):
         for part in batches:
             module._evaluate("val", part)
         metrics = module._metrics("val")
-        found.append(module.task.summarise(metrics.compute()))
+        found.append(module.task.summarize(metrics.compute(), choose=True))
         metrics.reset()
     assert found[0] == found[1]
-    assert found[0].scalars["loss"] > 0 and sum(map(sum, found[0].confusion)) == 11
+    assert found[0].scalars["loss"] > 0 and sum(map(sum, found[0].details["confusion_matrix"])) == 11
 
 
 def followed(decay: float) -> tuple[nn.Linear, torch.optim.Optimizer, WeightAverage]:

@@ -1,4 +1,4 @@
-"""What a person is told about a corpus."""
+"""Facts about a corpus for its user: rows, labels, empty, repeated and shared texts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rich.console import RenderableType
 from rich.table import Table
 
-from lx.data.corpus.labels import shorten
+from lx.data.corpus.labels import LabelReport
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ class SplitReport:
         origin: Where it comes from, such as ``train.csv``.
         rows: Rows kept.
         dropped: Rows left out because a text was null or blank.
-        class_counts: Rows of each class, in class-id order.
+        labels: What the task says of its labels.
         repeats: Rows whose text stands in an earlier row of the split.
         conflicts: Distinct texts that stand under more than one label.
     """
@@ -34,7 +34,7 @@ class SplitReport:
     origin: str
     rows: int
     dropped: int
-    class_counts: tuple[int, ...]
+    labels: LabelReport
     repeats: int
     conflicts: int
 
@@ -44,86 +44,82 @@ class CorpusReport:
     """Facts about a corpus; printing it with rich shows a table.
 
     Attributes:
-        class_names: In class-id order.
+        labels: What the labels are, such as ``4 classes``.
+        spread_heading: What is shown of the labels of each split, such as ``class shares``.
         splits: Facts about each split.
         shared: For "train/test" and the like, how many rows of the second split have a text of the first.
-        validation_was_cut: Whether validation is a part of the train data.
+        validation_was_split_off: Whether validation is a part of the train data.
     """
 
-    class_names: tuple[str, ...]
+    labels: str
+    spread_heading: str
     splits: dict[str, SplitReport]
     shared: dict[str, int]
-    validation_was_cut: bool
+    validation_was_split_off: bool
 
     def warnings(self) -> list[str]:
-        """One sentence for each thing that somebody who trusts the numbers should know."""
-        found = []
+        """Return a sentence for each fact that makes the numbers less trustworthy."""
+        sentences = []
         for name, split in self.splits.items():
             if split.dropped:
-                found.append(f"{split.origin}: {split.dropped:,} rows with an empty text were dropped")
+                sentences.append(f"{split.origin}: {split.dropped:,} rows with an empty text were dropped")
             if split.conflicts:
-                found.append(f"{name}: {split.conflicts:,} texts stand under more than one label")
-            absent = [c for c, count in zip(self.class_names, split.class_counts, strict=True) if not count]
-            if absent:
-                found.append(f"{name}: no rows of {len(absent)} class(es): {shorten(absent, 5)}")
-        for pair, count in self.shared.items():
+                sentences.append(f"{name}: {split.conflicts:,} texts stand under more than one label")
+            sentences += [f"{name}: {warning}" for warning in split.labels.warnings]
+        for names, count in self.shared.items():
             if count:
-                first, second = pair.split("/")
+                first, second = names.split("/")
                 share = count / self.splits[second].rows
-                found.append(f"{second}: {count:,} rows ({share:.1%}) have a text that also stands in {first}")
-        return found
+                sentences.append(f"{second}: {count:,} rows ({share:.1%}) have a text that also stands in {first}")
+        return sentences
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain containers, for JSON."""
+        """Return plain containers, for JSON."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, state: Mapping[str, Any]) -> CorpusReport:
-        """The report that :meth:`to_dict` was called on."""
-        splits = {
-            name: SplitReport(**{**split, "class_counts": tuple(split["class_counts"])})
-            for name, split in state["splits"].items()
-        }
-        return cls(**{**state, "class_names": tuple(state["class_names"]), "splits": splits})
+        """Rebuild a report from :meth:`to_dict`."""
+        splits = {name: SplitReport(**{**split, "labels": _labels(split)}) for name, split in state["splits"].items()}
+        return cls(**{**state, "splits": splits})
 
     def log(self) -> None:
-        """Say one line a split, and every warning, in the log."""
+        """Log one line a split, and every warning."""
         for name, split in self.splits.items():
             log.info("%s: %d rows from %s, %d repeated texts", name, split.rows, split.origin, split.repeats)
         for warning in self.warnings():
             log.warning("%s", warning)
 
     def __rich__(self) -> RenderableType:
-        cut = "validation is cut from train" if self.validation_was_cut else None
-        table = Table("split", title=f"{len(self.class_names)} classes", title_justify="left", caption=cut)
-        for heading in ("rows", "empty", "repeated", "class shares"):
+        caption = "validation is cut from train" if self.validation_was_split_off else None
+        table = Table("split", title=self.labels, title_justify="left", caption=caption)
+        for heading in ("rows", "empty", "repeated", self.spread_heading):
             table.add_column(heading, justify="right")
         for name, split in self.splits.items():
-            least, most = (pick(split.class_counts) / split.rows for pick in (min, max))
             numbers = (f"{number:,}" for number in (split.rows, split.dropped, split.repeats))
-            table.add_row(name, *numbers, f"{least:.1%} to {most:.1%}")
+            table.add_row(name, *numbers, split.labels.spread)
         return table
 
 
-def report_split(
-    origin: str, dropped: int, labels: NDArray[np.int32], hashes: NDArray[np.uint64], num_classes: int
-) -> SplitReport:
-    """Count one split's rows, classes and repeated texts."""
-    order = np.lexsort((labels, hashes))
+def _labels(split: Mapping[str, Any]) -> LabelReport:
+    return LabelReport(**{**split["labels"], "warnings": tuple(split["labels"]["warnings"])})
+
+
+def count_repeats(hashes: NDArray[np.uint64]) -> int:
+    """Count the rows whose text stands in an earlier row."""
+    return len(hashes) - len(np.unique(hashes))
+
+
+def count_conflicts(hashes: NDArray[np.uint64], groups: NDArray[np.int64]) -> int:
+    """Count the distinct texts that stand under more than one label."""
+    order = np.lexsort((groups, hashes))
     same_text = hashes[order][1:] == hashes[order][:-1]
-    other_label = labels[order][1:] != labels[order][:-1]
-    return SplitReport(
-        origin=origin,
-        rows=len(labels),
-        dropped=dropped,
-        class_counts=tuple(np.bincount(labels, minlength=num_classes).tolist()),
-        repeats=int(same_text.sum()),
-        conflicts=len(np.unique(hashes[order][1:][same_text & other_label])),
-    )
+    other_label = groups[order][1:] != groups[order][:-1]
+    return len(np.unique(hashes[order][1:][same_text & other_label]))
 
 
 def count_shared(hashes: Mapping[str, NDArray[np.uint64]]) -> dict[str, int]:
-    """For each two splits, such as "train/test", the rows of the second whose text stands in the first."""
+    """For each two splits, such as "train/test", count the rows of the second whose text stands in the first."""
     return {
         f"{first}/{second}": int(np.isin(hashes[second], hashes[first]).sum())
         for first, second in combinations(hashes, 2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -11,39 +11,46 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from lx.data.arrow import read_batches
+from lx.data.corpus.clean import CleanRows
+
 
 @dataclass(frozen=True)
-class Split:
-    """Some rows of an Arrow file; train and a validation split cut from it share one file.
+class SplitView:
+    """Some rows of an Arrow file; train and a validation split taken from it share one file.
 
     Attributes:
-        path: Arrow IPC file with the columns text, text_pair (if the task has pairs), label (int32),
-            hash (uint64, of the text and its pair) and place (int64, line or row number in the source).
+        path: Arrow IPC file with the columns text, text_pair (if the data has pairs), label (as the task encodes it),
+            hash (uint64, of the text and its pair) and row_number (int64, line or row in the source).
         rows: Which rows of the file belong to the split, ascending.
-        labels: The class of each of those rows.
         has_pairs: Whether there is a second text.
     """
 
     path: Path
     rows: NDArray[np.int64]
-    labels: NDArray[np.int32]
     has_pairs: bool
 
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def labels(self) -> pa.Array:
+        """The label of each row, read now."""
+        column = pa.chunked_array([batch.column("label") for batch in read_batches(self.path)])
+        return column.combine_chunks().take(pa.array(self.rows))
+
     def texts(self, chunk: int = 8192) -> Iterator[tuple[list[str], list[str] | None]]:
-        """The texts, and second texts, in the order of ``rows``, ``chunk`` at a time (the last fewer)."""
+        """Yield the texts, and second texts, in the order of ``rows``, ``chunk`` at a time (the last fewer)."""
         texts: list[str] = []
         pairs: list[str] = []
         start = 0
         for batch in read_batches(self.path):
             low, high = np.searchsorted(self.rows, [start, start + batch.num_rows])
-            wanted = pa.array(self.rows[low:high] - start)
+            selected = pa.array(self.rows[low:high] - start)
             start += batch.num_rows
-            texts += batch.column("text").take(wanted).to_pylist()
+            texts += batch.column("text").take(selected).to_pylist()
             if self.has_pairs:
-                pairs += batch.column("text_pair").take(wanted).to_pylist()
+                pairs += batch.column("text_pair").take(selected).to_pylist()
             while len(texts) >= chunk:
                 yield texts[:chunk], pairs[:chunk] if self.has_pairs else None
                 del texts[:chunk], pairs[:chunk]
@@ -54,20 +61,20 @@ class Split:
 class RowWriter:
     """Writes the rows of one file, and keeps of each only its hash and label in memory."""
 
-    def __init__(self, path: Path, *, has_pairs: bool) -> None:
+    def __init__(self, path: Path, label_type: pa.DataType, *, has_pairs: bool) -> None:
         pair = [("text_pair", pa.string())] if has_pairs else []
         self.schema = pa.schema(
             [
                 ("text", pa.string()),
                 *pair,
-                ("label", pa.int32()),
+                ("label", label_type),
                 ("hash", pa.uint64()),
-                ("place", pa.int64()),
+                ("row_number", pa.int64()),
             ]
         )
         self._writer = pa.ipc.new_file(str(path), self.schema)
         self._hashes: list[NDArray[np.uint64]] = []
-        self._labels: list[NDArray[np.int32]] = []
+        self._labels: list[pa.Array] = []
 
     def __enter__(self) -> RowWriter:
         return self
@@ -77,20 +84,18 @@ class RowWriter:
     ) -> None:
         self._writer.close()
 
-    def write(
-        self,
-        texts: list[str],
-        pairs: list[str] | None,
-        labels: NDArray[np.int32],
-        hashes: NDArray[np.uint64],
-        places: list[int],
-    ) -> None:
+    def write(self, rows: CleanRows) -> None:
         """Add rows."""
-        columns = [texts, *([] if pairs is None else [pairs]), labels, hashes, places]
-        arrays = [pa.array(column, field.type) for column, field in zip(columns, self.schema, strict=True)]
+        arrays = [
+            pa.array(rows.texts, pa.string()),
+            *([] if rows.pairs is None else [pa.array(rows.pairs, pa.string())]),
+            rows.labels,
+            pa.array(rows.hashes),
+            pa.array(rows.row_numbers, pa.int64()),
+        ]
         self._writer.write_batch(pa.record_batch(arrays, schema=self.schema))
-        self._hashes.append(hashes)
-        self._labels.append(labels)
+        self._hashes.append(rows.hashes)
+        self._labels.append(rows.labels)
 
     @property
     def hashes(self) -> NDArray[np.uint64]:
@@ -98,30 +103,20 @@ class RowWriter:
         return np.concatenate(self._hashes) if self._hashes else np.empty(0, np.uint64)
 
     @property
-    def labels(self) -> NDArray[np.int32]:
+    def labels(self) -> pa.Array:
         """The label of each row written."""
-        return np.concatenate(self._labels) if self._labels else np.empty(0, np.int32)
+        label_type = self.schema.field("label").type
+        return pa.concat_arrays(self._labels) if self._labels else pa.array([], label_type)
 
 
-def read_batches(path: Path) -> Iterator[pa.RecordBatch]:
-    """The record batches of an Arrow file, memory-mapped."""
-    with pa.memory_map(str(path)) as mapped:
-        reader = pa.ipc.open_file(mapped)
-        for index in range(reader.num_record_batches):
-            yield reader.get_batch(index)
-
-
-def renumber(path: Path, new_ids: NDArray[np.int32]) -> None:
-    """Replace each label ``i`` of a file by ``new_ids[i]``; the texts are copied as they lie."""
-    if np.array_equal(new_ids, np.arange(len(new_ids))):
-        return
-    target = path.with_suffix(".renumbered")
+def convert_labels(path: Path, convert: Callable[[pa.Array], pa.Array]) -> None:
+    """Replace the labels of a file by ``convert(labels)``; the texts are copied as they lie."""
+    target = path.with_suffix(".converted")
     with pa.memory_map(str(path)) as mapped:
         reader = pa.ipc.open_file(mapped)
         column = reader.schema.get_field_index("label")
         with pa.ipc.new_file(str(target), reader.schema) as writer:
             for index in range(reader.num_record_batches):
                 batch = reader.get_batch(index)
-                labels = pa.array(new_ids[batch.column(column).to_numpy()], pa.int32())
-                writer.write_batch(batch.set_column(column, "label", labels))
+                writer.write_batch(batch.set_column(column, "label", convert(batch.column(column))))
     target.replace(path)

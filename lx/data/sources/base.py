@@ -1,38 +1,38 @@
-"""What a source of labelled texts offers; files, the Hub and the docstring corpus are its kinds."""
+"""The interface of a source of labelled texts: files, the Hub, the docstring corpus, or a class of the user's own."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from lx.errors import LxError, did_you_mean
 
 CHUNK = 4096
-"""Rows that a source hands over at a time: what bounds the memory of everything that reads one."""
+"""Rows that a source yields at a time, so that reading needs bounded memory."""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """A piece of a split, as read: nothing cleaned, labels not yet numbered.
+    """Some rows of a split, as read: nothing cleaned, labels not yet encoded.
 
     Attributes:
-        texts: One text a row; ``None`` where the data has none.
-        pairs: The second text of each row, or ``None`` if the task has no second text.
-        labels: One label a row, as the data spells it.
-        first: Place (line or row number, from 1) of the first row.
-        places: The place of each row, where places do not simply count up from ``first``.
+        texts: One text a row; None where the data has none.
+        pairs: The second text of each row, or None if the data has no second text.
+        labels: One label a row, as the data spells it; empty if labels were not asked for.
+        first: Line or row number (from 1) of the first row.
+        row_numbers: The line or row number of each row, where they do not simply count up from ``first``.
     """
 
     texts: list[str | None]
     pairs: list[str | None] | None
-    labels: list[str | int | None]
+    labels: list[Any]
     first: int
-    places: Sequence[int] | None = None
+    row_numbers: Sequence[int] | None = None
 
-    def place(self, row: int) -> int:
-        """The place of one row of this piece."""
-        return self.first + row if self.places is None else self.places[row]
+    def row_number(self, row: int) -> int:
+        """Return the line or row number of one of these rows."""
+        return self.first + row if self.row_numbers is None else self.row_numbers[row]
 
 
 class Source(Protocol):
@@ -40,27 +40,27 @@ class Source(Protocol):
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """Which of "train", "validation" and "test" there are, in that order."""
+        """Those of "train", "validation" and "test" that exist, in that order."""
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
-        """The class names in label-id order where the source knows them."""
+        """The names of the labels in label-id order, where the source declares them."""
 
     def fingerprint(self) -> str:
-        """A short text that changes whenever the rows would; cheap beside reading them."""
+        """Return a short text that changes whenever the rows would; cheap beside reading them."""
 
     def read(self, split: str) -> Iterator[Rows]:
-        """The rows of a split, in order."""
+        """Yield the rows of a split, in order."""
 
     def describe(self, split: str) -> str:
-        """A name for a split in messages, such as ``train.csv``."""
+        """Return a name for a split in messages, such as ``train.csv``."""
 
-    def locate(self, split: str, place: int) -> str:
-        """A name for one row in messages, such as ``train.csv:17``."""
+    def locate(self, split: str, row_number: int) -> str:
+        """Return a name for one row in messages, such as ``train.csv:17``."""
 
 
 def missing_column(where: str, key: str, column: str, known: Sequence[str]) -> LxError:
-    """The error for a column that is not there: says which there are, and which key to set."""
+    """Return the error for a missing column: which columns there are, and which key to set."""
     return LxError(
         f"{where}: there is no column {column!r}{did_you_mean(column, known)}. "
         f"The columns are: {', '.join(known)}. Set {key}=..."

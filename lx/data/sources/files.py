@@ -1,13 +1,16 @@
-"""Labelled texts in files of one's own."""
+"""Labelled texts in the user's own files."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from hashlib import blake2b, file_digest
 from pathlib import Path
+from typing import Any
 
 from lx.data.sources.base import CHUNK, Rows
-from lx.data.sources.readers import Columns, known_extensions, reader_of
+from lx.data.sources.readers import known_extensions, reader_of
+from lx.data.sources.rows import Columns, split_label
 from lx.errors import LxError, did_you_mean
 from lx.system.cache import digest
 
@@ -24,7 +27,8 @@ class FileSource:
         test: The test split, if there is one.
         text: Column of the text.
         text_pair: Column of the second text, for tasks on pairs.
-        label: Column of the label, a string or an integer.
+        label: Column of the label.
+        label_separator: What stands between the labels of a text that has several, such as ``|``; None: one label.
         class_names: Names in class-id order; then integer labels are positions in this list.
 
     Raises:
@@ -39,6 +43,7 @@ class FileSource:
         text: str = "text",
         text_pair: str | None = None,
         label: str = "label",
+        label_separator: str | None = None,
         class_names: Sequence[str] | None = None,
     ) -> None:
         if train is None:
@@ -46,9 +51,10 @@ class FileSource:
                 "data.train is not set: name your training file, for example "
                 "`lx train data=files data.train=train.csv data.test=test.csv`"
             )
-        given = {"train": train, "validation": validation, "test": test}
-        self._paths = {split: Path(path).expanduser() for split, path in given.items() if path is not None}
+        paths = {"train": train, "validation": validation, "test": test}
+        self._paths = {split: Path(path).expanduser() for split, path in paths.items() if path is not None}
         self._columns = Columns(text, text_pair, label)
+        self._label_separator = label_separator
         self.class_names = None if class_names is None else tuple(map(str, class_names))
         for split, path in self._paths.items():
             _check(path, f"data.{split}")
@@ -57,11 +63,11 @@ class FileSource:
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """The splits that a file was named for."""
+        """The splits that have a file."""
         return tuple(self._paths)
 
     def fingerprint(self) -> str:
-        """A hash of the files' contents and of which columns are read."""
+        """Hash the files' contents and which columns are read."""
         contents = []
         for split, path in self._paths.items():
             files = [path] if path.is_file() else [file for _, file in _texts(path)]
@@ -69,10 +75,11 @@ class FileSource:
                 with file.open("rb") as opened:
                     name = str(file.relative_to(path)) if path.is_dir() else "".join(file.suffixes)
                     contents.append((split, name, file_digest(opened, lambda: blake2b(digest_size=16)).hexdigest()))
-        return digest("files", contents, self._columns, self.class_names)
+        separator = [] if self._label_separator is None else [self._label_separator]
+        return digest("files", contents, self._columns, self.class_names, *separator)
 
     def read(self, split: str) -> Iterator[Rows]:
-        """The rows of a split, a few thousand at a time.
+        """Yield the rows of a split, a few thousand at a time.
 
         Raises:
             LxError: If the file cannot be read as what its extension says, or has no rows.
@@ -86,6 +93,8 @@ class FileSource:
         empty = True
         for rows in reader(path, self._columns):
             empty = False
+            if self._label_separator is not None:
+                rows = replace(rows, labels=[split_label(label, self._label_separator) for label in rows.labels])
             yield rows
         if empty:
             raise LxError(f"{path}: there is a header and no rows under it")
@@ -94,12 +103,12 @@ class FileSource:
         """The path as it was given."""
         return str(self._paths[split])
 
-    def locate(self, split: str, place: int) -> str:
+    def locate(self, split: str, row_number: int) -> str:
         """``train.csv:17``, or the file itself in a folder of texts."""
         path = self._paths[split]
         if path.is_dir():
-            return str(next(file for number, (_, file) in enumerate(_texts(path), 1) if number == place))
-        return f"{path}:{place}"
+            return str(next(file for number, (_, file) in enumerate(_texts(path), 1) if number == row_number))
+        return f"{path}:{row_number}"
 
 
 def _check(path: Path, key: str) -> None:
@@ -119,16 +128,16 @@ def _check(path: Path, key: str) -> None:
 
 
 def _texts(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Class name and path of every text in a folder of classes, sorted."""
+    """Yield class name and path of every text in a folder of classes, sorted."""
     for inner in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
         for file in sorted(inner.glob("*.txt")):
             yield inner.name, file
 
 
 def _read_folder(folder: Path) -> Iterator[Rows]:
-    """Every ``CLASS/NAME.txt`` of a folder; places are the numbers of the files."""
+    """Read every ``CLASS/NAME.txt`` of a folder; a row number is the number of the file."""
     texts: list[str | None] = []
-    labels: list[str | int | None] = []
+    labels: list[Any] = []
     number = 0
     for number, (label, file) in enumerate(_texts(folder), 1):
         try:

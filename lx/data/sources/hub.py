@@ -6,11 +6,9 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
-from lx.data.corpus.labels import shorten
 from lx.data.sources.base import CHUNK, Rows, missing_column
-from lx.data.sources.readers import Columns
-from lx.data.sources.rows import plain_label
-from lx.errors import LxError, did_you_mean
+from lx.data.sources.rows import Columns, split_label
+from lx.errors import LxError, did_you_mean, shorten
 from lx.system.cache import digest
 
 
@@ -27,6 +25,8 @@ class HubSource:
         text: Column of the text.
         text_pair: Column of the second text, for tasks on pairs.
         label: Column of the label.
+        label_separator: What stands between the labels of a text that has several, such as ``|``; None: one label,
+            or a list.
         class_names: Names in class-id order, instead of the data set's own.
 
     Raises:
@@ -44,21 +44,24 @@ class HubSource:
         text: str = "text",
         text_pair: str | None = None,
         label: str = "label",
+        label_separator: str | None = None,
         class_names: Sequence[str] | None = None,
     ) -> None:
         if path is None:
             raise LxError("data.path is not set: name a data set of the Hub, such as data.path=stanfordnlp/imdb")
         if train is None:
             raise LxError("data.train is not set: name the split to train on, such as data.train=train")
-        given = {"train": train, "validation": validation, "test": test}
+        names = {"train": train, "validation": validation, "test": test}
         self._path, self._name, self._revision = path, name, revision
-        self._names = {split: theirs for split, theirs in given.items() if theirs is not None}
+        self._names = {split: hub_name for split, hub_name in names.items() if hub_name is not None}
         self._columns = Columns(text, text_pair, label)
+        self._label = label
+        self._label_separator = label_separator
         self._class_names = None if class_names is None else tuple(map(str, class_names))
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """The splits that a split of the data set was named for."""
+        """The splits that have a split of the data set."""
         return tuple(self._names)
 
     @property
@@ -68,53 +71,56 @@ class HubSource:
         Raises:
             LxError: If both are there and differ in number.
         """
-        given, declared = self._class_names, self._declared_names
-        if given and declared and len(given) != len(declared):
+        own, declared = self._class_names, self._declared_names
+        if own and declared and len(own) != len(declared):
             raise LxError(
-                f"data.class_names has {len(given)} names, but {self._path} has {len(declared)} classes: "
+                f"data.class_names has {len(own)} names, but {self._path} has {len(declared)} classes: "
                 f"{shorten(declared)}"
             )
-        return given or declared
+        return own or declared
 
     @cached_property
     def _declared_names(self) -> tuple[str, ...] | None:
-        names = getattr(self._tables["train"].features[self._columns.label], "names", None)
+        feature = self._tables["train"].features[self._label]
+        feature = getattr(feature, "feature", feature)  # of a list, that of its items
+        names = getattr(feature, "names", None)
         return None if names is None else tuple(names)
 
     def fingerprint(self) -> str:
-        """Made of the data set's own fingerprints, which follow its files, and of which columns are read."""
+        """Combine the data set's own fingerprints, which follow its files, with which columns are read."""
         prints = [(split, table._fingerprint) for split, table in self._tables.items()]
-        return digest("hub", prints, self._columns, self.class_names)
+        separator = [] if self._label_separator is None else [self._label_separator]
+        return digest("hub", prints, self._columns, self.class_names, *separator)
 
     def read(self, split: str) -> Iterator[Rows]:
-        """The rows of a split, a few thousand at a time.
+        """Yield the rows of a split, a few thousand at a time.
 
         Raises:
             LxError: If a value is not what its column should hold, or the split's labels are hidden.
         """
         first = 1
-        wanted = list(self._columns.keys().values())
-        table = self._tables[split].select_columns(list(dict.fromkeys(wanted))).with_format("arrow")
+        columns = list(self._columns.keys().values())
+        named = self.class_names if self._declared_names is not None else None
+        table = self._tables[split].select_columns(list(dict.fromkeys(columns))).with_format("arrow")
         for batch in table.iter(CHUNK):
-            texts, *pairs, labels = (batch.column(name).to_pylist() for name in wanted)
-            yield Rows(
-                texts=texts,
-                pairs=pairs[0] if pairs else None,
-                labels=[self._label(label, split, place) for place, label in enumerate(labels, first)],
-                first=first,
-            )
+            texts, *pairs, labels = (batch.column(name).to_pylist() for name in columns)
+            if named is not None:
+                labels = [self._by_name(label, named, split, row) for row, label in enumerate(labels, first)]
+            elif self._label_separator is not None:
+                labels = [split_label(label, self._label_separator) for label in labels]
+            yield Rows(texts, pairs[0] if pairs else None, labels, first)
             first += len(texts)
 
-    def _label(self, label: object, split: str, place: int) -> str | int | None:
-        """A label by its name where the data set numbers them, since names are what a person sees."""
-        names = self.class_names if self._declared_names is not None else None
-        if names is None or label is None:
-            return plain_label(label, self.locate(split, place))
-        assert isinstance(label, int)
+    def _by_name(self, label: Any, names: Sequence[str], split: str, row_number: int) -> Any:
+        """Replace a class id by its name, which is what the user sees; of a list, each."""
+        if isinstance(label, list):
+            return [self._by_name(item, names, split, row_number) for item in label]
+        if label is None:
+            return None
         if 0 <= label < len(names):
             return names[label]
         raise LxError(
-            f"{self.locate(split, place)}: the label is {label}, which is no class: this split's labels are "
+            f"{self.locate(split, row_number)}: the label is {label}, which is no class: this split's labels are "
             f"hidden. Leave it out by data.{split}=null, or name another split"
         )
 
@@ -123,45 +129,42 @@ class HubSource:
         name = "" if self._name is None else f" {self._name}"
         return f"{self._path}{name}[{self._names[split]}]"
 
-    def locate(self, split: str, place: int) -> str:
+    def locate(self, split: str, row_number: int) -> str:
         """``stanfordnlp/imdb[train] row 17``."""
-        return f"{self.describe(split)} row {place}"
+        return f"{self.describe(split)} row {row_number}"
 
     @cached_property
     def _tables(self) -> dict[str, Any]:
-        """The data set's splits by our names, with their columns checked."""
-        found = self._load()
+        """The data set's splits under lx's names, with their columns checked."""
+        hub_splits = self._load()
         tables = {}
-        for split, theirs in self._names.items():
-            if theirs not in found:
+        for split, hub_name in self._names.items():
+            if hub_name not in hub_splits:
                 raise LxError(
-                    f"{self._path}: there is no split {theirs!r}{did_you_mean(theirs, list(found))}. "
-                    f"The splits are: {', '.join(found)}. Set data.{split}=..."
+                    f"{self._path}: there is no split {hub_name!r}{did_you_mean(hub_name, list(hub_splits))}. "
+                    f"The splits are: {', '.join(hub_splits)}. Set data.{split}=..."
                 )
-            tables[split] = found[theirs]
+            tables[split] = hub_splits[hub_name]
             self._check(split, tables[split].features)
         return tables
 
     def _check(self, split: str, features: Any) -> None:
-        """Refuse a split whose columns are missing or of a kind that cannot be used."""
+        """Refuse a split whose columns are missing or whose texts are not strings."""
         where = self.describe(split)
         for key, column in self._columns.keys().items():
             if column not in features:
                 raise missing_column(where, key, column, list(features))
-            kind = getattr(features[column], "dtype", None)
-            good = ("string", "large_string", *(("bool", "int", "uint") if key == "data.label" else ()))
-            if str(kind).startswith(good):
-                continue
-            wanted = "one string or integer a row" if key == "data.label" else "strings"
-            raise LxError(f"{where}: the column {column!r} holds {features[column]}, not {wanted}. Set {key}=...")
+            is_text = str(getattr(features[column], "dtype", None)).startswith(("string", "large_string"))
+            if key != "data.label" and not is_text:
+                raise LxError(f"{where}: the column {column!r} holds {features[column]}, not strings. Set {key}=...")
 
     def _load(self) -> Any:
-        """All splits of the data set, memory-mapped."""
+        """Load all splits of the data set, memory-mapped."""
         import datasets
 
         try:
             return datasets.load_dataset(self._path, self._name, revision=self._revision)
-        except Exception as error:  # the loader lets through whatever its many parts raise
+        except Exception as error:  # the loader raises whatever its many parts raise
             reason = " ".join(str(error).split())[:300]
             config = "" if self._name is None else f" (configuration {self._name!r})"
             raise LxError(

@@ -1,4 +1,4 @@
-"""Readers of tables: CSV, TSV, JSON Lines and Parquet, in pieces, with the place of every mistake."""
+"""Readers of CSV, TSV, JSON Lines and Parquet, a few thousand rows at a time; errors name the line."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ import json
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
 
 from lx.data.sources.base import CHUNK, Rows, missing_column
-from lx.data.sources.rows import Collector, kind_of
+from lx.data.sources.rows import Columns, RowBuffer, kind_of
 from lx.errors import LxError
 
 if TYPE_CHECKING:
@@ -23,25 +22,11 @@ if TYPE_CHECKING:
 _LONGEST_FIELD = 64 * 2**20  # characters; also bounds what a quote that is never closed can swallow
 
 
-@dataclass(frozen=True)
-class Columns:
-    """Which columns of a table hold what; ``pair`` is ``None`` for single texts."""
-
-    text: str
-    pair: str | None
-    label: str
-
-    def keys(self) -> dict[str, str]:
-        """Each column that is wanted, with the config key that names it."""
-        pair = {} if self.pair is None else {"data.text_pair": self.pair}
-        return {"data.text": self.text, **pair, "data.label": self.label}
-
-
 Reader = Callable[[Path, Columns], Iterator[Rows]]
 
 
 def reader_of(path: Path) -> Reader | None:
-    """The reader for a file's extension, or ``None`` if the extension is not a known one."""
+    """Return the reader for a file's extension, or None if the extension is not known."""
     suffix, packed = path.suffix.lower(), False
     if suffix == ".gz":
         suffix, packed = Path(path.stem).suffix.lower(), True
@@ -50,19 +35,19 @@ def reader_of(path: Path) -> Reader | None:
 
 
 def read_csv(path: Path, columns: Columns) -> Iterator[Rows]:
-    """Comma-separated values with a header; fields may be quoted and then span lines."""
+    """Read comma-separated values with a header; fields may be quoted and then span lines."""
     with _opened(path) as file:
         yield from _read_records(path, columns, csv.reader(file, strict=True))
 
 
 def read_tsv(path: Path, columns: Columns) -> Iterator[Rows]:
-    """Tab-separated values with a header. Quotation marks are text like any other, as is usual in TSV."""
+    """Read tab-separated values with a header. Quotation marks are text like any other, as is usual in TSV."""
     with _opened(path) as file:
         yield from _read_records(path, columns, csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
 
 
 def _read_records(path: Path, columns: Columns, records: _CsvReader) -> Iterator[Rows]:
-    """The rows under a header; each stands at the line on which its record begins."""
+    """Yield the rows under a header; the number of a row is the line on which its record begins."""
     csv.field_size_limit(_LONGEST_FIELD)
     line = 1
     try:
@@ -74,29 +59,29 @@ def _read_records(path: Path, columns: Columns, records: _CsvReader) -> Iterator
             if column not in header:
                 raise missing_column(f"{path}:1", key, column, header)
             indices.append(header.index(column))
-        collected = Collector(path, paired=columns.pair is not None)
+        buffer = RowBuffer(path, columns)
         line = records.line_num + 1
         for record in records:
             if len(record) == len(header):
-                yield from collected.add(line, *(record[index] for index in indices))
+                yield from buffer.add(line, *(record[index] for index in indices))
             elif record:  # a blank line is no record
                 raise LxError(
                     f"{path}:{line}: {len(record)} field(s) where the header has {len(header)}. In a .csv "
                     "file, quote a field with a comma or a line break in it; a .tsv file cannot hold one"
                 )
             line = records.line_num + 1
-        yield from collected.rest()
+        yield from buffer.rest()
     except csv.Error as error:
-        told = str(error)
-        if "unexpected end of data" in told or "field larger" in told:
-            told = "a quotation mark is opened and never closed"
-        raise LxError(f"{path}:{line}: malformed CSV: {told}, in the record that begins here") from error
+        reason = str(error)
+        if "unexpected end of data" in reason or "field larger" in reason:
+            reason = "a quotation mark is opened and never closed"
+        raise LxError(f"{path}:{line}: malformed CSV: {reason}, in the record that begins here") from error
 
 
 def read_jsonl(path: Path, columns: Columns) -> Iterator[Rows]:
-    """One JSON object a line; blank lines are skipped."""
+    """Read one JSON object a line; blank lines are skipped."""
     keys = columns.keys()
-    collected = Collector(path, paired=columns.pair is not None)
+    buffer = RowBuffer(path, columns)
     with _opened(path) as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
@@ -109,20 +94,20 @@ def read_jsonl(path: Path, columns: Columns) -> Iterator[Rows]:
                 raise LxError(f"{path}:{number}: not valid JSON: nested too deeply") from error
             if not isinstance(row, dict):
                 raise LxError(
-                    f"{path}:{number}: {kind_of(row)} where an object is wanted. lx reads JSON Lines: "
+                    f"{path}:{number}: {kind_of(row)} instead of an object. lx reads JSON Lines: "
                     "one object a line, no list round them"
                 )
             for key, column in keys.items():
                 if column not in row:
                     raise missing_column(f"{path}:{number}", key, column, list(row))
-            yield from collected.add(number, *(row[column] for column in keys.values()))
-    if not collected.seen:
+            yield from buffer.add(number, *(row[column] for column in keys.values()))
+    if buffer.is_empty:
         raise LxError(f"{path}: the file is empty")
-    yield from collected.rest()
+    yield from buffer.rest()
 
 
 def read_parquet(path: Path, columns: Columns) -> Iterator[Rows]:
-    """A Parquet file, a few thousand rows at a time; places are row numbers."""
+    """Read a Parquet file, a few thousand rows at a time."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -135,23 +120,23 @@ def read_parquet(path: Path, columns: Columns) -> Iterator[Rows]:
         for key, column in columns.keys().items():
             if column not in schema.names:
                 raise missing_column(str(path), key, column, schema.names)
-        collected = Collector(path, paired=columns.pair is not None)
-        wanted = list(columns.keys().values())
-        place = 0
+        buffer = RowBuffer(path, columns)
+        names = list(columns.keys().values())
+        row_number = 0
         try:
-            for batch in file.iter_batches(batch_size=CHUNK, columns=list(dict.fromkeys(wanted))):
+            for batch in file.iter_batches(batch_size=CHUNK, columns=list(dict.fromkeys(names))):
                 values = {name: batch.column(name).to_pylist() for name in batch.schema.names}
-                for row in zip(*(values[name] for name in wanted), strict=True):
-                    place += 1
-                    yield from collected.add(place, *row)
+                for row in zip(*(values[name] for name in names), strict=True):
+                    row_number += 1
+                    yield from buffer.add(row_number, *row)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
-            raise LxError(f"{path}: damaged after row {place:,}: {error}") from error
-        yield from collected.rest()
+            raise LxError(f"{path}: damaged after row {row_number:,}: {error}") from error
+        yield from buffer.rest()
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[IO[str]]:
-    """A text file, packed or not, with errors of encoding and packing told by line."""
+    """Open a text file, compressed or not; name the line where its encoding is wrong."""
     try:
         with _binary(path) as raw, TextIOWrapper(raw, encoding="utf-8-sig", newline="") as file:
             yield file
@@ -172,7 +157,7 @@ def _binary(path: Path) -> IO[bytes]:
 
 
 def _undecodable(path: Path) -> tuple[int, str]:
-    """The first line that is not UTF-8 and why; only looked for once something is known to be wrong."""
+    """Find the first line that is not UTF-8, and why; called only once decoding has failed."""
     with _binary(path) as raw:
         for number, line in enumerate(raw, 1):
             try:
@@ -183,7 +168,7 @@ def _undecodable(path: Path) -> tuple[int, str]:
 
 
 def known_extensions() -> Sequence[str]:
-    """The extensions that are read, for messages."""
+    """Return the extensions that are read, for messages."""
     return [*_READERS, *(f"{suffix}.gz" for suffix in _READERS if suffix != ".parquet")]
 
 

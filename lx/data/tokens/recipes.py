@@ -1,6 +1,6 @@
 """The kinds of tokenizer, untrained.
 
-Each function returns a :class:`lx.data.tokens.tokenizer.Recipe`. Every kind reads Chinese: bpe and byte work on
+Each function returns a :class:`lx.data.tokens.tokenizer.TokenizerSpec`. Every kind reads Chinese: bpe and byte work on
 bytes, unigram on characters, and the kinds that need words first (word, wordpiece) take each Han character or kana
 for a word.
 """
@@ -12,13 +12,13 @@ from pathlib import Path
 import tokenizers
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
 
-from lx.data.tokens.tokenizer import SPECIAL_TOKENS, UNK, Recipe, Tokenizer
+from lx.data.tokens.tokenizer import SPECIAL_TOKENS, UNK, Tokenizer, TokenizerSpec
 from lx.errors import LxError
 
 _CJK = r"[\p{Han}\p{Hiragana}\p{Katakana}]"
 
 
-def bpe(vocab_size: int, lowercase: bool, min_frequency: int) -> Recipe:
+def bpe(vocab_size: int, lowercase: bool, min_frequency: int) -> TokenizerSpec:
     """Byte-level byte-pair encoding (Sennrich et al. 2016; bytes as in GPT-2, Radford et al. 2019): no unknowns."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     _require_room("bpe", vocab_size, len(alphabet), "byte values")
@@ -33,10 +33,10 @@ def bpe(vocab_size: int, lowercase: bool, min_frequency: int) -> Recipe:
         initial_alphabet=alphabet,
         show_progress=False,
     )
-    return Recipe(backend, trainer)
+    return TokenizerSpec(backend, trainer)
 
 
-def wordpiece(vocab_size: int, lowercase: bool, min_frequency: int) -> Recipe:
+def wordpiece(vocab_size: int, lowercase: bool, min_frequency: int) -> TokenizerSpec:
     """WordPiece as in BERT (Schuster and Nakajima 2012; Devlin et al. 2019)."""
     backend = tokenizers.Tokenizer(models.WordPiece(unk_token=UNK))
     backend.normalizer = _normalizer(lowercase)
@@ -51,10 +51,10 @@ def wordpiece(vocab_size: int, lowercase: bool, min_frequency: int) -> Recipe:
         _require_room("wordpiece", vocab_size, len(alphabet), "characters")
         return sorted(f"##{character}" for character in alphabet)
 
-    return Recipe(backend, trainer, seeds)
+    return TokenizerSpec(backend, trainer, seeds)
 
 
-def unigram(vocab_size: int, lowercase: bool) -> Recipe:
+def unigram(vocab_size: int, lowercase: bool) -> TokenizerSpec:
     """Unigram language-model pieces (Kudo 2018), spaces marked as in SentencePiece.
 
     The library's trainer sums in the order of a hash map, so two trainings may differ in a few pieces; a run keeps the
@@ -72,26 +72,26 @@ def unigram(vocab_size: int, lowercase: bool) -> Recipe:
         _require_room("unigram", vocab_size, len(alphabet), "characters")
         return []
 
-    return Recipe(backend, trainer, seeds)
+    return TokenizerSpec(backend, trainer, seeds)
 
 
-def word(vocab_size: int, lowercase: bool, min_frequency: int) -> Recipe:
+def word(vocab_size: int, lowercase: bool, min_frequency: int) -> TokenizerSpec:
     """Whole words and punctuation marks; each Han character or kana is a word."""
     backend = tokenizers.Tokenizer(models.WordLevel(unk_token=UNK))
     backend.normalizer = _normalizer(lowercase)
     backend.pre_tokenizer = _words()
-    return Recipe(backend, _word_level_trainer(vocab_size, min_frequency))
+    return TokenizerSpec(backend, _word_level_trainer(vocab_size, min_frequency))
 
 
-def char(vocab_size: int, lowercase: bool) -> Recipe:
+def char(vocab_size: int, lowercase: bool) -> TokenizerSpec:
     """Single characters (Unicode code points)."""
     backend = tokenizers.Tokenizer(models.WordLevel(unk_token=UNK))
     backend.normalizer = _normalizer(lowercase)
     backend.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
-    return Recipe(backend, _word_level_trainer(vocab_size, min_frequency=1))
+    return TokenizerSpec(backend, _word_level_trainer(vocab_size, min_frequency=1))
 
 
-def byte(lowercase: bool) -> Recipe:
+def byte(lowercase: bool) -> TokenizerSpec:
     """The bytes of UTF-8 text (Xue et al. 2022, ByT5): 256 of them and the special tokens, nothing to learn."""
     names = [*SPECIAL_TOKENS, *sorted(pre_tokenizers.ByteLevel.alphabet())]
     backend = tokenizers.Tokenizer(models.WordLevel({name: i for i, name in enumerate(names)}, unk_token=UNK))
@@ -104,10 +104,10 @@ def byte(lowercase: bool) -> Recipe:
         ]
     )
     backend.decoder = decoders.ByteLevel()
-    return Recipe(backend, None)
+    return TokenizerSpec(backend, None)
 
 
-def pretrained(path: str | None) -> Recipe:
+def pretrained(path: str | None) -> TokenizerSpec:
     """A tokenizer made elsewhere.
 
     Args:
@@ -118,13 +118,13 @@ def pretrained(path: str | None) -> Recipe:
     """
     if path is None:
         raise LxError("tokenizer.path is not set: give a tokenizer.json, a directory that holds one, or a Hub name")
-    place = Path(path)
-    if place.is_dir():
-        place = place / "tokenizer.json"
-    if place.exists():
-        return Recipe(Tokenizer.load(place).backend, None)
+    file = Path(path)
+    if file.is_dir():
+        file = file / "tokenizer.json"
+    if file.exists():
+        return TokenizerSpec(Tokenizer.load(file).backend, None)
     try:
-        return Recipe(tokenizers.Tokenizer.from_pretrained(path), None)
+        return TokenizerSpec(tokenizers.Tokenizer.from_pretrained(path), None)
     except Exception as error:  # the library raises bare Exception
         raise LxError(
             f"tokenizer.path={path}: no such file, and the Hub did not give it ({str(error).splitlines()[0]}); "

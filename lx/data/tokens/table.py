@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,32 +15,38 @@ from lx.data.tokens.tokenizer import Encoded
 from lx.errors import LxError
 from lx.system.files import atomic_write
 
-SCHEMA = pa.schema(
-    {"token_ids": pa.list_(pa.int32()), "second": pa.int32(), "truncated": pa.bool_(), "label": pa.int32()}
-)
+# "second" counts the tokens of the text pair; run directories of lx 0.1 hold a file with these names.
+_COLUMNS = {"token_ids": pa.list_(pa.int32()), "second": pa.int32(), "truncated": pa.bool_()}
 
 
-def write_tokens(path: Path, pieces: Iterator[tuple[Encoded, NDArray[np.int32]]]) -> None:
-    """Write encoded texts with their labels, one record batch a piece, under a temporary name first.
+def token_schema(label_type: pa.DataType) -> pa.Schema:
+    """Return the columns of a file of token ids, with labels of a type."""
+    return pa.schema({**_COLUMNS, "label": label_type})
+
+
+def write_tokens(path: Path, chunks: Iterator[tuple[Encoded, pa.Array]], label_type: pa.DataType) -> None:
+    """Write encoded texts with their labels, one record batch a chunk; atomically.
 
     Args:
         path: the Arrow IPC file to make.
-        pieces: encoded texts and the label ids of each.
+        chunks: encoded texts and the label of each.
+        label_type: of the labels.
     """
+    schema = token_schema(label_type)
     with (
         atomic_write(path) as temporary,
         pa.OSFile(str(temporary), "wb") as sink,
-        pa.ipc.new_file(sink, SCHEMA) as out,
+        pa.ipc.new_file(sink, schema) as out,
     ):
-        for encoded, labels in pieces:
+        for encoded, labels in chunks:
             offsets = np.concatenate([[0], np.cumsum(encoded.lengths)]).astype(np.int32)
             columns = [
                 pa.ListArray.from_arrays(pa.array(offsets), pa.array(encoded.token_ids)),
-                pa.array(encoded.second),
+                pa.array(encoded.pair_lengths),
                 pa.array(encoded.truncated),
-                pa.array(labels),
+                labels,
             ]
-            out.write_batch(pa.record_batch(columns, schema=SCHEMA))
+            out.write_batch(pa.record_batch(columns, schema=schema))
 
 
 @dataclass(frozen=True)
@@ -54,8 +60,8 @@ class TokenTable:
 
     Attributes:
         lengths: [N] tokens of each example, special tokens included.
-        labels: [N] label ids.
-        second: [N] how many of an example's last tokens belong to its text pair.
+        labels: [N] as the task encodes them.
+        pair_lengths: [N] how many of an example's last tokens belong to its text pair.
     """
 
     def __init__(self, path: Path) -> None:
@@ -64,28 +70,34 @@ class TokenTable:
             reader = pa.ipc.open_file(pa.memory_map(str(path)))
         except (pa.ArrowInvalid, OSError) as error:
             raise LxError(f"{path} is not a whole Arrow file of token ids: {error}") from error
-        if reader.schema != SCHEMA:
-            raise LxError(f"{path} does not hold token ids: its columns are {', '.join(reader.schema.names)}")
+        names = reader.schema.names
+        if names[-1:] != ["label"] or reader.schema != token_schema(reader.schema.field("label").type):
+            raise LxError(f"{path} does not hold token ids: its columns are {', '.join(names)}")
         try:
             table = reader.read_all()
             table.validate()
+            self.labels: pa.Array = table["label"].combine_chunks()
         except pa.ArrowException as error:
             raise LxError(f"{path} is damaged: {error}") from error
-        if any(column.null_count for column in (*table.columns, *_values(table["token_ids"]))):
+        columns = [chunk for column in table.columns for chunk in column.chunks]
+        if any(chunk.null_count or (pa.types.is_list(chunk.type) and chunk.values.null_count) for chunk in columns):
             raise LxError(f"{path} is damaged: it has gaps")
         self._chunks = [
             _Chunk(chunk.values.to_numpy(), chunk.offsets.to_numpy()) for chunk in table["token_ids"].chunks
         ]
         sizes = [len(chunk.offsets) - 1 for chunk in self._chunks]
         self._starts = np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]).astype(np.int64)
-        self.lengths: NDArray[np.int32] = _process_group([np.diff(chunk.offsets) for chunk in self._chunks])
-        self.labels: NDArray[np.int32] = _process_group([chunk.to_numpy() for chunk in table["label"].chunks])
-        self.second: NDArray[np.int32] = _process_group([chunk.to_numpy() for chunk in table["second"].chunks])
+        self.lengths: NDArray[np.int32] = _concatenate([np.diff(chunk.offsets) for chunk in self._chunks])
+        self.pair_lengths: NDArray[np.int32] = _concatenate([chunk.to_numpy() for chunk in table["second"].chunks])
         self.num_truncated = int(sum(chunk.true_count for chunk in table["truncated"].chunks))
-        self.has_pairs = bool(self.second.any())
+        self.has_pairs = bool(self.pair_lengths.any())
 
-    def check(self, vocab_size: int, num_classes: int) -> None:
+    def check(self, vocab_size: int, labels_fit: Callable[[pa.Array], bool]) -> None:
         """Refuse a file whose content does not fit a model, or is damaged: it may come from a stranger.
+
+        Args:
+            vocab_size: token ids lie below it.
+            labels_fit: whether labels are those of the model's task.
 
         Raises:
             LxError: says so.
@@ -96,8 +108,7 @@ class TokenTable:
             and all(int(piece.min()) >= 0 and int(piece.max()) < vocab_size for piece in ids)
             and all(self._is_ordered(chunk) for chunk in self._chunks)
             and int(self.lengths.min()) > 0
-            and int(self.labels.min()) >= 0
-            and int(self.labels.max()) < num_classes
+            and labels_fit(self.labels)
         )
         if not fits:
             raise LxError(f"{self.path} is empty, damaged, or does not belong to this run's model")
@@ -106,7 +117,7 @@ class TokenTable:
         return len(self.lengths)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Worker processes map the file again instead of receiving its content."""
+        """Pickle the path alone: worker processes map the file again instead of receiving its content."""
         return TokenTable, (self.path,)
 
     @staticmethod
@@ -128,9 +139,5 @@ class TokenTable:
             target[: stop - start] = chunk.token_ids[start:stop]
 
 
-def _values(lists: pa.ChunkedArray) -> list[pa.Array]:
-    return [chunk.values for chunk in lists.chunks]
-
-
-def _process_group(pieces: list[NDArray[np.int32]]) -> NDArray[np.int32]:
-    return np.concatenate(pieces).astype(np.int32) if pieces else np.zeros(0, np.int32)
+def _concatenate(arrays: list[NDArray[np.int32]]) -> NDArray[np.int32]:
+    return np.concatenate(arrays).astype(np.int32) if arrays else np.zeros(0, np.int32)

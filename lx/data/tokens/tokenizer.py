@@ -1,4 +1,4 @@
-"""Tokenizers: text to the ids of words, pieces, characters or bytes; :mod:`lx.data.tokens.recipes` has the kinds."""
+"""Tokenizers: text to the ids of words, pieces, characters or bytes."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import copy
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -28,17 +29,27 @@ class Encoded:
 
     token_ids: NDArray[np.int32]  # [sum of lengths]
     lengths: NDArray[np.int32]  # [texts]
-    second: NDArray[np.int32]  # [texts] how many of a text's last tokens belong to its pair
+    pair_lengths: NDArray[np.int32]  # [texts] how many of a text's last tokens belong to its pair
     truncated: NDArray[np.bool_]  # [texts] whether the text was longer than max_length
 
-    @property
+    @cached_property
     def starts(self) -> NDArray[np.int64]:
         """[texts] where in ``token_ids`` each text begins."""
         return np.cumsum(self.lengths, dtype=np.int64) - self.lengths
 
+    def gather(self, rows: NDArray[np.int64], out: NDArray[np.int64]) -> None:
+        """Copy the token ids of some texts into the rows of a padded matrix.
+
+        Args:
+            rows: [B] which texts.
+            out: [B, T] filled with the padding id; T is at least the longest length.
+        """
+        for target, start, length in zip(out, self.starts[rows].tolist(), self.lengths[rows].tolist(), strict=True):
+            target[:length] = self.token_ids[start : start + length]
+
 
 @dataclass(frozen=True)
-class Recipe:
+class TokenizerSpec:
     """A tokenizer that has not seen text yet, and how it is to be trained."""
 
     untrained: tokenizers.Tokenizer
@@ -46,7 +57,7 @@ class Recipe:
     seeds: Callable[[set[str]], list[str]] | None = None  # from the texts' alphabet: tokens that stand first
 
     def fingerprint(self) -> str:
-        """Changes with whatever could change the trained tokenizer."""
+        """Return a text that changes with everything that could change the trained tokenizer."""
         learning = None if self.trainer is None else json.loads(self.trainer.__getstate__())
         for settings in (learning or {}).values():
             if "initial_alphabet" in settings:
@@ -81,7 +92,7 @@ class Tokenizer:
         return tokenizer
 
     def to_json(self) -> str:
-        """The content of a ``tokenizer.json``."""
+        """Return the content of a ``tokenizer.json``."""
         self.backend.no_truncation()
         return str(self.backend.to_str(pretty=False))
 
@@ -92,12 +103,12 @@ class Tokenizer:
 
     @property
     def largest_id(self) -> int:
-        """The largest id that a text can be given: of the vocabulary, or of what is put round every text."""
-        round_texts = [*self.backend.encode("").ids, *self.backend.encode("", "").ids]
-        return max(self.vocab_size - 1, self.pad_id, *round_texts)
+        """The largest id that a text can get: of the vocabulary, or of the tokens that are put around every text."""
+        around_texts = [*self.backend.encode("").ids, *self.backend.encode("", "").ids]
+        return max(self.vocab_size - 1, self.pad_id, *around_texts)
 
     def tokens(self) -> list[str]:
-        """Every token, at the place of its id."""
+        """Return every token, in the order of the ids."""
         names = [""] * self.vocab_size
         for token, index in self.backend.get_vocab(with_added_tokens=True).items():
             names[index] = token
@@ -118,29 +129,29 @@ class Tokenizer:
             ids = [encoding.ids or [self.pad_id] for encoding in encodings]  # an empty text is still an example
             lengths = np.fromiter(map(len, ids), np.int32, len(ids))
             flat = np.fromiter(chain.from_iterable(ids), np.int32, int(lengths.sum()))
-            second = np.zeros(len(ids), np.int32)
+            pair_lengths = np.zeros(len(ids), np.int32)
             if pairs is not None:
-                second[:] = [sum(encoding.type_ids) for encoding in encodings]
+                pair_lengths[:] = [sum(encoding.type_ids) for encoding in encodings]
             truncated = np.fromiter((len(encoding.overflowing) > 0 for encoding in encodings), np.bool_, len(ids))
-        return Encoded(flat, lengths, second, truncated)
+        return Encoded(flat, lengths, pair_lengths, truncated)
 
 
-def train(recipe: Recipe, texts: Callable[[], Iterable[str]]) -> Tokenizer:
-    """Train a recipe on the texts of the training split.
+def train(spec: TokenizerSpec, texts: Callable[[], Iterable[str]]) -> Tokenizer:
+    """Train a tokenizer on the texts of the training split.
 
     Args:
-        recipe: what to train.
+        spec: what to train.
         texts: gives the training texts anew at each call.
 
     Raises:
         LxError: the vocabulary cannot hold the alphabet of the texts.
     """
-    backend = tokenizers.Tokenizer.from_str(recipe.untrained.to_str())  # the recipe stays untrained
-    if recipe.trainer is not None:
-        trainer = copy.deepcopy(recipe.trainer)  # a trainer remembers what it counted
-        if recipe.seeds is not None:
+    backend = tokenizers.Tokenizer.from_str(spec.untrained.to_str())  # the spec stays untrained
+    if spec.trainer is not None:
+        trainer = copy.deepcopy(spec.trainer)  # a trainer remembers what it counted
+        if spec.seeds is not None:
             alphabet = set().union(*(backend.normalizer.normalize_str(text) for text in texts()))
-            trainer.special_tokens = [*SPECIAL_TOKENS, *recipe.seeds(alphabet)]
+            trainer.special_tokens = [*SPECIAL_TOKENS, *spec.seeds(alphabet)]
         backend.train_from_iterator(texts(), trainer)
         backend = _with_special_tokens_alone(backend)
     if backend.post_processor is None:
@@ -156,7 +167,7 @@ def train(recipe: Recipe, texts: Callable[[], Iterable[str]]) -> Tokenizer:
 
 
 def _with_special_tokens_alone(backend: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
-    """The same tokenizer, in which the tokens that training was seeded with are ordinary ones."""
+    """Return the same tokenizer with the tokens that training was seeded with as ordinary ones."""
     state = json.loads(backend.to_str())
     state["added_tokens"] = [token for token in state["added_tokens"] if token["content"] in SPECIAL_TOKENS]
     return tokenizers.Tokenizer.from_str(json.dumps(state))

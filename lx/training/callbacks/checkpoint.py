@@ -17,7 +17,7 @@ from lx.distributed.process_group import DelayedMax
 from lx.errors import TrainingError
 from lx.run.checkpoint import CheckpointWriter, write_checkpoint, write_training_state
 from lx.run.directory import RunDirectory
-from lx.tasks.base import Summary
+from lx.tasks.base import Evaluation
 from lx.training.module import TextClassifier
 from lx.training.run_length import RunLength
 
@@ -29,7 +29,8 @@ class Checkpoint(Callback):
 
     ``last.ckpt`` is the whole training state after a step, saved every so many steps, every so many minutes, before
     each validation and at the end; ``previous.ckpt`` is the one before it. ``best.ckpt`` holds the weights of the
-    validation with the best objective: ``{"weights", "step", "epoch", "objective"}``; further ones, where they are
+    validation with the best objective, and what the task chose there: ``{"weights", "step", "epoch", "objective",
+    "choices"}``; further ones, where they are
     kept, are ``best-STEP.ckpt``.
 
     Only the first rank writes, beside training, and the others do not wait for it, unless each holds a
@@ -65,7 +66,7 @@ class Checkpoint(Callback):
         self.kept: list[tuple[float, int]] = []  # objective and step of the best, the best first
         self.best: float | None = None
         self.best_metrics: dict[str, float] = {}
-        self.best_summary: Summary | None = None
+        self.best_evaluation: Evaluation | None = None
         self.validated_step = 0
         self._writer = CheckpointWriter()
         self._saved_at = time.monotonic()
@@ -103,12 +104,19 @@ class Checkpoint(Callback):
         self.kept = [entry for entry in ranked if not math.isnan(entry[0])][: self.keep_best]
         if is_best:
             self.best = objective
-            self.best_metrics, self.best_summary = measured, pl_module.summaries["val"]
+            self.best_metrics, self.best_evaluation = measured, pl_module.evaluations["val"]
         if is_best or (self.keep_best > 1 and (objective, step) in self.kept):
             weights = full_state_dict(pl_module.net)
             if trainer.is_global_zero:
                 epoch, _ = self.run_length.position(step - 1)  # that of the last step
-                content = {"weights": weights, "step": step, "epoch": epoch, "objective": objective}
+                choices = pl_module.evaluations["val"].choices
+                content = {
+                    "weights": weights,
+                    "step": step,
+                    "epoch": epoch,
+                    "objective": objective,
+                    "choices": choices,
+                }
                 self._writer.submit(content, partial(self._keep, is_best, [step for _, step in self.kept]))
                 if trainer.state.fn != TrainerFn.FITTING:
                     self._writer.wait()
@@ -156,20 +164,20 @@ class Checkpoint(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """What was best, for the training state."""
-        summary = self.best_summary
+        evaluation = self.best_evaluation
         return {
             "best": self.best,
             "best_metrics": self.best_metrics,
-            "best_summary": None if summary is None else summary.to_plain(),
+            "best_summary": None if evaluation is None else evaluation.to_plain(),
             "kept": [list(entry) for entry in self.kept],
             "validated_step": self.validated_step,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from a training state."""
-        summary = state_dict["best_summary"]
+        evaluation = state_dict["best_summary"]
         self.best, self.best_metrics = state_dict["best"], state_dict["best_metrics"]
-        self.best_summary = None if summary is None else Summary.from_plain(summary)
+        self.best_evaluation = None if evaluation is None else Evaluation.from_plain(evaluation)
         self.kept = [(objective, step) for objective, step in state_dict["kept"]]
         self.validated_step = state_dict["validated_step"]
 

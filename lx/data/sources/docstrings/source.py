@@ -20,7 +20,7 @@ import pyarrow as pa
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from lx.data.corpus.storage import read_batches
+from lx.data.arrow import read_batches
 from lx.data.sources.base import CHUNK, Rows
 from lx.data.sources.docstrings.extract import extract
 from lx.errors import LxError
@@ -109,9 +109,9 @@ class DocstringSource:
         """``docstrings``."""
         return "docstrings"
 
-    def locate(self, split: str, place: int) -> str:
+    def locate(self, split: str, row_number: int) -> str:
         """``docstrings, train text 17``."""
-        return f"docstrings, {split} text {place}"
+        return f"docstrings, {split} text {row_number}"
 
     @cached_property
     def _file(self) -> Path:

@@ -1,0 +1,143 @@
+"""Class names: learned from the labels of the train split, or declared by the source."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lx.data.sources.rows import kind_of
+from lx.errors import LxError, did_you_mean, shorten
+
+_INTEGER = re.compile(r"[+-]?\d+")
+
+
+class ClassNames:
+    """Numbers class names while labels are read.
+
+    With names declared, a label is one of the names or, as an integer, a position among them. Without, the names are
+    what the train split shows; the integer 1 and the text "1" are the same class, so a CSV and a JSON Lines file go
+    together.
+
+    Args:
+        declared: The names in id order, or None to learn them.
+        by_position: Whether an integer may stand for a declared name's position; None: if names are declared.
+
+    Attributes:
+        names: In id order.
+
+    Raises:
+        LxError: The declared names repeat or are fewer than two.
+    """
+
+    def __init__(self, declared: Sequence[str] | None, by_position: bool | None = None) -> None:
+        self.by_position = declared is not None if by_position is None else by_position
+        self.names: list[str] = list(declared or ())
+        self._ids: dict[Any, int] = {name: index for index, name in enumerate(self.names)}
+        repeated = [name for name, count in Counter(self.names).items() if count > 1]
+        if repeated:
+            raise LxError(f"data.class_names lists {repeated[0]!r} twice: every class needs its own name")
+        if self.by_position and len(self.names) < 2:
+            raise LxError(f"data.class_names has {len(self.names)} name(s): a classifier needs two at least")
+
+    def encode(self, labels: Sequence[Any], *, learn: bool) -> NDArray[np.int32]:
+        """Return the class id of each label; -1 for one that is empty, unknown, or neither text nor a whole number."""
+        if set(map(type, labels)) <= {str, int, type(None)}:  # others may equal them: True == 1, or have no hash
+            ids = np.fromiter((self._ids.get(label, -1) for label in labels), np.int32, len(labels))
+        else:
+            ids = np.full(len(labels), -1, np.int32)
+        for row in np.flatnonzero(ids < 0).tolist():
+            ids[row] = self._look_up(labels[row], learn=learn and not self.by_position)
+        return ids
+
+    def _look_up(self, label: Any, *, learn: bool) -> int:
+        """Return the id of a label that was not met before, and remember it unless it stays unknown."""
+        name = class_name(label)
+        if name is None:
+            return -1
+        index = self._ids.get(name, -1)
+        if index < 0 and self.by_position and _INTEGER.fullmatch(name):
+            index = int(name) if 0 <= int(name) < len(self.names) else -1
+        if index < 0 and learn:
+            index = len(self.names)
+            self.names.append(name)
+        if index >= 0:
+            self._ids[name] = index
+            if not isinstance(label, bool):
+                self._ids[label] = index
+        return index
+
+    def refusal(self, where: str, label: Any) -> LxError:
+        """Return the error for a label whose id is -1."""
+        name = class_name(label)
+        if name is None:
+            if label is None or isinstance(label, str):
+                return LxError(f"{where}: the label is empty. Every row needs one: fill it in or remove the row")
+            return LxError(
+                f"{where}: the label {str(label)[:60]!r} is {kind_of(label)}. A label is a string or an integer, one a "
+                "row. Is data.label the right column?"
+            )
+        known = shorten(self.names)
+        near = did_you_mean(name, self.names)
+        if self.by_position and _INTEGER.fullmatch(name):
+            return LxError(
+                f"{where}: the label {name} is out of range: there are {len(self.names)} class names, "
+                f"0 to {len(self.names) - 1}: {known}. Mend the row, or data.class_names"
+            )
+        if self.by_position:
+            return LxError(
+                f"{where}: the label {name!r} is not among the class names{near}: {known}. "
+                "Mend the row, or add the name to data.class_names"
+            )
+        return LxError(
+            f"{where}: the label {name!r} never occurs in the train split{near}. Its classes are: {known}. "
+            "Mend the row, or give the class training rows"
+        )
+
+    def finish(self) -> NDArray[np.int32] | None:
+        """Put learned names in order: by value if all are integers, else alphabetically.
+
+        Returns:
+            The final id of each id handed out before; None if none changed.
+        """
+        if self.by_position:
+            return None
+        numeric = all(_INTEGER.fullmatch(name) for name in self.names)
+        order = sorted(range(len(self.names)), key=lambda i: (int(self.names[i]) if numeric else 0, self.names[i]))
+        if order == list(range(len(order))):
+            return None
+        self.names = [self.names[i] for i in order]
+        final_ids = np.empty(len(order), np.int32)
+        final_ids[order] = np.arange(len(order), dtype=np.int32)
+        self._ids = {label: int(final_ids[index]) for label, index in self._ids.items()}
+        return final_ids
+
+
+def class_name(label: Any) -> str | None:
+    """Return a class name from a label as a source gives it; None if it is empty or can be none."""
+    if isinstance(label, str):
+        return label.strip() or None
+    if isinstance(label, bool):
+        return str(label).lower()
+    return str(label) if isinstance(label, int) else None
+
+
+def check_class_names(class_names: Sequence[str], class_counts: Sequence[int]) -> None:
+    """Refuse what a damaged run directory might hold in place of class names and the examples of each class.
+
+    Raises:
+        LxError: Says what is wrong.
+    """
+    if not isinstance(class_names, Sequence) or not all(isinstance(name, str) for name in class_names):
+        raise LxError("the class names are not a list of texts")
+    if not isinstance(class_counts, Sequence) or not all(type(count) is int and count >= 0 for count in class_counts):
+        raise LxError("class_counts is not a list of whole numbers")
+    if len(class_names) < 2 or len(class_names) != len(class_counts):
+        raise LxError(
+            f"{len(class_names)} class names and {len(class_counts)} class counts: both need the same number of "
+            "classes, two at least"
+        )

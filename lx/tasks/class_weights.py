@@ -1,0 +1,55 @@
+"""The weight of each class in the loss, from the setting ``task.class_weights``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lx.errors import LxError, did_you_mean, shorten
+
+ClassWeights = str | Mapping[Any, float] | Sequence[float]
+
+
+def one_weight_each(given: ClassWeights, class_names: Sequence[str], class_counts: Sequence[int]) -> list[float]:
+    """Return one weight for each class, in label order.
+
+    Raises:
+        LxError: The weights name an unknown class, are not one for each class, or are negative or infinite.
+    """
+    if isinstance(given, str):
+        if given != "balanced":
+            raise LxError(
+                f"task.class_weights={given!r} is none of: null, balanced, a mapping from class names to "
+                f"weights, a list of weights{did_you_mean(given, ['balanced'])}"
+            )
+        weights = _balanced(class_counts)
+    elif isinstance(given, Mapping):
+        weights = _named(given, class_names)
+    else:
+        weights = list(given)
+        if len(weights) != len(class_names):
+            raise LxError(
+                f"task.class_weights lists {len(weights)} weights, but there are {len(class_names)} classes: "
+                f"{shorten(class_names)}"
+            )
+    for name, weight in zip(class_names, weights, strict=True):
+        if not isinstance(weight, int | float) or not math.isfinite(weight) or weight < 0:
+            raise LxError(f"task.class_weights: the weight of class {name!r} must be a number from 0, not {weight!r}")
+    return weights
+
+
+def _balanced(class_counts: Sequence[int]) -> list[float]:
+    occurring = sum(count > 0 for count in class_counts)
+    return [sum(class_counts) / (occurring * count) if count else 1.0 for count in class_counts]
+
+
+def _named(given: Mapping[Any, float], class_names: Sequence[str]) -> list[float]:
+    weights = {str(name): weight for name, weight in given.items()}  # YAML reads the name 3 as a number
+    for name in weights:
+        if name not in class_names:
+            raise LxError(
+                f"task.class_weights names {name!r}, which is no class of this data"
+                f"{did_you_mean(name, class_names)}; there are: {shorten(class_names)}"
+            )
+    return [weights.get(name, 1.0) for name in class_names]
