@@ -1,0 +1,145 @@
+"""What a person sees of a sweep: the ranking, as a table and as CSV, and the progress while it runs."""
+
+from __future__ import annotations
+
+import csv
+import math
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.table import Table
+from rich.text import Text
+
+from lx.sweep.trials import Mean, Outcome, TrialDirectory
+from lx.system.files import atomic_write
+
+
+@dataclass(frozen=True)
+class Row:
+    """A trial on the leaderboard.
+
+    Attributes:
+        trial: its directory.
+        objective: over the replicates that finished: what the ranking looks at, from validation alone.
+        test: the test split's counterpart of the objective, shown and never ranked by.
+        seconds: of all its runs.
+        state: ``finished``, ``failed``, ``pruned``, or ``unfinished``.
+        reason: why it failed.
+    """
+
+    trial: TrialDirectory
+    objective: Mean | None
+    test: Mean | None
+    seconds: float
+    state: str
+    reason: str
+
+
+def row_of(trial: TrialDirectory, metric: str) -> Row:
+    """Read a trial's results.
+
+    Args:
+        trial: its directory.
+        metric: the objective's name, for example ``val/accuracy``.
+    """
+    outcomes = [replicate.outcome() for replicate in trial.replicates()]
+    done = [outcome for outcome in outcomes if outcome.status in ("finished", "pruned")]
+    values = [outcome.objective for outcome in done if outcome.objective is not None]
+    test = [outcome.metrics[name] for outcome in done if (name := metric.replace("val/", "test/", 1)) in outcome.metrics]
+    return Row(
+        trial,
+        Mean.of(values),
+        Mean.of(test) if metric.startswith("val/") else None,
+        sum(outcome.seconds for outcome in outcomes),
+        _state(trial, outcomes),
+        "; ".join(f"seed {seed}: {reason}" for seed, reason in trial.reasons.items()),
+    )
+
+
+def _state(trial: TrialDirectory, outcomes: Sequence[Outcome]) -> str:
+    if trial.reasons:
+        return "failed"
+    statuses = {outcome.status for outcome in outcomes}
+    if statuses == {"finished"}:
+        return "finished"
+    return "pruned" if statuses <= {"finished", "pruned"} else "unfinished"
+
+
+def ranked(rows: Sequence[Row], mode: str) -> list[Row]:
+    """Finished trials first, the best first; then the others by number."""
+    sign = -1.0 if mode == "max" else 1.0
+
+    def key(row: Row) -> tuple[bool, float, int]:
+        is_ranked = row.state == "finished" and row.objective is not None and not math.isnan(row.objective.mean)
+        value = sign * row.objective.mean if is_ranked and row.objective is not None else 0.0
+        return not is_ranked, value, row.trial.number
+
+    return sorted(rows, key=key)
+
+
+def varying_keys(trials: Sequence[TrialDirectory]) -> list[str]:
+    """The keys in which trials differ."""
+    keys = dict.fromkeys(key for trial in trials for key in trial.params)
+    return [key for key in keys if len({trial.params.get(key) for trial in trials}) > 1] or list(keys)
+
+
+def leaderboard_table(rows: Sequence[Row], metric: str, limit: int | None = None) -> Table:
+    """The ranking as a table."""
+    keys = varying_keys([row.trial for row in rows])
+    table = Table(title=Text(f"{len(rows)} trials, ranked by {metric}"), title_justify="left")
+    table.add_column("trial", justify="right")
+    for key in keys:
+        table.add_column(Text(key), overflow="fold")
+    for heading in (metric, metric.replace("val/", "test/", 1) if metric.startswith("val/") else "", "n", "time"):
+        table.add_column(Text(heading), justify="right", no_wrap=True)
+    table.add_column("", overflow="fold")
+    for row in rows[:limit]:
+        count = row.objective.count if row.objective is not None else 0
+        table.add_row(
+            str(row.trial.number),
+            *(Text(row.trial.params.get(key, "")) for key in keys),
+            str(row.objective or "-"),
+            str(row.test or ""),
+            f"{count}/{len(row.trial.seeds)}" if count < len(row.trial.seeds) else str(count),
+            f"{row.seconds:.0f} s",
+            Text("" if row.state == "finished" else f"{row.state} {row.reason}".strip()),
+        )
+    return table
+
+
+def write_leaderboard(path: Path, rows: Sequence[Row], metric: str) -> None:
+    """Write ``leaderboard.csv``."""
+    keys = list(dict.fromkeys(key for row in rows for key in row.trial.params))
+    with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(
+            ["trial", *keys, metric, "deviation", "n", "test", "test_deviation", "seconds", "state", "reason", "run_dir"]
+        )
+        for row in rows:
+            writer.writerow(
+                [
+                    row.trial.number,
+                    *(row.trial.params.get(key, "") for key in keys),
+                    *_numbers(row.objective),
+                    row.objective.count if row.objective is not None else 0,
+                    *_numbers(row.test),
+                    round(row.seconds, 3),
+                    row.state,
+                    row.reason,
+                    row.trial.path,
+                ]
+            )
+
+
+def _numbers(mean: Mean | None) -> tuple[float | str, float | str]:
+    if mean is None:
+        return "", ""
+    return mean.mean, "" if mean.deviation is None else mean.deviation
+
+
+def best_command(row: Row, fixed: Sequence[str]) -> str:
+    """The command that trains a trial's configuration again."""
+    overrides = [*fixed, *(f"{key}={value}" for key, value in row.trial.params.items())]
+    return shlex.join(["lx", "train", *overrides])

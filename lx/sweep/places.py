@@ -1,0 +1,62 @@
+"""Where the runs of a sweep compute: each has a place, a share of the cores or a GPU."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from lx.system.hardware import num_cores
+
+
+@dataclass(frozen=True)
+class Place:
+    """Room for one run.
+
+    Attributes:
+        cpus: the cores that it may use; none: all.
+        environment: variables of its process, which choose the GPU.
+    """
+
+    cpus: tuple[int, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that this process may use, by number, UUID or MIG name; torch is not asked, so that none is touched."""
+    if (listed := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return [name for name in listed.split(",") if name.strip()]
+    if shutil.which("nvidia-smi") is None:
+        return []
+    done = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
+    return [str(index) for index, line in enumerate(done.stdout.splitlines()) if line.startswith("GPU ")]
+
+
+def places_for(n_jobs: int, per_gpu: int, hardware: Mapping[str, Any]) -> list[Place]:
+    """As many places as runs go side by side.
+
+    Args:
+        n_jobs: how many.
+        per_gpu: runs that share a GPU.
+        hardware: the node of the first trial's configuration: a run of several devices has all of the machine's.
+    """
+    gpus = visible_gpus() if hardware["accelerator"] in ("auto", "gpu", "cuda") else []
+    if gpus and hardware["devices"] == 1:
+        slots = [gpu for gpu in gpus for _ in range(per_gpu)]
+        return [Place(environment={"CUDA_VISIBLE_DEVICES": slots[job % len(slots)]}) for job in range(n_jobs)]
+    return [Place(cpus=share) for share in _shares(n_jobs)]
+
+
+def _shares(n_jobs: int) -> Sequence[tuple[int, ...]]:
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    if n_jobs == 1 or len(cores) < n_jobs:
+        return [()] * n_jobs
+    return [tuple(cores[job * len(cores) // n_jobs : (job + 1) * len(cores) // n_jobs]) for job in range(n_jobs)]
+
+
+def threads_each(n_jobs: int) -> int:
+    """CPU threads of each of the runs that go side by side."""
+    return max(1, num_cores() // n_jobs)

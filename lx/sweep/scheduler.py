@@ -1,0 +1,132 @@
+"""The loop of a sweep: starts runs where there is room, waits for them, and stops them when asked."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Protocol
+
+from lx.sweep.places import Place
+from lx.sweep.trials import Replicate
+
+_POLL_S = 0.02
+
+
+class Process(Protocol):
+    """The process of a run: ``subprocess.Popen``, or a forked worker."""
+
+    def poll(self) -> int | None:
+        """The exit code; None while it runs."""
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, if it runs."""
+
+
+@dataclass
+class Job:
+    """A run that is under way."""
+
+    replicate: Replicate
+    place: Place
+    process: Process
+    started: float = field(default_factory=time.monotonic)
+
+
+class Stop:
+    """Whether the sweep was asked to stop, by a signal or because its time is over.
+
+    Attributes:
+        exit_code: 130 or 143 for a signal; 0 for the budget; None: it goes on.
+        at_once: whether a second signal came.
+    """
+
+    def __init__(self, seconds: float | None) -> None:
+        self.exit_code: int | None = None
+        self.at_once = False
+        self._deadline = None if seconds is None else time.monotonic() + seconds
+
+    def receive(self, number: int, frame: FrameType | None) -> None:
+        """Handle a signal."""
+        self.at_once = self.exit_code is not None
+        self.exit_code = 128 + number
+
+    def look_at_clock(self) -> None:
+        """Stop when the budget is spent."""
+        if self.exit_code is None and self._deadline is not None and time.monotonic() >= self._deadline:
+            self.exit_code = 0
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Handle SIGINT, SIGTERM and SIGHUP while the block runs."""
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        previous = {number: signal.signal(number, self.receive) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+
+def run_jobs(
+    places: list[Place],
+    next_replicate: Callable[[], Replicate | None],
+    start: Callable[[Replicate, Place], Process | None],
+    ended: Callable[[Job, int], None],
+    stop: Stop,
+    show: Callable[[list[Job]], None],
+) -> None:
+    """Run replicates on places until there are none left, or until the sweep is to stop.
+
+    Args:
+        places: one run each at a time.
+        next_replicate: what to run next; None: nothing at the moment.
+        start: starts a run; None: it could not be started, and ``next_replicate`` knows why.
+        ended: takes in how a run ended.
+        stop: whether to stop; then nothing new starts, and what runs is asked to save.
+        show: shows the runs that are under way.
+    """
+    free, running = deque(places), list[Job]()
+    told = False
+    while True:
+        stop.look_at_clock()
+        while free and stop.exit_code is None and (replicate := next_replicate()) is not None:
+            process = start(replicate, free[0])
+            if process is not None:
+                running.append(Job(replicate, free.popleft(), process))
+                show(running)
+        if stop.exit_code is not None and (not told or stop.at_once):
+            for job in running:
+                job.process.send_signal(signal.SIGKILL if stop.at_once else signal.SIGTERM)
+            told = True
+        if not running:
+            return
+        for job in list(running):
+            code = job.process.poll()
+            if code is not None:
+                running.remove(job)
+                free.append(job.place)
+                ended(job, code)
+        show(running)
+        time.sleep(_POLL_S)
+
+
+def start_command(command: list[str], output: str, environment: dict[str, str], cpus: tuple[int, ...]) -> Process:
+    """Start a process of its own session, for runs that the fork server does not start: several ranks."""
+    kept = os.sched_getaffinity(0) if cpus else None
+    with open(output, "ab") as file:  # noqa: PTH123
+        if cpus:
+            os.sched_setaffinity(0, cpus)  # inherited
+        try:
+            return subprocess.Popen(
+                command, env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
+            )
+        finally:
+            if kept is not None:
+                os.sched_setaffinity(0, kept)

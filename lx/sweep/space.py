@@ -1,0 +1,247 @@
+"""What varies in a sweep: axes, seeds and the overrides that all trials share, read with Hydra's own sweep grammar."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lx.errors import LxError, did_you_mean
+
+if TYPE_CHECKING:
+    from hydra._internal.hydra import Hydra
+
+Params = dict[str, str]
+"""Keys to values, both as they stand in an override: ``{"optimizer.lr": "0.001", "model": "tiny"}``."""
+
+
+@dataclass(frozen=True)
+class Choices:
+    """An axis of listed values.
+
+    Attributes:
+        key: what is overridden, for example ``model`` or ``+data.extra``.
+        values: as they stand in an override.
+    """
+
+    key: str
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """An axis of all numbers between two, both included.
+
+    Attributes:
+        key: what is overridden.
+        low: the smallest value.
+        high: the largest value.
+        log: whether to search on a logarithmic scale.
+        integer: whether only whole numbers are meant.
+    """
+
+    key: str
+    low: float
+    high: float
+    log: bool
+    integer: bool
+
+
+Axis = Choices | Interval
+
+
+@dataclass(frozen=True)
+class Space:
+    """The space of a sweep.
+
+    Attributes:
+        fixed: overrides that all trials share.
+        axes: what varies from trial to trial.
+        seeds: the replicates of every trial; never an axis.
+    """
+
+    fixed: tuple[str, ...]
+    axes: tuple[Axis, ...]
+    seeds: tuple[int, ...]
+
+    def listed_axes(self) -> tuple[Choices, ...]:
+        """The axes of a grid.
+
+        Raises:
+            LxError: one is an interval, which has no list of values.
+        """
+        for axis in self.axes:
+            if isinstance(axis, Interval):
+                raise LxError(
+                    f"{axis.key}: a grid needs a list of values, and an interval has none: give values or range(...), "
+                    "or search it with sweep=tpe or sweep=random and sweep.n_trials=N"
+                )
+        return tuple(axis for axis in self.axes if isinstance(axis, Choices))
+
+
+def parse_space(hydra: Hydra, overrides: Sequence[str], params: Mapping[str, Any], num_seeds: int | None) -> Space:
+    """Read what varies from the command line and from ``sweep.params``; the command line wins.
+
+    Args:
+        hydra: an open session, which knows the groups that ``glob`` looks into.
+        overrides: of the command line, without those of ``sweep``.
+        params: keys to values in Hydra's sweep grammar, from a sweep's file.
+        num_seeds: replicates, counted up from the seed that is set; None: the seeds of the command line.
+
+    Raises:
+        LxError: an override that cannot be parsed, or seeds that are given twice or are not whole numbers.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    parser = OverridesParser.create(config_loader=hydra.config_loader)
+    parsed = {}
+    for text in [*(f"{key}={_grammar(value)}" for key, value in params.items()), *overrides]:
+        try:
+            override = parser.parse_override(text)
+        except HydraException as error:
+            raise LxError(f"{text}: {str(error).splitlines()[0]}") from error
+        parsed[override.get_key_element()] = override
+    fixed = [override.input_line for override in parsed.values() if not override.is_sweep_override()]
+    axes = [_axis(key, override) for key, override in parsed.items() if override.is_sweep_override()]
+    seeds = _seeds([axis for axis in axes if axis.key == "seed"], fixed, num_seeds)
+    return Space(
+        fixed=tuple(text for text in fixed if not text.startswith("seed=")),
+        axes=tuple(axis for axis in axes if axis.key != "seed"),
+        seeds=seeds,
+    )
+
+
+def _grammar(value: Any) -> str:
+    """A value of ``sweep.params`` as Hydra's grammar has it: a YAML list is a list of choices."""
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _axis(key: str, override: Any) -> Axis:
+    from hydra.core.override_parser.types import IntervalSweep
+
+    value = override.value()
+    if isinstance(value, IntervalSweep):
+        assert value.start is not None
+        assert value.end is not None
+        integer = isinstance(value.start, int) and isinstance(value.end, int)
+        if value.end <= value.start or ("log" in value.tags and value.start <= 0):
+            raise LxError(f"{override.input_line}: an interval grows, and on a logarithmic scale it begins above 0")
+        return Interval(key, value.start, value.end, "log" in value.tags, integer)
+    values = tuple(dict.fromkeys(override.sweep_string_iterator()))
+    if not values:
+        raise LxError(f"{override.input_line} lists no values")
+    return Choices(key, values)
+
+
+def _seeds(axes: Sequence[Axis], fixed: Sequence[str], num_seeds: int | None) -> tuple[int, ...]:
+    base = next((text.partition("=")[2] for text in reversed(fixed) if text.startswith("seed=")), "0")
+    listed = axes[0].values if axes and isinstance(axes[0], Choices) else (base,)
+    if axes and num_seeds is not None:
+        raise LxError("seed=... lists seeds and sweep.seeds counts them: give one of the two")
+    try:
+        seeds = tuple(map(int, listed))
+    except ValueError as error:
+        raise LxError(f"seed={','.join(listed)}: seeds are whole numbers") from error
+    return seeds if num_seeds is None else tuple(range(seeds[0], seeds[0] + num_seeds))
+
+
+def grid(space: Space, exclude: Sequence[Mapping[str, Any]], zipped: Sequence[Sequence[str]]) -> list[Params]:
+    """Every combination of the axes' values, the first axis slowest.
+
+    Args:
+        space: its axes are all listed.
+        exclude: combinations to leave out: one matches if all of its keys have (one of) the given values.
+        zipped: groups of keys whose values go together, the first with the first, instead of each with each.
+
+    Raises:
+        LxError: an interval among the axes, a key that is no axis, or zipped axes of different lengths.
+    """
+    axes = {axis.key: axis.values for axis in space.listed_axes()}
+    for key in itertools.chain(*exclude, *zipped):
+        if key not in axes:
+            raise LxError(f"sweep.exclude and sweep.zip name axes of the sweep, not {key!r}{did_you_mean(key, [*axes])}")
+    groups = [*zipped, *([key] for key in axes if not any(key in group for group in zipped))]
+    groups.sort(key=lambda group: list(axes).index(group[0]))
+    columns = []
+    for group in groups:
+        lengths = {key: len(axes[key]) for key in group}
+        if len(set(lengths.values())) > 1:
+            raise LxError(f"sweep.zip: axes that go together have as many values each, not {lengths}")
+        columns.append([dict(zip(group, row, strict=True)) for row in zip(*(axes[key] for key in group), strict=True)])
+    combinations = [_merged(parts) for parts in itertools.product(*columns)]
+    return [params for params in combinations if not any(_matches(params, rule) for rule in exclude)]
+
+
+def _merged(parts: Sequence[Params]) -> Params:
+    return {key: value for part in parts for key, value in part.items()}
+
+
+def _matches(params: Params, rule: Mapping[str, Any]) -> bool:
+    return all(params[key] in map(_text, value if isinstance(value, list) else [value]) for key, value in rule.items())
+
+
+def _text(value: Any) -> str:
+    """A value of YAML or JSON as it stands in an override."""
+    if isinstance(value, str):
+        return value
+    return json.dumps(value)
+
+
+def read_trials(path: Path) -> list[Params]:
+    """Explicit trials from a JSON Lines file: an object of keys and values a line.
+
+    Raises:
+        LxError: missing, empty, or a line that is no such object.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise LxError(f"sweep.list={path}: {error.strerror}") from error
+    trials: list[Params] = []
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            values = json.loads(line)
+        except ValueError as error:
+            raise LxError(f"{path}:{number}: not a JSON object: {error}") from error
+        if not isinstance(values, dict):
+            raise LxError(f'{path}:{number}: a trial is an object such as {{"optimizer.lr": 0.001, "model": "tiny"}}')
+        trials.append({key: _text(value) for key, value in values.items()})
+    if not trials:
+        raise LxError(f"sweep.list={path} lists no trials")
+    return trials
+
+
+def overrides_of(params: Params) -> list[str]:
+    """A trial's values as overrides."""
+    return [f"{key}={value}" for key, value in params.items()]
+
+
+def probes(space: Space, limit: int) -> Iterator[Params]:
+    """Combinations to compose before the first trial: all up to a limit, else each value of each axis once.
+
+    An interval stands with its two ends.
+    """
+    ends = {
+        axis.key: axis.values if isinstance(axis, Choices) else tuple(format_number(v, axis) for v in (axis.low, axis.high))
+        for axis in space.axes
+    }
+    count = 1
+    for values in ends.values():
+        count *= len(values)
+    if count <= limit:
+        yield from (dict(zip(ends, values, strict=True)) for values in itertools.product(*ends.values()))
+        return
+    first = {key: values[0] for key, values in ends.items()}
+    for key, values in ends.items():
+        yield from ({**first, key: value} for value in values)
+
+
+def format_number(value: float, axis: Interval) -> str:
+    """A number as it stands in an override, exactly."""
+    return str(round(value)) if axis.integer else repr(float(value))

@@ -1,0 +1,173 @@
+"""Which trial comes next: an Optuna study in the sweep's journal, asked and told one trial at a time."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler
+from optuna.study import Study
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from lx.sweep.journal import open_journal
+from lx.sweep.space import Axis, Choices, Params, format_number
+
+_NAME = "lx"
+
+
+class SeededSampler(BaseSampler):
+    """A fresh sampler for every trial, seeded by the sweep's seed and the trial's number.
+
+    A sampler that lives as long as the process would draw other values after a resumption. This one draws what an
+    undisturbed sweep would have drawn, given the same finished trials.
+
+    Args:
+        build: builds the sampler of one trial from its seed.
+        seed: of the sweep.
+    """
+
+    def __init__(self, build: Callable[[int], BaseSampler], seed: int) -> None:
+        self._build = build
+        self._seed = seed
+        self._current: tuple[int, BaseSampler] | None = None
+
+    def _sampler(self, trial: FrozenTrial) -> BaseSampler:
+        if self._current is None or self._current[0] != trial.number:
+            digest = blake2b(f"{self._seed}/{trial.number}".encode(), digest_size=4).digest()
+            self._current = trial.number, self._build(int.from_bytes(digest, "little"))
+        return self._current[1]
+
+    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """See Optuna."""
+        return self._sampler(trial).infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """See Optuna."""
+        return self._sampler(trial).sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """See Optuna."""
+        return self._sampler(trial).sample_independent(study, trial, param_name, param_distribution)
+
+
+class SweepStudy:
+    """The study of a sweep.
+
+    Args:
+        journal: its file.
+        axes: what varies. Values that were added to an axis since the study was made are known from now on.
+        directions: ``maximize`` or ``minimize`` for each objective.
+        sampler: chooses the values that a slot leaves open; None where every slot names them all.
+    """
+
+    def __init__(
+        self, journal: Path, axes: Sequence[Axis], directions: Sequence[str], sampler: BaseSampler | None
+    ) -> None:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+        self.axes = axes
+        self._storage = open_journal(journal)
+        self._directions = list(directions)
+        self._sampler = sampler or optuna.samplers.RandomSampler(seed=0)
+        self._study = self._open()
+        self._trials: dict[int, Trial] = {}
+
+    def _open(self) -> Study:
+        """The newest study of the journal; a new one with the old trials where an axis has other values now."""
+        names = [study.study_name for study in self._storage.get_all_studies()]
+        if not names:
+            return self._create(_NAME)
+        study = optuna.load_study(study_name=names[-1], storage=self._storage, sampler=self._sampler)
+        known = {key: value for trial in study.get_trials(deepcopy=False) for key, value in trial.distributions.items()}
+        now = {axis.key: distribution(axis) for axis in self.axes}
+        if all(known.get(key, value) == value for key, value in now.items()):
+            return study
+        extended = self._create(f"{_NAME}-{len(names) + 1}")
+        for trial in study.get_trials(states=None):
+            trial.distributions = {key: now[key] for key in trial.params}
+            extended.add_trial(trial)
+        return extended
+
+    def _create(self, name: str) -> Study:
+        return optuna.create_study(
+            study_name=name, storage=self._storage, sampler=self._sampler, directions=self._directions
+        )
+
+    def __len__(self) -> int:
+        return len(self._study.get_trials(deepcopy=False))
+
+    def planned(self) -> list[dict[str, Any]]:
+        """The values that each slot names, in their order."""
+        return [
+            dict(trial.system_attrs.get("fixed_params", trial.params)) for trial in self._study.get_trials(deepcopy=False)
+        ]
+
+    def add_slot(self, values: Mapping[str, Any]) -> None:
+        """Add a trial that waits for its turn.
+
+        Args:
+            values: of some or all axes; the sampler chooses the others.
+        """
+        self._study.enqueue_trial(dict(values))
+
+    def interrupted(self) -> list[tuple[int, Params]]:
+        """Number and values of the trials that had begun when the sweep was interrupted."""
+        running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        return [self._suggest(Trial(self._study, trial._trial_id)) for trial in running]
+
+    def next(self) -> tuple[int, Params] | None:
+        """Number and values of the next trial; None if no slot is left."""
+        if not self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            return None
+        return self._suggest(self._study.ask())
+
+    def _suggest(self, trial: Trial) -> tuple[int, Params]:
+        self._trials[trial.number] = trial
+        return trial.number, {axis.key: _suggest(trial, axis) for axis in self.axes}
+
+    def report_intermediate(self, number: int, step: int, value: float) -> bool:
+        """Report a validation; whether the trial is to be pruned."""
+        trial = self._trials[number]
+        trial.report(value, step)
+        return trial.should_prune()
+
+    def finish(self, number: int, values: Sequence[float] | None, state: str, reason: str | None = None) -> None:
+        """Record how a trial ended.
+
+        Args:
+            number: of the trial.
+            values: of the objectives; None if there are none.
+            state: ``finished``, ``pruned`` or ``failed``.
+            reason: for a person.
+        """
+        states = {"finished": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
+        if reason is not None:
+            self._trials[number].set_user_attr("reason", reason)
+        told = values if state != "failed" else None
+        self._study.tell(number, None if told is None else list(told), state=states[state])
+
+
+def distribution(axis: Axis) -> BaseDistribution:
+    """An axis as Optuna has it; listed values are names to it."""
+    if isinstance(axis, Choices):
+        return CategoricalDistribution(axis.values)
+    if axis.integer:
+        return IntDistribution(round(axis.low), round(axis.high), log=axis.log)
+    return FloatDistribution(axis.low, axis.high, log=axis.log)
+
+
+def _suggest(trial: Trial, axis: Axis) -> str:
+    if isinstance(axis, Choices):
+        return str(trial.suggest_categorical(axis.key, axis.values))
+    if axis.integer:
+        return format_number(trial.suggest_int(axis.key, round(axis.low), round(axis.high), log=axis.log), axis)
+    return format_number(trial.suggest_float(axis.key, axis.low, axis.high, log=axis.log), axis)

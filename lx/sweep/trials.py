@@ -1,0 +1,180 @@
+"""A trial of a sweep: one configuration, its replicates over seeds, and what came of them, read from their directories."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lx.run.directory import RunDirectory, atomic_write_json
+from lx.sweep.space import Params
+
+_LAST_LINES = 3
+
+
+@dataclass(frozen=True)
+class Replicate:
+    """One run of a trial.
+
+    Attributes:
+        trial: the trial's number.
+        seed: of the run.
+        run: its directory.
+        output: what it prints.
+    """
+
+    trial: int
+    seed: int
+    run: RunDirectory
+    output: Path
+
+    def outcome(self) -> Outcome:
+        """How the run stands, by what lies in its directory."""
+        try:
+            result = json.loads(self.run.result.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return Outcome("unfinished" if self.run.config.exists() else "missing")
+        return Outcome(
+            status=str(result.get("status")),
+            objective=result.get("objective"),
+            metrics=result.get("metrics") or {},
+            seconds=float(result.get("seconds") or 0.0),
+            message=result.get("error"),
+        )
+
+    def last_lines(self) -> str:
+        """The end of what the run printed."""
+        try:
+            lines = self.output.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+        except OSError:
+            return ""
+        return "\n".join(lines[-_LAST_LINES:])
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run stands.
+
+    Attributes:
+        status: ``finished``, ``failed``, ``stopped`` or ``pruned`` as in result.json; ``unfinished`` without one;
+            ``missing`` without a run.
+        objective: the best validation's.
+        metrics: of the best validation and of the test.
+        seconds: that it took.
+        message: why it did not finish.
+    """
+
+    status: str
+    objective: float | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    message: str | None = None
+
+
+@dataclass(frozen=True)
+class Mean:
+    """Mean and sample standard deviation over replicates; no deviation for one."""
+
+    mean: float
+    deviation: float | None
+    count: int
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Mean | None:
+        """None without values."""
+        if not values:
+            return None
+        return cls(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
+
+    def __str__(self) -> str:
+        return f"{self.mean:.4f}" if self.deviation is None else f"{self.mean:.4f} ± {self.deviation:.4f}"
+
+
+@dataclass
+class TrialDirectory:
+    """A trial's directory below the sweep's: ``trial.json``, and a run or one run a seed.
+
+    Attributes:
+        number: of the trial, from 0.
+        path: ``SWEEP_DIR/<number>``.
+        params: what it sets.
+        seeds: of its replicates.
+        flat_seed: the seed whose run lies in ``path`` itself; None: every run lies a seed below it.
+        reasons: why replicates failed, by seed.
+        attempts: how often each replicate was started after it was killed, by seed.
+    """
+
+    number: int
+    path: Path
+    params: Params
+    seeds: list[int]
+    flat_seed: int | None
+    reasons: dict[int, str] = field(default_factory=dict)
+    attempts: dict[int, int] = field(default_factory=dict)
+
+    def replicate(self, seed: int) -> Replicate:
+        """One of its runs."""
+        if seed == self.flat_seed:
+            return Replicate(self.number, seed, RunDirectory(self.path), self.path / "output.txt")
+        folder = self.path / f"seed-{seed}"
+        return Replicate(self.number, seed, RunDirectory(folder), folder.with_suffix(".output.txt"))
+
+    def replicates(self) -> list[Replicate]:
+        """All of its runs."""
+        return [self.replicate(seed) for seed in self.seeds]
+
+    def save(self) -> None:
+        """Write ``trial.json``."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        content = {
+            "params": self.params,
+            "seeds": self.seeds,
+            "flat_seed": self.flat_seed,
+            "reasons": self.reasons,
+            "attempts": self.attempts,
+        }
+        atomic_write_json(self.path / "trial.json", content)
+
+    @classmethod
+    def load(cls, path: Path) -> TrialDirectory | None:
+        """Read ``trial.json``; None if the trial had not been written down yet."""
+        try:
+            content: dict[str, Any] = json.loads((path / "trial.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        by_seed = {
+            name: {int(seed): value for seed, value in content.get(name, {}).items()} for name in ("reasons", "attempts")
+        }
+        return cls(
+            int(path.name), path, content["params"], content["seeds"], content["flat_seed"], **by_seed
+        )
+
+
+def load_trials(directory: Path) -> list[TrialDirectory]:
+    """All trials of a sweep that have begun, by number."""
+    folders = sorted((path for path in directory.iterdir() if path.name.isdecimal()), key=lambda path: int(path.name))
+    return [trial for path in folders if (trial := TrialDirectory.load(path)) is not None]
+
+
+def why_failed(code: int, outcome: Outcome, last_lines: str) -> str:
+    """The class of a failure and its message, in one line.
+
+    Args:
+        code: the exit code of the process.
+        outcome: of the run.
+        last_lines: that the run printed.
+    """
+    message = outcome.message or next(iter(reversed(last_lines.splitlines())), "")
+    message = message.removeprefix("lx: ").removeprefix("error: ")
+    if code < 0 or "was killed by" in message:
+        return f"killed: {message}" if "killed" in message else f"killed by signal {-code}, out of memory?"
+    if code == 2:
+        return f"bad config: {message}"
+    if outcome.objective is not None and math.isnan(outcome.objective) or re.search(r"loss (nan|inf|-inf)", message):
+        return f"not a number: {message}"
+    return f"exception: {message}"
