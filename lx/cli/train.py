@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from lx.cli.arguments import SETTINGS, Parser
 from lx.config.compose import compose_with
 from lx.config.messages import plain_errors
 from lx.config.session import CONFIG_NAME, hydra_session
-
-if TYPE_CHECKING:
-    from hydra._internal.hydra import Hydra
-    from omegaconf import DictConfig
 
 
 def run(arguments: list[str]) -> int:
@@ -25,9 +19,12 @@ def run(arguments: list[str]) -> int:
             if args.info is not None:
                 hydra.show_info(args.info, CONFIG_NAME, args.overrides)
                 return 0
-        if args.multirun:
-            return _multirun(hydra, args.overrides)
-        cfg = compose_with(hydra, args.overrides)
+        if not args.multirun:
+            cfg = compose_with(hydra, args.overrides)
+    if args.multirun:
+        from lx.sweep.commands import run_sweep
+
+        return run_sweep(args.overrides, args.config_dir, dry_run=args.dry_run).exit_code
     from lx.launch.local import launch
 
     return launch(cfg, args.overrides)[1]
@@ -43,8 +40,9 @@ def _parser() -> Parser:
         "--multirun",
         "-m",
         action="store_true",
-        help="one run after the other, for every combination of comma-separated values",
+        help="a sweep: a grid of comma-separated values, or a search: sweep=tpe sweep.n_trials=50 (conf/sweep has all)",
     )
+    parser.add_argument("--dry-run", action="store_true", help="with -m: check every value and show the plan, no more")
     parser.add_argument("--cfg", "-c", choices=("job", "hydra", "all"), help="print the composed configuration (job)")
     parser.add_argument("--resolve", action="store_true", help="with --cfg: replace interpolations by their values")
     parser.add_argument("--package", "-p", metavar="KEY", help="with --cfg: only this part")
@@ -57,21 +55,3 @@ def _parser() -> Parser:
         help="about the composition: all, config, defaults, defaults-tree, plugins, searchpath",
     )
     return parser
-
-
-def _multirun(hydra: Hydra, overrides: list[str]) -> int:
-    """Start a run for each combination, through Hydra's sweeper, each in a run directory of its own."""
-    from hydra.core.hydra_config import HydraConfig
-
-    from lx.launch.local import launch, objective_of
-
-    def trial(unchecked: DictConfig) -> float | None:
-        hydra_cfg = HydraConfig.get()
-        cfg = compose_with(hydra, list(hydra_cfg.overrides.task))
-        cfg.run_dir = hydra_cfg.runtime.output_dir
-        cfg.name = f"{hydra_cfg.runtime.choices['data']}-{hydra_cfg.runtime.choices['model']}-{hydra_cfg.job.num}"
-        return objective_of(*launch(cfg, list(hydra_cfg.overrides.task)))
-
-    with plain_errors(hydra, overrides):
-        hydra.multirun(CONFIG_NAME, trial, [*overrides, "hydra.mode=MULTIRUN"])
-    return 0

@@ -1,4 +1,6 @@
-"""Starts workers of single-process runs from a process that has imported everything: ``python -m lx.launch.forkserver``.
+"""Start the workers of single-process runs from a process that has imported everything.
+
+``python -m lx.launch.forkserver`` is that process; :class:`ForkServer` speaks to it.
 
 A run spends seconds on imports before its first step. This server imports them once and forks a process for each run
 before any thread or device exists, so that runs stay as isolated as processes are.
@@ -29,8 +31,8 @@ def serve() -> int:
     """Answer requests until stdin is closed, then end the processes that still run."""
     end_with_parent()
     with freeze_after_imports():
-        from lx.training import worker
         from lx.tracking import wandb  # noqa: F401 - imported once for all runs
+        from lx.training import worker
     requests, answers = os.dup(0), os.dup(1)
     os.dup2(2, 1)  # what a library prints is no answer
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)

@@ -13,10 +13,10 @@ _READ_BYTES = 1 << 16
 
 
 class KernelLock:
-    """A lock that the kernel releases when its holder dies; a torn last record is cut off while it is held.
+    """A lock that the kernel releases when its holder dies; whoever acquires it cuts off a torn last record.
 
-    A writer that is killed, or that runs out of disk space, within a write leaves a line without an end. The next record
-    would be glued to it, and with the record after that the journal could never be read again.
+    A writer that is killed, or that runs out of disk space, within a write leaves a line without an end. The next
+    record would be glued to it, and with the record after that the journal could never be read again.
 
     Args:
         journal: the journal's file.

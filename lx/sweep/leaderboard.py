@@ -5,14 +5,14 @@ from __future__ import annotations
 import csv
 import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.table import Table
 from rich.text import Text
 
-from lx.sweep.trials import Mean, Outcome, TrialDirectory
+from lx.sweep.trials import DONE, Mean, Outcome, TrialDirectory
 from lx.system.files import atomic_write
 
 
@@ -37,6 +37,11 @@ class Row:
     reason: str
 
 
+def rank_trials(trials: Iterable[TrialDirectory], metric: str, mode: str) -> list[Row]:
+    """Read the results of trials and rank them: see :func:`ranked`."""
+    return ranked([row_of(trial, metric) for trial in trials], mode)
+
+
 def row_of(trial: TrialDirectory, metric: str) -> Row:
     """Read a trial's results.
 
@@ -45,9 +50,11 @@ def row_of(trial: TrialDirectory, metric: str) -> Row:
         metric: the objective's name, for example ``val/accuracy``.
     """
     outcomes = [replicate.outcome() for replicate in trial.replicates()]
-    done = [outcome for outcome in outcomes if outcome.status in ("finished", "pruned")]
+    done = [outcome for outcome in outcomes if outcome.status in DONE]
     values = [outcome.objective for outcome in done if outcome.objective is not None]
-    test = [outcome.metrics[name] for outcome in done if (name := metric.replace("val/", "test/", 1)) in outcome.metrics]
+    test = [
+        outcome.metrics[name] for outcome in done if (name := metric.replace("val/", "test/", 1)) in outcome.metrics
+    ]
     return Row(
         trial,
         Mean.of(values),
@@ -115,7 +122,19 @@ def write_leaderboard(path: Path, rows: Sequence[Row], metric: str) -> None:
     with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(
-            ["trial", *keys, metric, "deviation", "n", "test", "test_deviation", "seconds", "state", "reason", "run_dir"]
+            [
+                "trial",
+                *keys,
+                metric,
+                "deviation",
+                "n",
+                "test",
+                "test_deviation",
+                "seconds",
+                "state",
+                "reason",
+                "run_dir",
+            ]
         )
         for row in rows:
             writer.writerow(

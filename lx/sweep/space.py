@@ -105,7 +105,7 @@ def parse_space(hydra: Hydra, overrides: Sequence[str], params: Mapping[str, Any
         except HydraException as error:
             raise LxError(f"{text}: {str(error).splitlines()[0]}") from error
         parsed[override.get_key_element()] = override
-    fixed = [override.input_line for override in parsed.values() if not override.is_sweep_override()]
+    fixed = [str(override.input_line) for override in parsed.values() if not override.is_sweep_override()]
     axes = [_axis(key, override) for key, override in parsed.items() if override.is_sweep_override()]
     seeds = _seeds([axis for axis in axes if axis.key == "seed"], fixed, num_seeds)
     return Space(
@@ -163,7 +163,9 @@ def grid(space: Space, exclude: Sequence[Mapping[str, Any]], zipped: Sequence[Se
     axes = {axis.key: axis.values for axis in space.listed_axes()}
     for key in itertools.chain(*exclude, *zipped):
         if key not in axes:
-            raise LxError(f"sweep.exclude and sweep.zip name axes of the sweep, not {key!r}{did_you_mean(key, [*axes])}")
+            raise LxError(
+                f"sweep.exclude and sweep.zip name axes of the sweep, not {key!r}{did_you_mean(key, [*axes])}"
+            )
     groups = [*zipped, *([key] for key in axes if not any(key in group for group in zipped))]
     groups.sort(key=lambda group: list(axes).index(group[0]))
     columns = []
@@ -228,7 +230,9 @@ def probes(space: Space, limit: int) -> Iterator[Params]:
     An interval stands with its two ends.
     """
     ends = {
-        axis.key: axis.values if isinstance(axis, Choices) else tuple(format_number(v, axis) for v in (axis.low, axis.high))
+        axis.key: axis.values
+        if isinstance(axis, Choices)
+        else tuple(format_number(v, axis) for v in (axis.low, axis.high))
         for axis in space.axes
     }
     count = 1
@@ -240,6 +244,12 @@ def probes(space: Space, limit: int) -> Iterator[Params]:
     first = {key: values[0] for key, values in ends.items()}
     for key, values in ends.items():
         yield from ({**first, key: value} for value in values)
+
+
+def _listed_values(axis: Axis) -> tuple[str, ...]:
+    if isinstance(axis, Choices):
+        return axis.values
+    return format_number(axis.low, axis), format_number(axis.high, axis)
 
 
 def format_number(value: float, axis: Interval) -> str:

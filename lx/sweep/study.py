@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
@@ -65,18 +65,22 @@ class SweepStudy:
     Args:
         journal: its file.
         axes: what varies. Values that were added to an axis since the study was made are known from now on.
-        directions: ``maximize`` or ``minimize`` for each objective.
+        direction: of the objective.
         sampler: chooses the values that a slot leaves open; None where every slot names them all.
     """
 
     def __init__(
-        self, journal: Path, axes: Sequence[Axis], directions: Sequence[str], sampler: BaseSampler | None
+        self,
+        journal: Path,
+        axes: Sequence[Axis],
+        direction: Literal["minimize", "maximize"],
+        sampler: BaseSampler | None,
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
         self.axes = axes
         self._storage = open_journal(journal)
-        self._directions = list(directions)
+        self._direction = direction
         self._sampler = sampler or optuna.samplers.RandomSampler(seed=0)
         self._study = self._open()
         self._trials: dict[int, Trial] = {}
@@ -99,7 +103,7 @@ class SweepStudy:
 
     def _create(self, name: str) -> Study:
         return optuna.create_study(
-            study_name=name, storage=self._storage, sampler=self._sampler, directions=self._directions
+            study_name=name, storage=self._storage, sampler=self._sampler, direction=self._direction
         )
 
     def __len__(self) -> int:
@@ -108,7 +112,8 @@ class SweepStudy:
     def planned(self) -> list[dict[str, Any]]:
         """The values that each slot names, in their order."""
         return [
-            dict(trial.system_attrs.get("fixed_params", trial.params)) for trial in self._study.get_trials(deepcopy=False)
+            dict(trial.system_attrs.get("fixed_params", trial.params))
+            for trial in self._study.get_trials(deepcopy=False)
         ]
 
     def add_slot(self, values: Mapping[str, Any]) -> None:
@@ -140,20 +145,19 @@ class SweepStudy:
         trial.report(value, step)
         return trial.should_prune()
 
-    def finish(self, number: int, values: Sequence[float] | None, state: str, reason: str | None = None) -> None:
+    def finish(self, number: int, value: float | None, state: str, reason: str | None = None) -> None:
         """Record how a trial ended.
 
         Args:
             number: of the trial.
-            values: of the objectives; None if there are none.
+            value: of the objective; None if there is none.
             state: ``finished``, ``pruned`` or ``failed``.
             reason: for a person.
         """
         states = {"finished": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
         if reason is not None:
             self._trials[number].set_user_attr("reason", reason)
-        told = values if state != "failed" else None
-        self._study.tell(number, None if told is None else list(told), state=states[state])
+        self._study.tell(number, value if state != "failed" else None, state=states[state])
 
 
 def distribution(axis: Axis) -> BaseDistribution:

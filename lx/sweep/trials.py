@@ -1,4 +1,4 @@
-"""A trial of a sweep: one configuration, its replicates over seeds, and what came of them, read from their directories."""
+"""A trial of a sweep: one configuration, its replicates over seeds, and their results, read from their directories."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lx.run.directory import RunDirectory, atomic_write_json
+from lx.run.directory import RunDirectory
 from lx.sweep.space import Params
+from lx.system.files import atomic_write_json
 
 _LAST_LINES = 3
+DONE = frozenset({"finished", "pruned"})
+"""Statuses of runs that have nothing left to do."""
 
 
 @dataclass(frozen=True)
@@ -148,11 +151,10 @@ class TrialDirectory:
         except (OSError, ValueError):
             return None
         by_seed = {
-            name: {int(seed): value for seed, value in content.get(name, {}).items()} for name in ("reasons", "attempts")
+            name: {int(seed): value for seed, value in content.get(name, {}).items()}
+            for name in ("reasons", "attempts")
         }
-        return cls(
-            int(path.name), path, content["params"], content["seeds"], content["flat_seed"], **by_seed
-        )
+        return cls(int(path.name), path, content["params"], content["seeds"], content["flat_seed"], **by_seed)
 
 
 def load_trials(directory: Path) -> list[TrialDirectory]:
@@ -175,6 +177,6 @@ def why_failed(code: int, outcome: Outcome, last_lines: str) -> str:
         return f"killed: {message}" if "killed" in message else f"killed by signal {-code}, out of memory?"
     if code == 2:
         return f"bad config: {message}"
-    if outcome.objective is not None and math.isnan(outcome.objective) or re.search(r"loss (nan|inf|-inf)", message):
+    if (outcome.objective is not None and math.isnan(outcome.objective)) or re.search(r"loss (nan|inf|-inf)", message):
         return f"not a number: {message}"
     return f"exception: {message}"

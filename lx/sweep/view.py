@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import csv
+import shlex
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from lx.report.tables import console, duration
-from lx.sweep.leaderboard import best_command, leaderboard_table
+from lx.report.tables import duration
+from lx.sweep.leaderboard import Row, best_command, leaderboard_table, rank_trials
+from lx.sweep.plan import Plan
 from lx.sweep.scheduler import Job
-
-if TYPE_CHECKING:
-    from lx.sweep.sweep import Plan, Sweep
+from lx.sweep.space import Interval
+from lx.sweep.trials import DONE, TrialDirectory
+from lx.system.console import console
 
 _REFRESH_S = 0.5
 _SHOWN = 20
@@ -30,40 +31,48 @@ class View:
     """What a person sees of a sweep.
 
     Args:
-        enabled: False: show nothing while it runs.
+        plan: of the sweep.
+        directory: of the sweep.
+        trials: that have begun, by number; grows while the sweep runs.
+        enabled: False: show nothing.
     """
 
-    def __init__(self, enabled: bool) -> None:
-        self._out = console(stderr=True)
+    def __init__(self, plan: Plan, directory: Path, trials: Mapping[int, TrialDirectory], enabled: bool) -> None:
+        self._plan = plan
+        self._directory = directory
+        self._trials = trials
         self._enabled = enabled
+        self._out = console(stderr=True)
         self._live: Live | None = None
-        self._sweep: Sweep | None = None
-        self._known: dict[Path, Job] = {}
+        self._running: dict[Path, Job] = {}
         self._started = time.monotonic()
         self._shown_at = 0.0
         self._done_before = 0
 
-    def plan(self, plan: Plan, directory: Path) -> None:
+    def plan(self) -> None:
         """Say what is about to happen."""
         if not self._enabled:
             return
+        plan = self._plan
         seeds, trials = len(plan.space.seeds), plan.num_trials
-        table = Table(show_header=False, title=Text(f"sweep {directory}"), title_justify="left")
-        table.add_row("trials", f"{trials:,} x {seeds} seed(s) = {trials * seeds:,} runs, {plan.settings['n_jobs']} at a time")
-        for axis in plan.space.axes:
-            values = getattr(axis, "values", None)
-            shown = ", ".join(values) if values else f"{axis.low:g} to {axis.high:g}{', log' if axis.log else ''}"  # type: ignore[union-attr]
-            table.add_row(Text(axis.key), Text(shown))
+        runs = f"{trials:,} x {_count(seeds, 'seed')} = {_count(trials * seeds, 'run')}"
+        runs += f", {plan.settings['n_jobs']} at a time"
+        table = Table(show_header=False, title=Text(f"sweep {self._directory}"), title_justify="left")
+        table.add_row("trials", runs)
+        for axis in plan.axes:
+            if isinstance(axis, Interval):
+                values = f"{axis.low:g} to {axis.high:g}{', on a logarithmic scale' if axis.log else ''}"
+            else:
+                values = ", ".join(axis.values)
+            table.add_row(Text(axis.key), Text(values))
         table.add_row("seeds", ", ".join(map(str, plan.space.seeds)))
-        table.add_row("objective", f"{plan.metric}, {plan.mode}")
+        table.add_row("objective", f"{plan.metric}, {plan.mode}, of validation alone")
         console().print(table)
 
     @contextmanager
-    def live(self, sweep: Sweep) -> Iterator[None]:
+    def live(self) -> Iterator[None]:
         """Show progress while the block runs."""
-        self._sweep = sweep
-        self._done_before = self._done()
-        self._started = time.monotonic()
+        self._done_before, self._started = self._done(), time.monotonic()
         if not self._enabled or not self._out.is_terminal:
             yield
             return
@@ -83,40 +92,37 @@ class View:
 
     def _lines(self, running: list[Job]) -> None:
         now = {job.replicate.run.path: job for job in running}
-        for path, job in self._known.items():
+        for path, job in self._running.items():
             if path not in now:
                 outcome = job.replicate.outcome()
                 value = "" if outcome.objective is None else f", objective {outcome.objective:.4f}"
                 seconds = duration(time.monotonic() - job.started)
                 print(f"lx: {path}: {outcome.status}{value}, {seconds}; {self._counts()}", file=sys.stderr, flush=True)
-        for path in now.keys() - self._known.keys():
-            params = self._sweep.trials[now[path].replicate.trial].params if self._sweep else {}
+        for path in now.keys() - self._running.keys():
+            params = self._trials[now[path].replicate.trial].params
             values = " ".join(f"{key}={value}" for key, value in params.items())
             print(f"lx: {path}: {values} seed={now[path].replicate.seed}", file=sys.stderr, flush=True)
-        self._known = now
+        self._running = now
 
     def _done(self) -> int:
-        assert self._sweep is not None
-        return sum(r.outcome().status in ("finished", "pruned") for t in self._sweep.trials.values() for r in t.replicates())
+        return sum(r.outcome().status in DONE for t in self._trials.values() for r in t.replicates())
 
     def _counts(self) -> str:
-        assert self._sweep is not None
-        plan = self._sweep.plan
+        plan = self._plan
         total, done = plan.num_trials * len(plan.space.seeds), self._done()
-        failed = sum(bool(trial.reasons) for trial in self._sweep.trials.values())
+        failed = sum(bool(trial.reasons) for trial in self._trials.values())
         text = f"{done} of {total} runs done" + (f", {failed} trials failed" if failed else "")
         fresh = done - self._done_before
-        if 0 < fresh and done < total:
+        if fresh > 0 and done < total:
             text += f", {duration((time.monotonic() - self._started) / fresh * (total - done))} left"
         return text
 
     def _table(self, running: list[Job]) -> Group:
-        assert self._sweep is not None
         table = Table(title=Text(self._counts()), title_justify="left")
         for heading in ("run", "values", "seed", "step", "time"):
             table.add_column(heading, overflow="fold")
         for job in running:
-            params = self._sweep.trials[job.replicate.trial].params
+            params = self._trials[job.replicate.trial].params
             table.add_row(
                 str(job.replicate.trial),
                 Text(" ".join(f"{key}={value}" for key, value in params.items())),
@@ -124,20 +130,36 @@ class View:
                 _last_step(job.replicate.run.metrics),
                 duration(time.monotonic() - job.started),
             )
-        best = next((row for row in self._sweep.rows() if row.state == "finished"), None)
-        line = "" if best is None else f"best so far: trial {best.trial.number}, {self._sweep.plan.metric} {best.objective}"
+        best = next((row for row in self._ranking() if row.state == "finished"), None)
+        line = "" if best is None else f"best so far: trial {best.trial.number}, {self._plan.metric} {best.objective}"
         return Group(table, Text(line))
 
-    def end(self, sweep: Sweep, stopped: int | None) -> None:
-        """Show the leaderboard and what to do next."""
-        out, rows = console(), sweep.rows()
-        if rows and self._enabled:
-            out.print(leaderboard_table(rows, sweep.plan.metric, _SHOWN))
+    def _ranking(self) -> list[Row]:
+        return rank_trials(self._trials.values(), self._plan.metric, self._plan.mode)
+
+    def end(self, stopped: bool) -> None:
+        """Show the leaderboard and what to do next.
+
+        Args:
+            stopped: whether trials are left to run.
+        """
+        if not self._enabled:
+            return
+        out, rows = console(), self._ranking()
+        if rows:
+            out.print(leaderboard_table(rows, self._plan.metric, _SHOWN))
         best = next((row for row in rows if row.state == "finished"), None)
-        if stopped is not None:
-            out.print(f"stopped; to go on: lx sweep resume {sweep.directory}", highlight=False, soft_wrap=True)
-        elif best is not None and self._enabled:
-            out.print(best_command(best, sweep.plan.space.fixed), highlight=False, soft_wrap=True, markup=False)
+        command = f"lx sweep show {shlex.quote(str(self._directory))}" if len(rows) > _SHOWN else None
+        if stopped:
+            command = f"lx sweep resume {shlex.quote(str(self._directory))}"
+        elif best is not None:
+            command = best_command(best, self._plan.space.fixed)
+        if command is not None:
+            out.print(command, highlight=False, soft_wrap=True, markup=False)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _last_step(metrics: Path) -> str:

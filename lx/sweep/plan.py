@@ -1,0 +1,227 @@
+"""The plan of a sweep: read from its command, and every value checked, before anything is written."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lx.config.compose import CONFIG_NAME, compose_with, readable_errors, resolved
+from lx.errors import LxError
+from lx.sweep.space import Axis, Choices, Params, Space, grid, overrides_of, parse_space, probes, read_trials
+
+if TYPE_CHECKING:
+    from hydra._internal.hydra import Hydra
+    from omegaconf import DictConfig
+
+_MOST_PROBES = 200
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+ADJUSTABLE = frozenset({"n_jobs", "per_gpu", "retries", "max_failures", "budget", "n_trials", "seeds"})
+"""Settings that a resumed sweep may change; n_trials and seeds may only grow."""
+_CHECKED_OTHERWISE = ADJUSTABLE | {"dir", "params", "threads", "exclude", "list", "zip"}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a sweep is to do, known and checked before its first run.
+
+    Attributes:
+        overrides: of the command, in order.
+        config_dir: the user's folder of config groups.
+        settings: the node ``sweep``.
+        space: what varies.
+        listed: every trial of a grid or a list; None: a search.
+        metric: the objective.
+        mode: ``max`` or ``min``.
+        hardware: of the first trial.
+        defaults: what the axes are set to without the sweep, where that is one of their values: a search begins there.
+    """
+
+    overrides: tuple[str, ...]
+    config_dir: str | None
+    settings: dict[str, Any]
+    space: Space
+    listed: list[Params] | None
+    metric: str
+    mode: str
+    hardware: dict[str, Any]
+    defaults: dict[str, Any]
+
+    @property
+    def axes(self) -> list[Axis]:
+        """The axes as the study knows them: those of a list are what its trials name."""
+        if self.listed is None or self.settings["list"] is None:
+            return list(self.space.axes)
+        keys = dict.fromkeys(key for params in self.listed for key in params)
+        return [Choices(key, tuple(dict.fromkeys(p[key] for p in self.listed if key in p))) for key in keys]
+
+    @property
+    def num_trials(self) -> int:
+        """How many configurations there are."""
+        return int(self.settings["n_trials"]) if self.listed is None else len(self.listed)
+
+
+def make_plan(hydra: Hydra, overrides: Sequence[str], config_dir: str | None) -> Plan:
+    """Read a sweep's command and check every value of every axis, before anything is written.
+
+    Raises:
+        LxError: a value that training would refuse, an axis that does not fit the kind of sweep, or wrong settings.
+    """
+    about_sweep = [text for text in overrides if text.lstrip("+").startswith(("sweep=", "sweep."))]
+    with readable_errors(hydra, about_sweep):
+        settings = resolved(_compose_settings(hydra, about_sweep))
+    _check_settings(settings)
+    others = [text for text in overrides if text not in about_sweep]
+    space = parse_space(hydra, others, settings["params"], settings["seeds"])
+    listed = _listed(space, settings)
+    if listed is None and not space.axes:
+        raise LxError("a search needs something to vary: give values as in model=tiny,small or interval(1e-5,1e-2)")
+    first = _check_values(hydra, space, listed)
+    if "submit" in first.hardware:
+        raise LxError("hardware=slurm: a sweep runs on this machine; submit a job that runs the sweep instead")
+    return Plan(
+        tuple(overrides),
+        config_dir,
+        settings,
+        space,
+        listed,
+        str(first.objective.metric),
+        str(first.objective.mode),
+        resolved(first)["hardware"],
+        {} if listed is not None else _defaults(hydra, space),
+    )
+
+
+def _defaults(hydra: Hydra, space: Space) -> dict[str, Any]:
+    """The values of the axes in a configuration that sets none of them."""
+    from hydra.types import RunMode
+    from omegaconf import OmegaConf
+
+    cfg = hydra.compose_config(CONFIG_NAME, list(space.fixed), RunMode.RUN, with_log_configuration=False)
+    choices = cfg.hydra.runtime.choices
+    defaults: dict[str, Any] = {}
+    for axis in space.axes:
+        value = choices[axis.key] if axis.key in choices else OmegaConf.select(cfg, axis.key.lstrip("+"))
+        if isinstance(axis, Choices):
+            text = (
+                value
+                if isinstance(value, str)
+                else json.dumps(OmegaConf.to_object(value) if OmegaConf.is_config(value) else value)
+            )
+            if text in axis.values:
+                defaults[axis.key] = text
+        elif isinstance(value, int | float) and axis.low <= value <= axis.high:
+            defaults[axis.key] = value
+    return defaults
+
+
+def _compose_settings(hydra: Hydra, overrides: Sequence[str]) -> DictConfig:
+    from hydra.types import RunMode
+
+    cfg: DictConfig = hydra.compose_config("sweep", list(overrides), RunMode.RUN, with_log_configuration=False)
+    node: DictConfig = cfg.sweep
+    return node
+
+
+def _check_settings(settings: Mapping[str, Any]) -> None:
+    for name in ("n_trials", "seeds", "n_jobs", "per_gpu", "threads", "max_failures"):
+        value = settings[name]
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise LxError(f"sweep.{name} must be a whole number of at least 1, not {value!r}")
+    seconds_of(settings["budget"])
+
+
+def seconds_of(budget: str | int | None) -> float | None:
+    """A time such as ``90s``, ``30m`` or ``2h`` in seconds.
+
+    Raises:
+        LxError: no such time.
+    """
+    if budget is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", str(budget))
+    if match is None or float(match[1]) <= 0:
+        raise LxError(f"sweep.budget={budget}: a time is a number with s, m, h or d behind it, such as 30m")
+    return float(match[1]) * _UNITS[match[2] or "s"]
+
+
+def _listed(space: Space, settings: Mapping[str, Any]) -> list[Params] | None:
+    """Every trial of a grid or a list; None for a search."""
+    if settings["list"] is not None:
+        if space.axes:
+            raise LxError(f"sweep.list names the trials, so {space.axes[0].key} cannot vary beside it")
+        return read_trials(Path(settings["list"]))
+    if settings["sampler"] is not None:
+        if settings["n_trials"] is None:
+            raise LxError("a search needs to know how long: give sweep.n_trials=N")
+        return None
+    if settings["n_trials"] is not None:
+        raise LxError("sweep.n_trials is for searches (sweep=random or sweep=tpe): a grid tries all combinations")
+    listed = grid(space, settings["exclude"], settings["zip"])
+    if not listed:
+        raise LxError("sweep.exclude leaves no combination")
+    return listed
+
+
+def _check_values(hydra: Hydra, space: Space, listed: list[Params] | None) -> DictConfig:
+    """Compose and check the values of a sweep; the first composed configuration."""
+    checked = probes(space, _MOST_PROBES) if listed is None or len(listed) > _MOST_PROBES else listed
+    first = None
+    for params in checked:
+        try:
+            cfg = compose_with(hydra, [*space.fixed, *overrides_of(params), f"seed={space.seeds[0]}"])
+        except LxError as error:
+            raise LxError(f"{' '.join(overrides_of(params)) or 'the trial'}: {error}") from error
+        first = first or cfg
+    assert first is not None
+    return first
+
+
+def read_sweep(directory: Path) -> dict[str, Any]:
+    """The content of ``sweep.json``.
+
+    Raises:
+        LxError: there is none.
+    """
+    try:
+        content: dict[str, Any] = json.loads((directory / "sweep.json").read_text(encoding="utf-8"))
+    except OSError as error:
+        raise LxError(f"{directory} is no sweep: there is no sweep.json in it") from error
+    except ValueError as error:
+        raise LxError(f"{directory / 'sweep.json'} is not valid JSON: {error}") from error
+    return content
+
+
+def check_extension(directory: Path, hydra: Hydra, plan: Plan) -> None:
+    """Refuse a command that is neither the sweep's own nor a larger one.
+
+    Raises:
+        LxError: lists what differs.
+    """
+    content = read_sweep(directory)
+    before = make_plan(hydra, content["overrides"], content["config_dir"])
+    differences = [f"{text} was not there" for text in plan.space.fixed if text not in before.space.fixed]
+    differences += [f"{text} is gone" for text in before.space.fixed if text not in plan.space.fixed]
+    now = {axis.key: axis for axis in plan.space.axes}
+    for axis in before.space.axes:
+        new = now.pop(axis.key, None)
+        grown = isinstance(axis, Choices) and isinstance(new, Choices) and set(axis.values) <= set(new.values)
+        if new != axis and not grown:
+            differences.append(f"{axis.key} varied otherwise" if new is not None else f"{axis.key} varies no more")
+    differences += [f"{key} did not vary" for key in now]
+    differences += [f"seed {seed} is gone" for seed in before.space.seeds if seed not in plan.space.seeds]
+    if (plan.settings["n_trials"] or 0) < (before.settings["n_trials"] or 0):
+        differences.append(f"sweep.n_trials was {before.settings['n_trials']}")
+    differences += [
+        f"sweep.{key} was {value}"
+        for key, value in before.settings.items()
+        if key not in _CHECKED_OTHERWISE and plan.settings[key] != value
+    ]
+    if differences:
+        raise LxError(
+            f"{directory} holds another sweep: {'; '.join(differences)}. Give the same command or a larger one (more "
+            "values, seeds or trials), or choose another sweep.dir"
+        )
