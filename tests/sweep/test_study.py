@@ -1,0 +1,130 @@
+"""The study that a sweep asks for trials: its journal survives, and a resumed search draws what an undisturbed one does."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+
+import optuna
+import pytest
+
+from lx.sweep.journal import cut_torn_record
+from lx.sweep.space import Axis, Choices, Interval
+from lx.sweep.study import SeededSampler, SweepStudy
+
+AXES: list[Axis] = [
+    Interval("lr", 1e-4, 1e-1, log=True, integer=False),
+    Interval("layers", 1, 6, log=False, integer=True),
+    Choices("model", ("tiny", "small")),
+]
+
+
+def sampler(kind: str) -> SeededSampler:
+    build = {"tpe": partial(optuna.samplers.TPESampler, n_startup_trials=3), "random": optuna.samplers.RandomSampler}
+    return SeededSampler(lambda seed: build[kind](seed=seed), seed=5)
+
+
+def open_study(path: Path, kind: str = "tpe", axes: list[Axis] = AXES) -> SweepStudy:
+    return SweepStudy(path, axes, "maximize", sampler(kind))
+
+
+def search(path: Path, kind: str, num_trials: int, reopen: bool) -> list[tuple[int, dict[str, str]]]:
+    study = open_study(path, kind)
+    for _ in range(num_trials):
+        study.add_slot({})
+    asked = []
+    while (trial := study.next()) is not None:
+        asked.append(trial)
+        study.finish(trial[0], -abs(float(trial[1]["lr"]) - 0.01), "finished")
+        if reopen:
+            study = open_study(path, kind)
+    return asked
+
+
+@pytest.mark.parametrize("kind", ["tpe", "random"])
+def test_a_search_that_is_resumed_before_each_trial_draws_what_an_undisturbed_one_draws(
+    kind: str, tmp_path: Path
+) -> None:
+    undisturbed = search(tmp_path / "a.log", kind, 9, reopen=False)
+    assert undisturbed == search(tmp_path / "b.log", kind, 9, reopen=True)
+    assert [number for number, _ in undisturbed] == list(range(9))
+    assert len({str(params) for _, params in undisturbed}) == 9
+
+
+def test_slots_name_values_and_no_more_trials_are_given_out_than_there_are_slots(tmp_path: Path) -> None:
+    study = open_study(tmp_path / "journal.log")
+    study.add_slot({"lr": 0.003, "layers": 2, "model": "small"})
+    assert study.next() == (0, {"lr": "0.003", "layers": "2", "model": "small"})
+    assert study.next() is None
+    assert len(study) == 1
+
+
+def test_an_interrupted_trial_comes_back_with_its_own_values(tmp_path: Path) -> None:
+    study = open_study(tmp_path / "journal.log")
+    study.add_slot({})
+    asked = study.next()
+    again = open_study(tmp_path / "journal.log")
+    assert again.interrupted() == [asked]
+    assert again.next() is None
+    again.finish(0, 0.5, "finished")
+    assert open_study(tmp_path / "journal.log").interrupted() == []
+
+
+def test_an_axis_grows_and_finished_trials_stay(tmp_path: Path) -> None:
+    path, axes = tmp_path / "journal.log", [Choices("model", ("tiny", "small"))]
+    study = SweepStudy(path, axes, "maximize", None)
+    for model in axes[0].values:
+        study.add_slot({"model": model})
+    while (trial := study.next()) is not None:
+        study.finish(trial[0], 0.25, "finished")
+    grown = SweepStudy(path, [Choices("model", ("tiny", "base", "small"))], "maximize", None)
+    assert grown.planned() == [{"model": "tiny"}, {"model": "small"}]
+    grown.add_slot({"model": "base"})
+    assert grown.next() == (2, {"model": "base"})
+
+
+def test_a_journal_torn_at_any_byte_of_its_last_two_records_loses_the_torn_record_alone(tmp_path: Path) -> None:
+    path = tmp_path / "journal.log"
+    study = open_study(path)
+    for _ in range(3):
+        study.add_slot({})
+    first = study.next()
+    study.finish(0, 0.5, "finished")
+    content = path.read_bytes()
+    lines = content.splitlines(keepends=True)
+    kept = len(content) - len(lines[-1]) - len(lines[-2])
+    for size in range(kept, len(content)):
+        torn = tmp_path / f"torn-{size}.log"
+        torn.write_bytes(content[:size])
+        again = open_study(torn)
+        assert len(again) == 3
+        assert again.interrupted() in ([], [first])
+        again.add_slot({})
+        assert len(open_study(torn)) == 4
+        torn.unlink()
+
+
+@pytest.mark.parametrize(
+    ("content", "kept"), [(b"", b""), (b"abc", b""), (b"a\nbc", b"a\n"), (b"a\n", b"a\n"), (b"a\n" + b"x" * 70000, b"a\n")]
+)
+def test_what_stands_behind_the_last_line_end_is_cut_off(content: bytes, kept: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(content)
+    cut_torn_record(path)
+    assert path.read_bytes() == kept
+
+
+def test_a_relative_path_is_no_trap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    open_study(Path("journal.log")).add_slot({})
+    os.chdir("/")
+    assert len(open_study(tmp_path / "journal.log")) == 1
+
+
+def test_other_tools_of_optuna_read_the_journal(tmp_path: Path) -> None:
+    search(tmp_path / "journal.log", "random", 2, reopen=False)
+    backend = optuna.storages.journal.JournalFileBackend(str(tmp_path / "journal.log"))
+    (summary,) = optuna.get_all_study_summaries(optuna.storages.JournalStorage(backend))
+    assert summary.study_name == "lx"
+    assert summary.n_trials == 2
