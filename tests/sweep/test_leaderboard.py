@@ -1,0 +1,106 @@
+"""What a sweep says of its trials, read from directories that are written here."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import time
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from lx.sweep.leaderboard import best_command, leaderboard_table, rank_trials, write_leaderboard
+from lx.sweep.trials import Mean, Outcome, TrialDirectory, load_trials, why_failed
+
+
+def write_trial(sweep: Path, number: int, model: str, objectives: list[float | None], status: str = "finished") -> None:
+    """A trial with a run for each objective; None: a run that has not ended."""
+    seeds = list(range(len(objectives)))
+    params = {"model": model, "data.batch_size": "8"}
+    trial = TrialDirectory(number, sweep / str(number), params, seeds, flat_seed=None)
+    trial.save()
+    for seed, objective in zip(seeds, objectives, strict=True):
+        run = trial.replicate(seed).run
+        run.path.mkdir(parents=True)
+        run.config.touch()
+        if objective is not None:
+            metrics = {"val/accuracy": objective, "test/accuracy": 1 - objective}
+            result = {"status": status, "objective": objective, "metrics": metrics, "seconds": 2.0}
+            run.result.write_text(json.dumps(result))
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Path:
+    write_trial(tmp_path, 0, "tiny", [0.5, 0.7])
+    write_trial(tmp_path, 1, "small", [0.75, 0.65])
+    write_trial(tmp_path, 2, "base", [0.9, None])
+    write_trial(tmp_path, 10, "large", [math.nan, math.nan])
+    failed = TrialDirectory(3, tmp_path / "3", {"model": "bag", "data.batch_size": "8"}, [0, 1], flat_seed=None)
+    failed.reasons[1] = "killed: by nobody"
+    failed.save()
+    (tmp_path / "sweep.json").write_text("{}")
+    return tmp_path
+
+
+def test_trials_are_ranked_by_the_mean_over_seeds_of_those_that_finished(sweep: Path) -> None:
+    rows = rank_trials(load_trials(sweep), "val/accuracy", "max")
+    assert [row.trial.number for row in rows] == [1, 0, 2, 3, 10]
+    assert [row.state for row in rows] == ["finished", "finished", "unfinished", "failed", "finished"]
+    best = rows[0]
+    assert best.objective == Mean(pytest.approx(0.7), pytest.approx(0.05 * math.sqrt(2)), 2)
+    assert best.test is not None
+    assert best.test.mean == pytest.approx(0.3)
+    assert best.seconds == 4.0
+    assert rank_trials(load_trials(sweep), "val/accuracy", "min")[0].trial.number == 0
+
+
+def test_the_table_shows_what_differs_and_why_a_trial_failed(sweep: Path) -> None:
+    console = Console(width=140, record=True, file=Path("/dev/null").open("w"))  # noqa: SIM115
+    console.print(leaderboard_table(rank_trials(load_trials(sweep), "val/accuracy", "max"), "val/accuracy"))
+    text = console.export_text()
+    assert "0.7000 ± 0.0707" in text
+    assert "test/accuracy" in text
+    assert "1/2" in text
+    assert "failed seed 1: killed: by nobody" in text
+    assert "batch_size" not in text
+
+
+def test_the_csv_holds_every_key(sweep: Path) -> None:
+    write_leaderboard(sweep / "leaderboard.csv", rank_trials(load_trials(sweep), "val/accuracy", "max"), "val/accuracy")
+    with (sweep / "leaderboard.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["trial"] for row in rows] == ["1", "0", "2", "3", "10"]
+    assert rows[0]["data.batch_size"] == "8"
+    assert float(rows[0]["val/accuracy"]) == pytest.approx(0.7)
+    assert rows[3]["reason"] == "seed 1: killed: by nobody"
+
+
+def test_the_best_command_can_be_pasted(sweep: Path) -> None:
+    row = rank_trials(load_trials(sweep), "val/accuracy", "max")[0]
+    command = best_command(row, ["data=files", "name=a b"])
+    assert command == "lx train data=files 'name=a b' model=small data.batch_size=8"
+
+
+@pytest.mark.parametrize(
+    ("code", "outcome", "lines", "reason"),
+    [
+        (2, Outcome("missing"), "lx: error: no file x", "bad config: no file x"),
+        (-9, Outcome("unfinished"), "step 3", "killed by signal 9, out of memory?"),
+        (1, Outcome("failed", message="rank 1 (pid 3) was killed by SIGKILL"), "", "killed: rank 1"),
+        (1, Outcome("failed", message="step 3: loss nan, at learning rate 1"), "", "not a number: step 3: loss nan"),
+        (1, Outcome("failed", message="index out of range"), "Traceback", "exception: index out of range"),
+    ],
+)
+def test_failures_have_a_class(code: int, outcome: Outcome, lines: str, reason: str) -> None:
+    assert why_failed(code, outcome, lines).startswith(reason)
+
+
+def test_two_thousand_trials_are_ranked_quickly(tmp_path: Path) -> None:
+    for number in range(2000):
+        write_trial(tmp_path, number, f"m{number}", [number / 2000])
+    started = time.perf_counter()
+    rows = rank_trials(load_trials(tmp_path), "val/accuracy", "max")
+    assert rows[0].trial.number == 1999
+    assert time.perf_counter() - started < 30  # a guard against quadratic work, not a measurement

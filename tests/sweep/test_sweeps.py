@@ -1,0 +1,203 @@
+"""Whole sweeps in real processes: interrupted, extended, failing, on several ranks."""
+
+from __future__ import annotations
+
+import csv
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from support.commands import lx, start, training
+from support.process_table import assert_nothing_left
+from support.ranks import ranks
+from support.run_files import result, rows
+from support.waiting import wait_until
+
+pytestmark = pytest.mark.slow
+
+
+def sweep(name: str, *overrides: str) -> list[str]:
+    """A sweep of runs that take a second."""
+    command, *settings = training("unused", "trainer.max_epochs=2", *overrides)
+    settings = [text for text in settings if not text.startswith("run_dir=")]
+    return [command, "-m", *settings, f"sweep.dir={name}"]
+
+
+def leaderboard(directory: Path) -> list[dict[str, str]]:
+    with (directory / "leaderboard.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def objectives(directory: Path) -> dict[str, float]:
+    """The objective of every run, by its directory below the sweep's."""
+    return {
+        str(path.parent.relative_to(directory)): result(path.parent)["objective"]
+        for path in directory.rglob("result.json")
+    }
+
+
+def losses(directory: Path) -> dict[str, list[str]]:
+    return {
+        str(path.parent.relative_to(directory)): [row["train/loss"] for row in rows(path.parent)]
+        for path in directory.rglob("metrics.csv")
+    }
+
+
+def test_a_grid_over_seeds_ranks_by_the_mean_whatever_runs_side_by_side(folder: Path) -> None:
+    axes = ["optimizer.lr=0.03,0.003", "seed=0,1", "sweep.threads=1"]
+    for name, jobs in (("one", 1), ("two", 2)):
+        done = lx(folder, *sweep(name, *axes, f"sweep.n_jobs={jobs}"))
+        assert done.returncode == 0, done.stderr
+        assert "ranked by val/accuracy" in done.stdout
+    assert sorted(objectives(folder / "one")) == ["0/seed-0", "0/seed-1", "1/seed-0", "1/seed-1"]
+    assert objectives(folder / "one") == objectives(folder / "two")
+    assert losses(folder / "one") == losses(folder / "two")
+    assert [row["n"] for row in leaderboard(folder / "one")] == ["2", "2"]
+    shown = lx(folder, "sweep", "show", "one")
+    assert shown.returncode == 0
+    assert "0.003" in shown.stdout
+
+
+def test_a_sweep_that_is_killed_again_and_again_ends_as_an_undisturbed_one(folder: Path) -> None:
+    axes = ["optimizer.lr=0.03,0.01,0.003", "seed=0,1", "sweep.n_jobs=2", "sweep.threads=1"]
+    assert lx(folder, *sweep("undisturbed", *axes)).returncode == 0
+    draw = random.Random(0)
+    for _ in range(6):
+        running = start(folder, sweep("killed", *axes), preexec=os.setsid)
+        until = time.monotonic() + draw.uniform(1, 9)
+        while running.code is None and time.monotonic() < until:
+            time.sleep(0.02)
+        if running.code is None:
+            os.killpg(running.pid, signal.SIGKILL)
+        running.wait()
+        assert_nothing_left(folder / "killed")
+    done = lx(folder, "sweep", "resume", "killed")
+    assert done.returncode == 0, done.stderr
+    assert objectives(folder / "killed") == objectives(folder / "undisturbed")
+    assert losses(folder / "killed") == losses(folder / "undisturbed")
+    assert [row["trial"] for row in leaderboard(folder / "killed")] == [
+        row["trial"] for row in leaderboard(folder / "undisturbed")
+    ]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_all_runs_and_the_sweep_goes_on_from_there(
+    number: signal.Signals, code: int, folder: Path
+) -> None:
+    name = f"stopped-{code}"
+    axes = ["trainer.max_epochs=60", "seed=0,1,2", "sweep.n_jobs=2", "sweep.threads=1"]
+    running = start(folder, sweep(name, *axes))
+    runs = [folder / name / "0" / f"seed-{seed}" for seed in (0, 1)]
+    wait_until(lambda: all(run.joinpath("metrics.csv").exists() for run in runs), "two runs train")
+    running.send(number)
+    ended = running.wait()
+    assert ended.code == code, ended.output
+    assert f"lx sweep resume {name}" in ended.output
+    assert [result(run)["status"] for run in runs] == ["stopped", "stopped"]
+    assert not (folder / name / "0" / "seed-2" / "result.json").exists()
+    done = lx(folder, "sweep", "resume", name)
+    assert done.returncode == 0, done.stderr
+    assert "going on after step" in (runs[0] / "log.txt").read_text()
+    assert len(objectives(folder / name)) == 3
+
+
+def test_the_same_command_with_more_of_everything_runs_what_is_missing(folder: Path) -> None:
+    assert lx(folder, *sweep("grown", "optimizer.lr=0.03,0.01", "trainer.max_epochs=1")).returncode == 0
+    before = {path: path.stat().st_mtime_ns for path in (folder / "grown").rglob("result.json")}
+    assert len(before) == 2
+    done = lx(folder, *sweep("grown", "optimizer.lr=0.03,0.02,0.01", "trainer.max_epochs=1", "sweep.seeds=2"))
+    assert done.returncode == 0, done.stderr
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert sorted(objectives(folder / "grown")) == ["0", "0/seed-1", "1", "1/seed-1", "2", "2/seed-1"]
+    assert {row["optimizer.lr"] for row in leaderboard(folder / "grown")} == {"0.03", "0.02", "0.01"}
+    refused = lx(folder, *sweep("grown", "optimizer.lr=0.03,0.01", "trainer.max_epochs=2", "sweep.seeds=2"))
+    assert refused.returncode == 2
+    assert "holds another sweep" in refused.stderr
+    assert "trainer.max_epochs=2 was not there" in refused.stderr
+    again = lx(folder, "sweep", "resume", "grown")
+    assert again.returncode == 0
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_a_search_can_be_lengthened(folder: Path) -> None:
+    search = ["sweep=tpe", "optimizer.lr=tag(log,interval(1e-3,1e-1))", "sweep.n_trials=2", "trainer.max_epochs=1"]
+    done = lx(folder, *sweep("search", *search))
+    assert done.returncode == 0, done.stderr
+    assert {row["optimizer.lr"] for row in leaderboard(folder / "search")} & {"0.03"}  # the first trial is the defaults
+    assert lx(folder, "sweep", "resume", "search", "sweep.n_trials=+2").returncode == 0
+    values = [row["optimizer.lr"] for row in leaderboard(folder / "search")]
+    assert len(values) == len(set(values)) == 4
+
+
+def test_a_failure_costs_one_trial_and_says_why(folder: Path) -> None:
+    axes = ["optimizer.lr=0.03,1e30", "trainer.gradient_clip_val=null", "trainer.max_epochs=20"]
+    done = lx(folder, *sweep("failing", *axes))
+    assert done.returncode == 1
+    by_lr = {row["optimizer.lr"]: row for row in leaderboard(folder / "failing")}
+    assert by_lr["0.03"]["state"] == "finished"
+    assert by_lr["1e+30"]["state"] == "failed"
+    assert "not a number" in by_lr["1e+30"]["reason"]
+
+
+def test_a_run_that_is_killed_goes_on_in_a_second_attempt(folder: Path) -> None:
+    running = start(folder, sweep("attempts", "trainer.max_epochs=30", "trainer.save_every_n_steps=5", "seed=0"))
+    run = folder / "attempts" / "0"
+    wait_until(lambda: (run / "checkpoints" / "last.ckpt").exists(), "a checkpoint")
+    (worker,) = [int(path.name) for path in Path("/proc").glob("[0-9]*") if _trains(path, run / "output.txt")]
+    os.kill(worker, signal.SIGKILL)
+    ended = running.wait()
+    assert ended.code == 0, ended.output
+    assert "going on after step" in (run / "log.txt").read_text()
+
+
+def _trains(process: Path, output: Path) -> bool:
+    try:
+        return (process / "fd" / "1").readlink() == output.resolve()
+    except OSError:
+        return False
+
+
+def test_runs_of_two_ranks_sweep_too(folder: Path) -> None:
+    done = lx(folder, *sweep("ranks", *ranks(2), "optimizer.lr=0.03,0.003", "trainer.max_epochs=1"))
+    assert done.returncode == 0, done.stderr
+    alone = lx(folder, *sweep("alone", "optimizer.lr=0.03,0.003", "trainer.max_epochs=1"))
+    assert alone.returncode == 0, alone.stderr
+    assert objectives(folder / "ranks") == objectives(folder / "alone")
+    assert_nothing_left(folder / "ranks")
+
+
+def test_a_budget_stops_in_time_and_the_sweep_can_go_on(folder: Path) -> None:
+    done = lx(folder, *sweep("budget", "trainer.max_epochs=5000", "seed=0,1", "sweep.budget=6s"))
+    assert done.returncode == 0, done.stderr
+    assert "lx sweep resume budget" in done.stdout
+    assert result(folder / "budget" / "0" / "seed-0")["status"] == "stopped"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["model.dim=8,9"], "model.dim=9 is not divisible"),
+        (["sweep=tpe", "optimizer.lr=interval(0.1,0.2)"], "sweep.n_trials=N"),
+        (["optimizer.lr=interval(0.1,0.2)"], "a grid needs a list of values"),
+        (["sweep=grib"], "did you mean 'grid'"),
+        (["sweep.n_job=2", "seed=0,1"], "did you mean"),
+        (["sweep.n_jobs=0", "seed=0,1"], "sweep.n_jobs must be a whole number of at least 1"),
+        (["sweep.budget=soon"], "sweep.budget=soon"),
+        (["sweep.list=trials.jsonl", "seed=0"], "trials.jsonl"),
+    ],
+)
+def test_a_bad_value_costs_no_trial(overrides: list[str], message: str, folder: Path) -> None:
+    done = lx(folder, *sweep("refused", *overrides))
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert not (folder / "refused").exists()
+
+
+def test_a_dry_run_shows_the_plan_and_writes_nothing(folder: Path) -> None:
+    done = lx(folder, *sweep("dry", "optimizer.lr=0.03,0.003", "seed=0,1,2", "--dry-run"))
+    assert done.returncode == 0
+    assert "2 x 3 seeds = 6 runs" in done.stdout
+    assert not (folder / "dry").exists()
