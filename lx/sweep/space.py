@@ -101,7 +101,7 @@ def parse_space(hydra: Hydra, overrides: Sequence[str], params: Mapping[str, Any
     parsed = {}
     for text in [*(f"{key}={_grammar(value)}" for key, value in params.items()), *overrides]:
         try:
-            override = parser.parse_override(text)
+            (override,) = parser.parse_overrides([text])
         except HydraException as error:
             raise LxError(f"{text}: {str(error).splitlines()[0]}") from error
         parsed[override.get_key_element()] = override

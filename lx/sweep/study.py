@@ -34,13 +34,11 @@ class SeededSampler(BaseSampler):
     def __init__(self, build: Callable[[int], BaseSampler], seed: int) -> None:
         self._build = build
         self._seed = seed
-        self._current: tuple[int, BaseSampler] | None = None
 
-    def _sampler(self, trial: FrozenTrial) -> BaseSampler:
-        if self._current is None or self._current[0] != trial.number:
-            digest = blake2b(f"{self._seed}/{trial.number}".encode(), digest_size=4).digest()
-            self._current = trial.number, self._build(int.from_bytes(digest, "little"))
-        return self._current[1]
+    def _sampler(self, trial: FrozenTrial, param_name: str = "") -> BaseSampler:
+        """Build the sampler of a trial, or of one value of it: some values may be recorded already, others not."""
+        digest = blake2b(f"{self._seed}/{trial.number}/{param_name}".encode(), digest_size=4).digest()
+        return self._build(int.from_bytes(digest, "little"))
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """See Optuna."""
@@ -56,7 +54,7 @@ class SeededSampler(BaseSampler):
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         """See Optuna."""
-        return self._sampler(trial).sample_independent(study, trial, param_name, param_distribution)
+        return self._sampler(trial, param_name).sample_independent(study, trial, param_name, param_distribution)
 
 
 class SweepStudy:

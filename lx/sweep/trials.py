@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import re
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -92,7 +91,10 @@ class Mean:
         """None without values."""
         if not values:
             return None
-        return cls(statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
+        mean, count = math.fsum(values) / len(values), len(values)
+        if count == 1:
+            return cls(mean, None, count)
+        return cls(mean, math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (count - 1)), count)
 
     def __str__(self) -> str:
         return f"{self.mean:.4f}" if self.deviation is None else f"{self.mean:.4f} ± {self.deviation:.4f}"

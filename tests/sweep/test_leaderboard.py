@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import math
 import time
@@ -57,7 +58,7 @@ def test_trials_are_ranked_by_the_mean_over_seeds_of_those_that_finished(sweep: 
 
 
 def test_the_table_shows_what_differs_and_why_a_trial_failed(sweep: Path) -> None:
-    console = Console(width=140, record=True, file=Path("/dev/null").open("w"))  # noqa: SIM115
+    console = Console(width=140, record=True, file=io.StringIO())
     console.print(leaderboard_table(rank_trials(load_trials(sweep), "val/accuracy", "max"), "val/accuracy"))
     text = console.export_text()
     assert "0.7000 ± 0.0707" in text

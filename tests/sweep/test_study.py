@@ -1,4 +1,4 @@
-"""The study that a sweep asks for trials: its journal survives, and a resumed search draws what an undisturbed one does."""
+"""The study that a sweep asks for trials: its journal survives, and a resumed search draws what it would have drawn."""
 
 from __future__ import annotations
 
@@ -106,7 +106,8 @@ def test_a_journal_torn_at_any_byte_of_its_last_two_records_loses_the_torn_recor
 
 
 @pytest.mark.parametrize(
-    ("content", "kept"), [(b"", b""), (b"abc", b""), (b"a\nbc", b"a\n"), (b"a\n", b"a\n"), (b"a\n" + b"x" * 70000, b"a\n")]
+    ("content", "kept"),
+    [(b"", b""), (b"abc", b""), (b"a\nbc", b"a\n"), (b"a\n", b"a\n"), (b"a\n" + b"x" * 70000, b"a\n")],
 )
 def test_what_stands_behind_the_last_line_end_is_cut_off(content: bytes, kept: bytes, tmp_path: Path) -> None:
     path = tmp_path / "file"

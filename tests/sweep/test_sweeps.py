@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from support.commands import lx, start, training
 from support.process_table import assert_nothing_left
 from support.ranks import ranks
