@@ -2,6 +2,6 @@
 
 Read ``commands`` (run, resume, show), ``plan`` and ``space`` (what varies, checked before anything is written),
 ``runner`` (begins trials and takes in how they end), ``scheduler`` and ``places`` (the loop that starts runs where
-there is room), ``study`` and ``journal`` (which trial comes next, in Optuna's format), then ``trials``, ``leaderboard`` and
-``view`` (results, read from the run directories, and what a person sees of them).
+there is room), ``study`` and ``journal`` (which trial comes next, in Optuna's format), then ``trials``, ``leaderboard``
+and ``view`` (results, read from the run directories, and what a person sees of them).
 """
