@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from lx.config.compose import hydra_session
+from lx.config.session import hydra_session
 from lx.errors import LxError
 from lx.run.directory import RunDirectory
 from lx.run.lock import locked

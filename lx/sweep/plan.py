@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lx.config.compose import CONFIG_NAME, compose_with, readable_errors, resolved
+from lx.config.compose import compose_with, resolved
+from lx.config.messages import plain_errors
+from lx.config.session import CONFIG_NAME
 from lx.errors import LxError
 from lx.sweep.space import Axis, Choices, Params, Space, grid, overrides_of, parse_space, probes, read_trials
 
@@ -71,7 +73,7 @@ def make_plan(hydra: Hydra, overrides: Sequence[str], config_dir: str | None) ->
         LxError: a value that training would refuse, an axis that does not fit the kind of sweep, or wrong settings.
     """
     about_sweep = [text for text in overrides if text.lstrip("+").startswith(("sweep=", "sweep."))]
-    with readable_errors(hydra, about_sweep):
+    with plain_errors(hydra, about_sweep):
         settings = resolved(_compose_settings(hydra, about_sweep))
     _check_settings(settings)
     others = [text for text in overrides if text not in about_sweep]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lx.config.compose import hydra_session
+from lx.config.session import hydra_session
 from lx.errors import LxError
 from lx.sweep.space import Choices, Interval, Space, grid, parse_space, probes, read_trials
 
