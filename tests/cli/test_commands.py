@@ -112,14 +112,6 @@ def test_a_compiled_network_learns_what_an_eager_one_learns(folder: Path, monkey
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
 
 
-def test_multirun_makes_a_run_directory_for_each_combination(folder: Path) -> None:
-    done = lx(folder, *training("-m", "seed=0,1", "trainer.max_steps=3", "logger=none", "hydra.sweep.dir=sweep"))
-    assert done.returncode == 0, done.stderr
-    first, second = [result(folder / "sweep" / str(i)) for i in range(2)]
-    assert first["steps"] == second["steps"] == 3
-    assert first["metrics"]["test/loss"] != second["metrics"]["test/loss"]
-
-
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_ends_a_run_with_a_checkpoint(folder: Path, number: signal.Signals, code: int) -> None:
     run = folder / f"stopped-{number.name}"

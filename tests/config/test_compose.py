@@ -17,7 +17,10 @@ from lx.config.schema import DataSettings, HardwareSettings, Settings, SlurmSett
 from lx.config.session import conf_dir, hydra_session
 
 FILES = sorted(path.relative_to(conf_dir()).with_suffix("") for path in conf_dir().rglob("*.yaml"))
-OPTIONS = [path for path in FILES if len(path.parts) > 1 and not path.name.startswith("_")]
+OWN_ROOT = "sweep"  # the group that conf/sweep.yaml composes, and not conf/train.yaml
+OPTIONS = [
+    path for path in FILES if len(path.parts) > 1 and path.parts[0] != OWN_ROOT and not path.name.startswith("_")
+]
 
 
 def options(group: str) -> list[str]:
