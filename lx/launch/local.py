@@ -232,14 +232,3 @@ def _forward_signals(worker: subprocess.Popen[bytes]) -> int:
         for number, handler in previous.items():
             signal.signal(number, handler)
     return _KILLED_ON_REQUEST if interrupts > 1 and code == -signal.SIGKILL else code
-
-
-def objective_of(run: RunDirectory, code: int) -> float | None:
-    """Return the objective of a trial for its sweeper; None: it is only prepared or submitted yet.
-
-    Raises:
-        LxError: the trial failed.
-    """
-    if code != 0:
-        raise LxError(f"the run in {run.path} ended with exit code {code}: see {run.log}")
-    return run.read_result().objective if run.result.exists() else None
