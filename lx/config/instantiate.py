@@ -75,7 +75,8 @@ def rename_targets(node: Any) -> Any:
 
     if isinstance(node, DictConfig):
         plain = OmegaConf.to_container(node, resolve=True)
-        return node if all(current_target(target) == target for target in _targets(plain)) else rename_targets(plain)
+        renamed = rename_targets(plain)
+        return node if renamed == plain else renamed
     if isinstance(node, dict):
         renamed = {key: rename_targets(value) for key, value in node.items()}
         return {**renamed, "_target_": current_target(str(node["_target_"]))} if "_target_" in node else renamed

@@ -30,6 +30,7 @@ _NULLABLE: dict[str, type] = {
     "data.validation": str,
     "data.test": str,
     "data.text_pair": str,
+    "data.label_separator": str,
     "model.embedding_dim": int,
     "model.vectors": str,
     "tokenizer.path": str,

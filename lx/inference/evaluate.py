@@ -15,12 +15,12 @@ from omegaconf import DictConfig
 from torch.utils.data import DataLoader
 
 from lx.config.compose import compose
-from lx.config.instantiate import build
 from lx.data.batches import TokenDataset
 from lx.data.corpus.clean import read_clean
 from lx.data.corpus.labels import LabelEncoder
 from lx.data.plan import eval_plan, rank_batches
 from lx.data.sources.base import Source
+from lx.data.sources.build import build_source
 from lx.data.tokens.table import TokenTable, write_tokens
 from lx.data.tokens.tokenizer import Encoded
 from lx.distributed.process_group import process_group
@@ -92,7 +92,7 @@ def evaluate_loaded(loaded: LoadedRun, overrides: Sequence[str] = ()) -> Result:
         stack.enter_context(log_to(Path(scratch) / "log.txt", on_screen=rank_info.is_first))
         if about_data:
             path = Path(scratch) / "test.arrow"
-            source: Source = build(cfg.data.source, "data.source", _convert_="all")
+            source = build_source(cfg.data)
             encoder = loaded.task.trained_encoder(source.class_names)
             write_tokens(path, _encode_test(loaded, source, encoder), encoder.column_type)
         else:

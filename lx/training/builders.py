@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from lx.config.instantiate import argument_keys, build
 from lx.config.schema import DataSettings
 from lx.data.datamodule import LoaderOptions, TextDataModule
+from lx.data.sources.build import build_source
 from lx.distributed.process_group import first_on_each_node
 from lx.distributed.rank_info import RankInfo
 from lx.errors import LxError, did_you_mean
@@ -72,7 +73,7 @@ def build_data(cfg: DictConfig, rank_info: RankInfo) -> TextDataModule:
         limit_train_batches=cfg.trainer.limit_train_batches,
         limit_eval_batches=cfg.trainer.limit_eval_batches,
     )
-    source = build(cfg.data.source, "data.source", _convert_="all")
+    source = build_source(cfg.data)
     label_encoder = encoder_factory(build(cfg.task, "task"))
     return TextDataModule(source, build(cfg.tokenizer, "tokenizer"), label_encoder, DataSettings(**flat), loaders)
 

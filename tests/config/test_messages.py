@@ -38,7 +38,7 @@ def test_hydra_is_left_as_it_was() -> None:
 
 def test_resolved_is_plain_data() -> None:
     config = resolved(lx.compose(["data=files", "data.train=a.csv", "model/position=learned"]))
-    assert config["data"]["source"]["train"] == "a.csv"
+    assert config["data"]["train"] == "a.csv"
     assert config["model"]["position"]["max_length"] == 128
     assert type(config["model"]) is dict
     assert "${" not in str(config)

@@ -44,7 +44,7 @@ def test_options_of_a_users_folder(write: Write) -> None:
     )
     config = resolved(lx.compose(["experiment=narrow", "hardware=cpu"], folder))
     assert (config["model"]["dim"], config["model"]["num_layers"]) == (32, 2)
-    assert config["data"]["source"]["train"] == "reviews.csv"
+    assert config["data"]["train"] == "reviews.csv"
     assert (config["seed"], config["data"]["batch_size"], config["hardware"]["accelerator"]) == (7, 16, "cpu")
     assert lx.compose(["experiment=narrow", "seed=8"], folder).seed == 8
     assert lx.compose(["experiment=narrow", "model=tiny"], folder).model.dim == 128
