@@ -1,0 +1,5 @@
+"""Start the processes of a run: one worker, several ranks under torchrun's launcher, or a job of a Slurm cluster.
+
+Read `local` first: `launch`, `resume` and `start` are where every command enters. `command` says which program trains,
+`torchrun` starts ranks on one machine, `slurm` submits and follows a job, and `slurm_node` runs on its nodes.
+"""

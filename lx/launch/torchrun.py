@@ -121,6 +121,8 @@ def _prepare_environment(settings: dict[str, Any], devices: int) -> None:
     threads = settings["threads"] or max(1, hardware.num_cores() // devices)
     environment.setdefault("OMP_NUM_THREADS", str(threads))
     environment.setdefault("TORCH_ELASTIC_SHUTDOWN_TIMEOUT", str(_SHUTDOWN_S))
+    # Without this every rank warns at its first step that DDP searches for unused parameters.
+    environment.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     os.environ.clear()
     os.environ.update(environment)
     logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)  # a failure is reported once, by this file

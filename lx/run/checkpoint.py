@@ -1,7 +1,7 @@
-"""Checkpoint files: written whole or not at all, and recognised when they are damaged.
+"""Checkpoint files: written atomically, with a checksum by which damage is found.
 
-A checkpoint is what ``torch.save`` writes, a zip archive, with the SHA-256 of its bytes as the archive's comment. Any
-reader of torch's files reads it.
+A checkpoint is what ``torch.save`` writes, a zip archive, with the SHA-256 of its bytes as the archive's comment, so
+that any reader of torch's files reads it.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from lx.system.files import atomic_write, sync_directory
 log = logging.getLogger(__name__)
 _LABEL = b"sha256:"
 _COMMENT = len(_LABEL) + 64
-_LENGTH_FIELD = 2  # bytes: the last field of a zip archive says how long the comment behind it is
-_PIECE = 1 << 22
+_LENGTH_FIELD = 2  # bytes of the last field of a zip archive, the length of the comment behind it
+_CHUNK = 1 << 22
 
 
 def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a checkpoint of plain containers and tensors, so that a reader sees all of it or nothing.
+    """Write a checkpoint of plain containers and tensors atomically.
 
     Raises:
-        TrainingError: the disk does not take it; what ``path`` held before is still there.
+        TrainingError: it cannot be written; ``path`` is then as it was.
     """
     try:
         with atomic_write(path) as temporary, temporary.open("wb") as file:
@@ -42,7 +42,7 @@ def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
             file.seek(-_LENGTH_FIELD, os.SEEK_END)
             file.write(_COMMENT.to_bytes(_LENGTH_FIELD, "little"))
             file.write(_LABEL + hashing.digest)
-    except (LxError, RuntimeError) as error:  # the second is what torch makes of a disk's refusal
+    except (LxError, RuntimeError) as error:  # torch turns an OSError into the second
         cause = error if hashing.error is None else hashing.error
         raise TrainingError(
             f"cannot write the checkpoint {path}: {getattr(cause, 'strerror', None) or cause}; those from before are "
@@ -51,7 +51,7 @@ def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
 
 
 class _Hashing:
-    """A file that knows the hash of what was written to it, and why it would not take more."""
+    """A file that computes the hash of what is written to it, and keeps the error of a failed write."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
@@ -59,7 +59,7 @@ class _Hashing:
         self.error: OSError | None = None
 
     def write(self, data: bytes) -> int:
-        """Write all of the data."""
+        """Write the data and add it to the hash."""
         try:
             self._file.write(data)
         except OSError as error:
@@ -69,23 +69,23 @@ class _Hashing:
         return memoryview(data).nbytes
 
     def flush(self) -> None:
-        """Hand what was written to the system."""
+        """Flush the file."""
         self._file.flush()
 
     @property
     def digest(self) -> bytes:
-        """Of everything written, in hexadecimal."""
+        """The hash of everything written, in hexadecimal."""
         return self._hash.hexdigest().encode()
 
 
 def is_intact(path: Path) -> bool:
-    """Whether a file is a checkpoint to its last byte as it was written."""
+    """Return whether a file is a checkpoint whose checksum fits."""
     expected = sha256()
     with path.open("rb") as file:
         left = path.stat().st_size - _COMMENT - _LENGTH_FIELD
-        while left > 0 and (piece := file.read(min(_PIECE, left))):
-            expected.update(piece)
-            left -= len(piece)
+        while left > 0 and (chunk := file.read(min(_CHUNK, left))):
+            expected.update(chunk)
+            left -= len(chunk)
         expected.update(bytes(_LENGTH_FIELD))  # the hash is that of the archive without its comment
         end = file.read()
     return end == _COMMENT.to_bytes(_LENGTH_FIELD, "little") + _LABEL + expected.hexdigest().encode()
@@ -115,17 +115,17 @@ def find_state(run: RunDirectory, data_fingerprint: str) -> tuple[Path | None, i
 
 
 def newest_intact(run: RunDirectory) -> Path | None:
-    """The newest training state of a run that is not damaged; None if there is none yet.
+    """Return the newest intact training state of a run; None if there is none yet.
 
     Raises:
         LxError: there are checkpoints, and all are damaged.
     """
-    found = [path for path in (run.last, run.previous) if path.exists()]
-    for path in found:
+    states = [path for path in (run.last, run.previous) if path.exists()]
+    for path in states:
         if is_intact(run.trusted(path)):
             return path
         log.warning("%s is damaged: its checksum does not fit; looking for the one before it", path)
-    if found:
+    if states:
         raise LxError(
             f"all training states in {run.last.parent} are damaged: remove them to train from the start, "
             "or bring them back from a copy"
@@ -134,7 +134,7 @@ def newest_intact(run: RunDirectory) -> Path | None:
 
 
 def read_step(path: Path) -> int:
-    """The optimizer steps that a training state was saved after; the weights stay on the disk.
+    """Return the optimizer steps after which a training state was saved, without reading its weights.
 
     Raises:
         LxError: damaged, or not a training state of plain data.
@@ -166,7 +166,7 @@ def load_best(run: RunDirectory) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def read_checkpoint(path: Path) -> Any:
-    """What a checkpoint holds, on the CPU.
+    """Load a checkpoint to the CPU.
 
     Raises:
         LxError: damaged, or not a checkpoint of plain data.
@@ -184,14 +184,14 @@ def _load(path: Path, mmap: bool = False) -> Any:
         raise LxError(
             f"{path} holds more than tensors and plain containers, and was not loaded: it could run code of its own"
         ) from error
-    except Exception as error:  # damage can surface anywhere in torch's reader
+    except Exception as error:  # torch's reader raises any error on a damaged file
         raise LxError(f"{path} is truncated or not a checkpoint ({type(error).__name__})") from error
 
 
 class CheckpointWriter:
-    """Writes checkpoints beside training, which waits for a copy of the tensors only; one after the other, in order.
+    """Write checkpoints in a thread, in order; training waits only while the tensors are copied.
 
-    Signals reach the main thread, which never writes, so that none can break off a checkpoint.
+    Signals reach the main thread, so that none interrupts a write.
     """
 
     def __init__(self) -> None:
@@ -199,11 +199,11 @@ class CheckpointWriter:
         self._writing: Future[None] | None = None
 
     def submit(self, content: Mapping[str, Any], write: Callable[[dict[str, Any]], None]) -> None:
-        """Copy the content and begin to write it.
+        """Copy the content and start writing it, after the write before it.
 
         Args:
             content: plain containers and tensors.
-            write: brings the copy onto the disk, for example :func:`write_training_state` of a run.
+            write: writes the copy, for example :func:`write_training_state` of a run.
 
         Raises:
             TrainingError: the write before it failed.
@@ -212,13 +212,13 @@ class CheckpointWriter:
         self._writing = self._thread.submit(write, _copied(dict(content)))
 
     def wait(self) -> None:
-        """Return when everything is on the disk.
+        """Wait until everything is on the disk.
 
         Raises:
             TrainingError: it could not be written.
         """
         if self._writing is not None:
-            wait([self._writing])  # a signal may end this wait: then the next one waits for the same checkpoint
+            wait([self._writing])  # after a signal here the next call waits for the same write
             writing, self._writing = self._writing, None
             writing.result()
 
@@ -227,11 +227,11 @@ def write_training_state(run: RunDirectory, content: Mapping[str, Any]) -> None:
     """Write ``last.ckpt``, and keep the one before as ``previous.ckpt``.
 
     Raises:
-        TrainingError: the disk does not take it; the training states from before are still there.
+        TrainingError: it cannot be written; the training states from before are still there.
     """
     newer = run.last.with_name("newer.ckpt")
     write_checkpoint(newer, content)
-    # At every instant one of the two names holds a whole state.
+    # At every instant one of the two names holds an intact state.
     if run.last.exists():
         run.last.replace(run.previous)
     newer.replace(run.last)
@@ -239,9 +239,9 @@ def write_training_state(run: RunDirectory, content: Mapping[str, Any]) -> None:
 
 
 def _copied(value: Any) -> Any:
-    """The same containers with copies of the tensors on the CPU, which training may change no more."""
+    """Copy the tensors in nested containers to the CPU, out of training's reach."""
     if isinstance(value, Tensor):
         return value.detach().to("cpu", copy=True)
     if isinstance(value, Mapping):
-        return {name: _copied(part) for name, part in value.items()}
+        return {name: _copied(item) for name, item in value.items()}
     return type(value)(map(_copied, value)) if isinstance(value, list | tuple) else value

@@ -1,12 +1,18 @@
-"""The run directory: its files, written atomically, and read back without trusting them.
+"""The files of a run directory: written atomically, read back without trusting them.
 
 A run directory holds everything that evaluation and prediction need::
 
-    config.yaml       the resolved configuration        labels.json    class names, in label-id order
-    environment.json  versions, hardware, overrides     tokenizer.json
-    model.json        sizes that follow from the data   log.txt
-    metrics.csv       one row per logged step           test.arrow     token ids and labels of the test split
-    checkpoints/      last.ckpt, best.ckpt              result.json    status and final metrics
+    config.yaml       the resolved configuration
+    environment.json  run id, overrides, git revision, platform, versions of Python and packages
+    model.json        sizes that follow from the data
+    labels.json       class names, in label-id order
+    tokenizer.json
+    test.arrow        token ids and labels of the test split
+    checkpoints/      last.ckpt, previous.ckpt, best.ckpt
+    metrics.csv       one row per logged step
+    log.txt
+    result.json       status and final metrics
+    slurm/            job script and logs, of a run submitted to Slurm
 """
 
 from __future__ import annotations
@@ -68,7 +74,7 @@ class RunDirectory:
 
     @property
     def environment(self) -> Path:
-        """Versions, platform, git revision and the command line's overrides."""
+        """Run id, overrides, git revision, platform, versions of Python and packages."""
         return self.path / "environment.json"
 
     @property
@@ -83,7 +89,7 @@ class RunDirectory:
 
     @property
     def model(self) -> Path:
-        """What the network is rebuilt from besides its config node: sizes that followed from the data."""
+        """Sizes that follow from the data, from which the network is rebuilt together with its config node."""
         return self.path / "model.json"
 
     @property
@@ -98,7 +104,7 @@ class RunDirectory:
 
     @property
     def log(self) -> Path:
-        """What the run said."""
+        """Messages of the run."""
         return self.path / "log.txt"
 
     @property
@@ -117,17 +123,17 @@ class RunDirectory:
         return self.path / "checkpoints" / "best.ckpt"
 
     def best_at(self, step: int) -> Path:
-        """The weights of a validation after some step, where several of the best are kept."""
+        """The weights of the validation after a step, where ``trainer.keep_best`` keeps several."""
         return self.path / "checkpoints" / f"best-{step}.ckpt"
 
     @property
     def result(self) -> Path:
-        """How the run ended."""
+        """Status and final metrics."""
         return self.path / "result.json"
 
     @property
     def trained(self) -> bool:
-        """Whether training got as far as a checkpoint."""
+        """Whether the run has a checkpoint."""
         return self.best.exists() or self.last.exists()
 
     def create(self) -> None:
@@ -148,11 +154,11 @@ class RunDirectory:
             raise LxError(f"cannot write the run directory {self.path}: {error.strerror or error}") from error
 
     def wait_for(self, config: Mapping[str, Any], seconds: float = 10.0) -> bool:
-        """Whether another machine has made this very run's directory, or does so at this moment.
+        """Return whether another machine makes the directory of this run, and wait until it has.
 
         Args:
             config: the run's configuration.
-            seconds: to wait for ``config.yaml`` once the directory is there.
+            seconds: how long to wait for ``config.yaml`` once the directory exists.
         """
         deadline = time.monotonic() + seconds
         while self.last.parent.exists() and not self.result.exists() and not self.trained:
@@ -164,14 +170,11 @@ class RunDirectory:
         return False
 
     def discard(self) -> None:
-        """Remove the files of a run that failed before it trained, so that its name is free again.
-
-        What lay in the directory before the run stays.
-        """
+        """Remove the files of a run that failed before it trained, so that its name is free again; leave others."""
         shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
         for path in self._files():
             path.unlink(missing_ok=True)
-        with suppress(OSError):  # not empty: it holds what is not lx's
+        with suppress(OSError):  # not empty: it holds files of others
             self.path.rmdir()
 
     def _files(self) -> tuple[Path, ...]:
@@ -186,7 +189,7 @@ class RunDirectory:
             temporary.write_text(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
 
     def write_json(self, path: Path, content: Any) -> None:
-        """Write a JSON file so that a reader sees the old content or the new, never a part."""
+        """Write a JSON file atomically."""
         atomic_write_json(path, content)
 
     def write_result(self, result: Result) -> None:
@@ -194,7 +197,7 @@ class RunDirectory:
         self.write_json(self.result, result.to_json())
 
     def read_config(self) -> dict[str, Any]:
-        """The configuration as plain data: an interpolation in it is refused, never resolved.
+        """Read the configuration as plain data; an interpolation in it is refused, never resolved.
 
         Raises:
             LxError: missing, not a mapping, or not plain data.
@@ -223,14 +226,14 @@ class RunDirectory:
             raise LxError(f"{path} is not valid JSON: {error}") from error
 
     def read_labels(self) -> list[str]:
-        """Class names, in label-id order."""
+        """Read the class names, in label-id order."""
         labels = self.read_json(self.labels)
         if not isinstance(labels, list) or not all(isinstance(name, str) for name in labels):
             raise LxError(f"{self.labels} does not hold a list of class names")
         return labels
 
     def read_sizes(self) -> dict[str, Any]:
-        """What ``model.json`` says, as plain data.
+        """Read ``model.json`` as plain data.
 
         Raises:
             LxError: a size is missing or not a whole number above 0, or the content is not plain data.
@@ -260,11 +263,11 @@ class RunDirectory:
         return {**label_set, **names}
 
     def read_result(self) -> Result:
-        """How the run ended."""
+        """Read ``result.json``."""
         return Result.from_json(self.read_json(self.result))
 
     def trusted(self, path: Path) -> Path:
-        """``path``, if it is a regular file that really lies in this directory.
+        """Return ``path`` if it is a regular file of this directory.
 
         Raises:
             LxError: the run directory or the file is missing, or the file leads out of the directory.
@@ -279,7 +282,7 @@ class RunDirectory:
 
 
 def default_run_dir(name: str) -> Path:
-    """``runs/<date>_<time>_<name>``, with a number behind it if that is taken."""
+    """Return ``runs/<date>_<time>_<name>``, with a number behind it if that exists."""
     base = Path("runs") / f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{name}"
     candidates = (base, *(base.with_name(f"{base.name}_{n}") for n in range(2, 1000)))
     return next(path for path in candidates if not path.exists())

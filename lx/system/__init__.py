@@ -1,0 +1,5 @@
+"""What lx needs of the machine and the operating system, each file by itself: nothing here is about training.
+
+`processes` and `signals` (start, stop, report), `files` and `cache` (atomic writes, where caches are), `hardware`
+(device, precision, threads), `logging`, `console` and `progress` (what a person sees), `gc` and `git`.
+"""

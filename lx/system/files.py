@@ -16,12 +16,12 @@ from lx.errors import LxError
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """A temporary path beside ``path`` that takes its name when the block ends well, synced to the disk.
+    """Give a temporary path beside ``path``, and rename it to ``path``, synced to the disk, if the block succeeds.
 
     Raises:
         LxError: it cannot be written; what ``path`` held before is still there.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")  # no name that a stranger could have taken
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")  # a name that nobody can have guessed
     try:
         yield temporary
         with temporary.open("rb+") as file:
@@ -36,7 +36,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 
 def sync_directory(path: Path) -> None:
-    """Have the system write down the names in a directory."""
+    """Sync the names in a directory to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -45,13 +45,13 @@ def sync_directory(path: Path) -> None:
 
 
 def atomic_write_json(path: Path, content: Any) -> None:
-    """Write a JSON file so that a reader sees the old content or the new, never a part."""
+    """Write a JSON file; a reader sees the old content or the new, never a mixture."""
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Give a file, which nobody will change, a second name: without a copy where the file system can."""
+    """Give an unchanging file a second name: by a hard link, or a copy where the file system has none."""
     with atomic_write(target) as temporary:
         try:
             temporary.hardlink_to(source)
