@@ -88,7 +88,7 @@ class CalibrationError(Metric):
         bins = (confidence * self.num_bins - 1 >> 32).clamp(0, self.num_bins - 1)
         self.confidence.index_add_(0, bins, confidence)
         self.correct.index_add_(0, bins, (predictions == labels).long())
-        self.total += labels.numel()
+        self.total += len(labels)
 
     def compute(self) -> Tensor:
         """The error, from 0 to 1; not a number if there were no examples."""
@@ -124,7 +124,7 @@ class MeanLoss(Metric):
         undefined = losses.isnan()
         self.undefined += undefined.sum()
         self.loss_sum += _fixed_point(losses.masked_fill(undefined, 0).clamp(max=2**16), bits=24).sum()
-        self.total += labels.numel()
+        self.total += len(labels)
 
     def compute(self) -> Tensor:
         """The mean; not a number if there were no examples, or a loss that is none."""

@@ -1,0 +1,254 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from sklearn.metrics import f1_score
+from torch import Tensor
+from torch.nn import functional as F
+
+from lx.errors import LxError
+from lx.tasks.base import Prediction, Task
+from lx.tasks.multilabel import LabelSetPrediction, Multilabel, MultilabelLoss
+from lx.tasks.multilabel_labels import LabelSetEncoder, multi_hot
+
+CONF = Path(__file__).resolve().parents[2] / "conf" / "task"
+NAMES = ["anger", "joy", "love"]
+COUNTS = [10, 40, 50]
+
+
+def build(**settings: Any) -> Multilabel:
+    """As the worker does it."""
+    cfg = OmegaConf.merge(OmegaConf.load(CONF / "multilabel.yaml").task, settings)
+    task: Multilabel = instantiate(cfg)(class_names=NAMES, class_counts=COUNTS, num_examples=100)
+    return task
+
+
+def encode(rows: list[Any], **settings: Any) -> tuple[LabelSetEncoder, list[list[int]]]:
+    """The encoder, and the final ids of rows of the train split."""
+    encoder = LabelSetEncoder(settings.pop("class_names", None), **settings)
+    labels, invalid = encoder.encode(rows, learn=True)
+    assert not invalid.any()
+    final = encoder.finish()
+    return encoder, (labels if final is None else final(labels)).to_pylist()
+
+
+def test_it_is_a_task() -> None:
+    task = build()
+    assert isinstance(task, Task)
+    assert task.num_outputs == 3
+    assert task.state_dict() == {}
+
+
+def test_sets_of_labels() -> None:
+    encoder, ids = encode([["joy", "anger"], [], "love", [" joy ", "joy"], "", ["anger"]])
+    assert [sorted(row) for row in ids] == [[0, 1], [], [2], [1], [], [0]]
+    labels = pa.array(ids, encoder.column_type)
+    assert encoder.label_set(labels) == {"class_names": NAMES, "class_counts": [2, 2, 1], "num_examples": 6}
+    assert encoder.description == "3 labels"
+    assert encoder.report(labels).spread == "0.83, 16.7% to 33.3%"
+    assert encoder.report(labels[:2]).warnings == ("no rows of 1 label(s): love",)
+    np.testing.assert_array_equal(multi_hot(labels[2:5], 3), [[0, 0, 1], [0, 1, 0], [0, 0, 0]])
+
+
+def test_numbers_are_ordered_by_value_and_are_positions_among_given_names() -> None:
+    encoder, ids = encode([[10, 2], ["2"], [True]])
+    assert encoder.label_set(pa.array(ids, encoder.column_type))["class_names"] == ["10", "2", "true"]
+    encoder, ids = encode([[10, 2], ["2"]])
+    assert encoder.label_set(pa.array(ids, encoder.column_type))["class_names"] == ["2", "10"]
+    _, ids = encode([[2, "anger"], ["0"]], class_names=NAMES)
+    assert [sorted(row) for row in ids] == [[0, 2], [0]]
+
+
+@pytest.mark.parametrize(
+    ("label", "message"),
+    [
+        (["joy", "hate"], "test.csv:3: the label 'hate' never occurs in the train split"),
+        ("yoy", r"the label 'yoy' never occurs in the train split (did you mean 'joy'?)"),
+        (["joy", ""], "one of the labels is empty. Remove it; a text without labels has an empty list"),
+        ([None], "one of the labels is empty"),
+        (None, "there are no labels but null. A text without labels has an empty list: []"),
+        (["joy", 1.5], "the label '1.5' is a fraction"),
+        (["joy", ["anger"]], "is a list"),
+    ],
+)
+def test_bad_labels_are_refused(label: Any, message: str) -> None:
+    encoder, _ = encode([["joy", "anger"], ["love"]])
+    labels, invalid = encoder.encode([["joy"], label, []], learn=False)
+    assert invalid.tolist() == [False, True, False]
+    assert len(labels) == 3
+    refusal = str(encoder.refusal("test.csv:3", label))
+    assert refusal.startswith("test.csv:3: ")
+    assert message in refusal
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [([[], []], "train.csv: no row has a label, and at least two"), ([["a"], []], "train.csv: the one label is 'a'")],
+)
+def test_fewer_than_two_labels_are_refused(rows: list[list[str]], message: str) -> None:
+    encoder, ids = encode(rows)
+    with pytest.raises(LxError, match=message):
+        encoder.check_train(pa.array(ids, encoder.column_type), "train.csv")
+
+
+def test_rare_sets_are_grouped_by_their_rarest_label() -> None:
+    rows = [[0]] * 30 + [[0, 1]] * 25 + [[]] * 3 + [[1, 0, 2], [2, 1], [2]] + [[3, 0]]
+    groups = LabelSetEncoder(None).groups(pa.array(rows, pa.list_(pa.int32())))
+    sizes = [len(set(part.tolist())) for part in np.split(groups, [30, 55, 58, 61])]
+    assert sizes == [1, 1, 1, 1, 1]
+    assert len(np.unique(groups)) == 5
+
+
+def test_loss_equals_the_formula() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(7, 3, generator=generator)
+    labels = (torch.rand(7, 3, generator=generator) < 0.4).float()
+    expected = [
+        sum(-math.log(1 / (1 + math.exp(-x if y else x))) for x, y in zip(row, truth, strict=True)) / 3
+        for row, truth in zip(logits.tolist(), labels.tolist(), strict=True)
+    ]
+    torch.testing.assert_close(build().loss(logits, labels), torch.tensor(expected))
+    weights = torch.tensor([9.0, 1.5, 1.0])  # those without the label for one with it
+    weighted = F.binary_cross_entropy_with_logits(logits, labels, pos_weight=weights, reduction="none").mean(1)
+    balanced = build(positive_weights="balanced").loss
+    torch.testing.assert_close(balanced(logits, labels), weighted)
+    assert balanced.state_dict() == {}
+    assert balanced.to("meta").positive_weights.device.type == "meta"
+
+
+def test_half_precision_is_computed_in_float32() -> None:
+    logits, labels = torch.randn(7, 3).bfloat16(), torch.zeros(7, 3)
+    losses = MultilabelLoss()(logits, labels)
+    assert losses.dtype == torch.float32
+    assert torch.equal(losses, MultilabelLoss()(logits.float(), labels))
+
+
+@pytest.mark.parametrize("settings", [{}, {"positive_weights": "balanced"}])
+def test_chance_loss_is_that_of_a_probability_of_one_half(settings: dict[str, Any]) -> None:
+    task = build(**settings)
+    labels = torch.zeros(100, 3)
+    for label, count in enumerate(COUNTS):
+        labels[:count, label] = 1
+    assert task.chance_loss == pytest.approx(task.loss(torch.zeros(100, 3), labels).mean().item(), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"thresholds": "per_lable"}, r"task.thresholds must be .*, not 'per_lable' \(did you mean 'per_label'\?\)"),
+        ({"thresholds": 1.0}, "a probability between 0 and 1, not 1.0"),
+        ({"thresholds": None}, "not None"),
+        ({"positive_weights": "balance"}, r"task.positive_weights must be null or balanced, not 'balance' \(did"),
+    ],
+)
+def test_bad_settings_are_named(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(Exception, match=message) as caught:
+        build(**settings)
+    assert isinstance(caught.value.__cause__ or caught.value, LxError)
+
+
+@pytest.mark.parametrize("num_examples", [None, 49, "100", True])
+def test_a_damaged_label_set_is_refused(num_examples: Any) -> None:
+    with pytest.raises(LxError, match=r"there cannot be .* training examples"):
+        Multilabel(NAMES, COUNTS, num_examples)
+
+
+def evaluate(task: Multilabel, logits: Tensor, labels: Tensor, choose: bool) -> Any:
+    metrics = task.metrics()
+    metrics.update(logits, labels)
+    return task.summarize(metrics.compute(), choose)
+
+
+def examples() -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    labels = (torch.rand(60, 3, generator=generator) < torch.tensor([0.1, 0.4, 0.5])).float()
+    return torch.randn(60, 3, generator=generator) + 2 * labels - 2, labels
+
+
+@pytest.mark.parametrize("thresholds", ["shared", "per_label"])
+def test_chosen_thresholds_are_kept_and_used(thresholds: str) -> None:
+    logits, labels = examples()
+    task = build(thresholds=thresholds)
+    validation = evaluate(task, logits, labels, choose=True)
+    assert evaluate(task, logits, labels, choose=False).scalars["f1_micro"] < validation.scalars["f1_micro"]
+    task.choices = validation.choices
+    assert task.choices == validation.choices != build().choices
+    again = evaluate(task, logits, labels, choose=False)
+    assert again.scalars == validation.scalars
+    assert again.details == validation.details
+    predicted = [prediction.labels for prediction in task.predictions([""] * 60, logits)]
+    f1 = f1_score(labels, [[name in row for name in NAMES] for row in predicted], average="micro")
+    assert f1 == pytest.approx(validation.scalars["f1_micro"], rel=1e-12)
+    for label, logit in zip(validation.details["per_class"], validation.choices["thresholds"], strict=True):
+        assert label["threshold"] == pytest.approx(1 / (1 + math.exp(-logit)))
+    assert len({label["threshold"] for label in validation.details["per_class"]}) == (
+        1 if thresholds == "shared" else 3
+    )
+
+
+def test_a_fixed_threshold_stays() -> None:
+    logits, labels = examples()
+    task = build(thresholds=0.3)
+    evaluation = evaluate(task, logits, labels, choose=True)
+    f1 = f1_score(labels, logits.sigmoid() >= 0.3, average="micro")
+    assert evaluation.scalars["f1_micro"] == pytest.approx(f1, rel=1e-12)
+    assert evaluation.choices == task.choices == {}
+    task.choices = {"thresholds": [1.0, 1.0, 1.0]}  # from a checkpoint of another configuration
+    assert evaluate(task, logits, labels, choose=False).scalars == evaluation.scalars
+    reached = [row.labels for row in task.predictions([""] * 60, logits)]
+    assert reached == [[NAMES[i] for i in range(3) if row[i] >= 0.3] for row in logits.sigmoid().tolist()]
+
+
+@pytest.mark.parametrize("choices", [None, [], {"thresholds": [0.0]}, {"thresholds": ["a"] * 3}, {"x": 1},
+                                     {"thresholds": [math.nan] * 3}, {"thresholds": [40.0] * 3}])  # fmt: skip
+def test_damaged_choices_are_refused(choices: Any) -> None:
+    with pytest.raises(LxError, match="the thresholds chosen for the 3 labels are damaged"):
+        build().choices = choices
+
+
+def test_step_counts_are_of_exactly_right_sets() -> None:
+    logits = torch.tensor([[1.0, -1.0, -1.0], [1.0, 1.0, -1.0], [-1.0, -1.0, -1.0]])
+    labels = build().collate(pa.array([[0], [0], []], pa.list_(pa.int32())))
+    assert build().step_counts(logits, labels) == {"subset_accuracy": torch.tensor(2)}
+
+
+def test_evaluation_is_plain() -> None:
+    evaluation = evaluate(build(), *examples(), choose=True)
+    names = ("f1_micro", "f1_macro", "subset_accuracy", "mean_average_precision", "loss")
+    assert tuple(evaluation.scalars) == names == Multilabel.metric_names
+    assert type(evaluation).from_plain(evaluation.to_plain()) == evaluation
+    (table,) = build().tables(evaluation).values()
+    assert table.columns == ["label", "support", "precision", "recall", "f1", "average_precision", "threshold"]
+    assert [row[0] for row in table.rows] == NAMES
+    assert len(build().show(evaluation)) == 1
+
+
+def test_predictions() -> None:
+    task = build(thresholds=0.5)
+    (prediction,) = task.predictions(["a text"], torch.tensor([[0.0, -1.0, 2.0]]))
+    assert isinstance(prediction, Prediction)
+    assert isinstance(prediction, LabelSetPrediction)
+    assert prediction.labels == ["anger", "love"]
+    assert prediction.probabilities == pytest.approx({"anger": 0.5, "joy": 0.2689414, "love": 0.8807971})
+    assert list(prediction.to_json(probabilities=False)["probabilities"]) == ["anger", "love"]
+    assert list(prediction.to_json(probabilities=True)["probabilities"]) == NAMES
+    assert prediction.to_row(False) == ["a text", "anger|love"]
+    for probabilities in (False, True):
+        assert len(task.prediction_columns(probabilities)) == len(prediction.to_row(probabilities))
+
+
+def test_labels_of_a_strangers_file() -> None:
+    task, sets = build(), pa.list_(pa.int32())
+    assert task.fits(pa.array([[0, 2], []], sets))
+    damaged = pa.ListArray.from_arrays(pa.array([0, 9, 2], pa.int32()), pa.array([0, 1], pa.int32()))
+    for labels in (pa.array([[0, 3]], sets), pa.array([[-1]], sets), pa.array([None, [0]], sets),
+                   pa.array([[None]], sets), pa.array([0, 1], pa.int32()), damaged):  # fmt: skip
+        assert not task.fits(labels)

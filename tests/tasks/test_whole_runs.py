@@ -1,0 +1,242 @@
+"""Regression and multi-label classification through every command, on a tiny corpus."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+from scipy.stats import spearmanr
+from sklearn.metrics import accuracy_score, f1_score, mean_squared_error
+
+import lx
+from lx.cli.main import main
+from lx.errors import LxError
+from lx.inference.evaluate import evaluate
+from support.commands import assert_done
+from support.corpus import TOPICS, examples, jsonl
+from support.forked import fork, train
+from support.ranks import interrupt, train_on_ranks, work
+from support.run_files import assert_same_weights, losses, result, rows
+from support.tiny_run import tiny
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")
+TASKS = ["regression", "multilabel"]
+NAMES = sorted([*TOPICS, "long"])
+SPLITS = {"train": (50, 0), "validation": (23, 50), "test": (31, 100)}
+TASK_SETTINGS = {"regression": ["task=regression"], "multilabel": ["task=multilabel", "task.thresholds=per_label"]}
+
+
+def labelled(task: str, count: int, start: int) -> list[dict[str, Any]]:
+    """Texts whose topic and length say what their number, or their labels, are; some have no label."""
+    found = []
+    for row in examples(count, start, unbalanced=True):
+        topic, length = row["label"], len(row["text"].split())
+        number = [1, 2.5, 4][sorted(TOPICS).index(topic)] + length / 8
+        labels = ([topic] if topic != "music" or length % 2 else []) + ["long"] * (length > 5)
+        found.append({**row, "label": number if task == "regression" else labels})
+    return found
+
+
+def write(folder: Path, task: str) -> Path:
+    for split, (count, start) in SPLITS.items():
+        (folder / f"{split}.jsonl").write_text(jsonl(labelled(task, count, start)))
+    return folder
+
+
+@pytest.fixture(scope="session", params=TASKS)
+def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """The task, and a run of pairs of texts."""
+    folder = write(tmp_path_factory.mktemp(request.param), request.param)
+    settings = [f"data.validation={folder / 'validation.jsonl'}", "trainer.max_epochs=8", "trainer.log_every_n_steps=1"]
+    settings += [*TASK_SETTINGS[request.param], "data.text_pair=pair", "optimizer.lr=0.03", "logger=csv"]
+    lx.train(lx.compose(tiny(folder, *settings)))
+    return request.param, folder / "run"
+
+
+def test_a_run_learns_and_is_recorded(trained: tuple[str, Path]) -> None:
+    task, run = trained
+    recorded, config = result(run), OmegaConf.load(run / "config.yaml")
+    objective, mode = ("val/mse", "min") if task == "regression" else ("val/f1_micro", "max")
+    assert (config.objective.metric, config.objective.mode) == (objective, mode)
+    assert recorded["objective"] == recorded["metrics"][objective]
+    validations = [float(row[objective]) for row in rows(run) if row.get(objective)]
+    assert recorded["objective"] == pytest.approx((min if mode == "min" else max)(validations), rel=1e-6)
+    metrics = recorded["metrics"]
+    if task == "regression":
+        assert metrics["test/r2"] > 0.3
+        assert metrics["test/rmse"] == pytest.approx(metrics["test/mse"] ** 0.5)
+    else:
+        assert metrics["test/f1_micro"] > 0.7
+        assert [label["name"] for label in recorded["per_class"]] == NAMES
+    assert all(row["train/mae" if task == "regression" else "train/subset_accuracy"] for row in rows(run) if row["lr"])
+
+
+def test_evaluation_equals_that_of_the_run(trained: tuple[str, Path]) -> None:
+    _, run = trained
+    expected = {name: value for name, value in result(run)["metrics"].items() if name.startswith("test/")}
+    assert evaluate(run, ["hardware=cpu"]).metrics == expected
+    assert evaluate(run, ["hardware=cpu", f"data.test={run.parent / 'test.jsonl'}"]).metrics == expected
+    assert main(["eval", str(run), "hardware=cpu"]) == 0
+
+
+def test_predictions_give_the_metrics(trained: tuple[str, Path], tmp_path: Path) -> None:
+    task, run = trained
+    expected, test = result(run)["metrics"], labelled(task, *SPLITS["test"])
+    texts, pairs = [row["text"] for row in test], [row["pair"] for row in test]
+    predictions = lx.load(run, "cpu").predict(texts, pairs)
+    assert [prediction.text for prediction in predictions] == texts
+    truth = [row["label"] for row in test]
+    if task == "regression":
+        values = [prediction.value for prediction in predictions]  # type: ignore[attr-defined]
+        assert mean_squared_error(truth, values) == pytest.approx(expected["test/mse"], rel=1e-5)
+        assert spearmanr(truth, values).statistic == pytest.approx(expected["test/spearman"], rel=1e-5)
+    else:
+        hot = np.array([[name in labels for name in NAMES] for labels in truth])
+        predicted = np.array([[name in p.labels for name in NAMES] for p in predictions])  # type: ignore[attr-defined]
+        assert f1_score(hot, predicted, average="micro") == pytest.approx(expected["test/f1_micro"], rel=1e-9)
+        assert accuracy_score(hot, predicted) == pytest.approx(expected["test/subset_accuracy"], rel=1e-9)
+        best = evaluate(run, ["hardware=cpu"]).details["per_class"]
+        assert len({label["threshold"] for label in best}) > 1
+
+    out = {}
+    for options in ([], ["--probabilities"]):
+        for kind in ("jsonl", "csv"):
+            path = tmp_path / f"{len(options)}.{kind}"
+            source = str(run.parent / "test.jsonl")
+            assert main(["predict", str(run), source, "--accelerator", "cpu", "--out", str(path), *options]) == 0
+            out[kind, len(options)] = path.read_text()
+    lines = [json.loads(line) for line in out["jsonl", 0].splitlines()]
+    full = [json.loads(line) for line in out["jsonl", 1].splitlines()]
+    table = list(csv.DictReader(out["csv", 0].splitlines()))
+    full_table = list(csv.DictReader(out["csv", 1].splitlines()))
+    assert [line["text"] for line in lines] == [row["text"] for row in table] == texts
+    if task == "regression":
+        assert [line["value"] for line in lines] == pytest.approx(values, rel=1e-5)
+        assert [float(row["value"]) for row in table] == pytest.approx(values, rel=1e-5)
+        assert set(lines[0]) - {"id"} == set(table[0]) - {"id"} == {"text", "value"}
+    else:
+        for line, row in zip(lines, table, strict=True):
+            assert list(line["probabilities"]) == line["labels"] == [name for name in row["labels"].split("|") if name]
+        assert list(full[0]["probabilities"]) == NAMES
+        assert [name for name in full_table[0] if name != "id"] == [
+            "text",
+            "labels",
+            *(f"probability[{name}]" for name in NAMES),
+        ]
+
+
+def test_check_reads_the_data(trained: tuple[str, Path], capfd: pytest.CaptureFixture[str]) -> None:
+    task, run = trained
+    assert main(["check", *tiny(run.parent, *TASK_SETTINGS[task], f"run_dir={run.parent / 'none'}")]) == 0
+    assert ("numbers" if task == "regression" else "4 labels") in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("task", "label", "message"),
+    [
+        ("regression", "1,5", r"train\.jsonl:2: the label '1,5' has a decimal comma: write 1\.5"),
+        ("regression", [1.0], r"train\.jsonl:2: the label '\[1\.0\]' is not a number"),
+        ("multilabel", ["food", None], r"train\.jsonl:2: one of the labels is empty"),
+        ("multilabel", {"food": 1}, r"train\.jsonl:2: .*an object"),
+        ("classification", 1.5, r"train\.jsonl:2: the label '1\.5' is a fraction"),
+    ],
+)
+def test_a_bad_label_is_named_by_file_and_line(tmp_path: Path, task: str, label: object, message: str) -> None:
+    bad = [{"text": "a", "label": 1}, {"text": "b", "label": label}, {"text": "c", "label": 2}]
+    (tmp_path / "train.jsonl").write_text(jsonl(bad))
+    with pytest.raises(LxError, match=message):
+        lx.train(lx.compose(tiny(tmp_path, f"task={task}", "data.test=null")))
+
+
+@pytest.mark.parametrize("metric", ["val/accuracy", "val/rsme"])
+def test_an_objective_that_the_task_does_not_measure_is_refused(tmp_path: Path, metric: str) -> None:
+    write(tmp_path, "regression")
+    with pytest.raises(LxError, match=r"objective\.metric=.* is not measured.*val/rmse"):
+        lx.train(lx.compose(tiny(tmp_path, "task=regression", f"objective.metric={metric}")))
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_labels_of_a_text_column_or_of_lists(tmp_path: Path, kind: str) -> None:
+    """A separator in CSV, and lists in Parquet, give the corpus that lists in JSON Lines give."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    write(tmp_path, "multilabel")
+    table = labelled("multilabel", *SPLITS["train"])
+    path = tmp_path / f"other.{kind}"
+    if kind == "csv":
+        with path.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["text", "label"])
+            writer.writerows([row["text"], " | ".join(row["label"])] for row in table)
+    else:
+        pq.write_table(
+            pa.table({"text": [row["text"] for row in table], "label": [row["label"] for row in table]}), path
+        )
+    separator = ["data.label_separator='|'"] if kind == "csv" else []
+    metrics = []
+    for train_path, settings in ((tmp_path / "train.jsonl", []), (path, separator)):
+        run = tmp_path / f"run-{train_path.suffix[1:]}"
+        overrides = ["task=multilabel", f"data.train={train_path}", "data.test=null", "trainer.max_epochs=1", *settings]
+        lx.train(lx.compose(tiny(tmp_path, *overrides, f"run_dir={run}")))
+        metrics.append(result(run)["metrics"])
+    assert metrics[0] == metrics[1]
+
+
+SETTINGS = ["trainer.max_epochs=4", "optimizer.lr=0.01", "data.text_pair=pair"]
+
+
+@pytest.fixture(scope="module", params=TASKS)
+def whole(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Path]:
+    """Settings, and a run of one process without interruption."""
+    folder = write(tmp_path_factory.mktemp("whole"), request.param)
+    settings = [*TASK_SETTINGS[request.param], *SETTINGS]
+    assert_done(train(folder, "whole", *settings, env={"WANDB_MODE": "disabled"}))
+    return settings, folder
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_goes_on_to_the_same_end(whole: tuple[list[str], Path]) -> None:
+    settings, folder = whole
+    interrupt(folder, "stopped", 1, *settings)
+    assert 0 < len(losses(folder / "stopped")) < 28
+    assert_done(fork(folder, "resume", "stopped").wait())
+    assert_same_weights(folder / "stopped", folder / "whole")
+    for name in ("metrics", "objective", "per_class"):
+        assert result(folder / "stopped").get(name) == result(folder / "whole").get(name)
+
+
+@pytest.mark.distributed
+def test_two_ranks_measure_exactly_what_one_process_measures(whole: tuple[list[str], Path]) -> None:
+    settings, folder = whole
+    train_on_ranks(folder, "ranks", 2, *settings)
+    alone, of_ranks = losses(folder / "whole"), losses(folder / "ranks")
+    assert [of_ranks[step] for step in alone] == pytest.approx(list(alone.values()), rel=1e-5)
+    assert_done(fork(folder, "eval", "ranks", "hardware=cpu").wait())
+    of_one = json.loads((folder / "ranks" / "eval.json").read_text())
+    recorded = result(folder / "ranks")
+    assert {name: recorded["metrics"][name] for name in of_one["metrics"]} == of_one["metrics"]
+    assert recorded.get("per_class") == of_one.get("per_class")
+    interrupt(folder, "stopped-ranks", 2, *settings)
+    work(folder, "stopped-ranks", 2)
+    assert_same_weights(folder / "stopped-ranks", folder / "ranks")
+
+
+@pytest.mark.slow
+def test_the_wandb_record_has_the_metrics_and_labels(whole: tuple[list[str], Path]) -> None:
+    settings, folder = whole
+    assert_done(train(folder, "tracked", *settings, "logger=wandb", env={"WANDB_MODE": "offline"}))
+    (record,) = (folder / "tracked").glob("wandb/offline-run-*/*.wandb")
+    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", "--summary", str(record)]
+    summary = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)["summary"]
+    for name, value in result(folder / "whole")["metrics"].items():
+        assert summary[name] == pytest.approx(value), name
+    tables = [path.name for path in record.parent.glob("files/media/table/**/*.table.json")]
+    assert len(tables) == ("task=multilabel" in settings)
