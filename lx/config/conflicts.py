@@ -10,7 +10,6 @@ from lx.errors import LxError
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
-    from hydra.core.default_element import ResultDefault
     from omegaconf import DictConfig
 
 # Where the first of two settings is given, nothing reads the second.
@@ -43,29 +42,39 @@ def check_sources(hydra: Hydra, overrides: Sequence[str], cfg: DictConfig) -> No
                 f"{first}=null"
             )
     if any(source.provider == USER for source in hydra.config_loader.get_sources()):
-        for default in _defaults(hydra, overrides):
-            _check_file(hydra, default)
+        for default in files_of(hydra, overrides):
+            check_file(hydra, *default)
 
 
-def _defaults(hydra: Hydra, overrides: Sequence[str]) -> list[ResultDefault]:
-    """Return the files that a configuration is composed of, but for ``train.yaml`` and Hydra's own."""
+def files_of(hydra: Hydra, overrides: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the files that a configuration is composed of, but for ``train.yaml`` and Hydra's own.
+
+    Returns:
+        The path of each, for example ``experiment/mine``, and the key that its content is placed under.
+    """
     from hydra.types import RunMode
 
     defaults = hydra.config_loader.compute_defaults_list(CONFIG_NAME, list(overrides), RunMode.RUN).defaults
-    return [default for default in defaults if not default.primary and not default.config_path.startswith("hydra/")]
+    paths = [(str(default.config_path), default.package or "") for default in defaults if not default.primary]
+    return [(path, package) for path, package in paths if not path.startswith("hydra/")]
 
 
-def _check_file(hydra: Hydra, default: ResultDefault) -> None:
+def check_file(hydra: Hydra, path: str, package: str) -> None:
+    """Check what one file sets; arguments as :func:`files_of` returns them.
+
+    Raises:
+        LxError: it sets hardware, or two settings of which one has no effect.
+    """
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl
     from hydra.core.default_element import GroupDefault
 
-    path = default.config_path
+    assert isinstance(hydra.config_loader, ConfigLoaderImpl)
     content = hydra.config_loader.repository.load_config(path)
     if content is None:
         return
     group, _, option = path.rpartition("/")
-    package = default.package or ""
     settings = dict(_flat(content.config, f"{package}." if package else ""))
-    choices = [item.group.lstrip("/") for item in content.defaults_list if isinstance(item, GroupDefault)]
+    choices = [str(item.group).lstrip("/") for item in content.defaults_list or [] if isinstance(item, GroupDefault)]
     on_hardware = [key for key in [*settings, *choices] if key.split(".")[0] == "hardware"]
     if on_hardware and group.split("/")[0] != "hardware":
         raise hardware_refusal(path, on_hardware[0])
@@ -82,7 +91,7 @@ def _flat(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:
         yield prefix.removesuffix("."), node
         return
     for name, value in node.items_ex(resolve=False):
-        yield from _flat(value, f"{prefix}{name}.")
+        yield from _flat(value, f"{prefix}{name!s}.")
 
 
 def hardware_refusal(path: str, key: str) -> LxError:

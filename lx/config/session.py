@@ -37,11 +37,12 @@ def hydra_session(config_dir: str | Path | None = None) -> Iterator[Hydra]:
     """
     from hydra._internal.hydra import Hydra
     from hydra._internal.utils import create_config_search_path
+    from hydra.core.config_search_path import SearchPathQuery
     from hydra.core.global_hydra import GlobalHydra
 
     search_path = create_config_search_path(str(conf_dir()))
     if (folder := _user_folder(config_dir)) is not None:
-        search_path.append(USER, folder.as_uri(), anchor="main")
+        search_path.append(USER, folder.as_uri(), anchor=SearchPathQuery("main", None))
     previous = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:

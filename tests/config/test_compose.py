@@ -9,12 +9,14 @@ from itertools import product
 from pathlib import Path
 
 import pytest
-from hydra.types import RunMode
+from hydra._internal.hydra import Hydra
 
 import lx
 from lx.config.compose import resolved
+from lx.config.conflicts import check_file, files_of
 from lx.config.schema import DataSettings, HardwareSettings, Settings, SlurmSettings, TrainerSettings
-from lx.config.session import conf_dir, hydra_session
+from lx.config.session import compose_unchecked, conf_dir, hydra_session
+from lx.config.validate import check_config
 
 FILES = sorted(path.relative_to(conf_dir()).with_suffix("") for path in conf_dir().rglob("*.yaml"))
 OWN_ROOT = "sweep"  # the group that conf/sweep.yaml composes, and not conf/train.yaml
@@ -33,8 +35,14 @@ def override(option: Path) -> str:
 
 
 def test_the_options_are_found() -> None:
-    assert len(OPTIONS) > 60
-    assert {"data", "model", "model/position", "optimizer", "hardware"} <= {path.parent.as_posix() for path in OPTIONS}
+    """Recursively: a group that is not looked into would leave its options untested."""
+    on_disk = [path for path in conf_dir().glob("**/*.yaml") if path.parent != conf_dir()]
+    assert len(OPTIONS) == len([path for path in on_disk if not path.name.startswith("_")]) > 60
+    groups = {path.parent.as_posix() for path in OPTIONS}
+    assert {"data", "model", "model/position", "optimizer", "hardware", "experiment", "debug"} <= groups
+    with hydra_session() as hydra:
+        found = {group for group in groups if hydra.config_loader.get_group_options(group) != []}
+    assert found == groups
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=str)
@@ -44,16 +52,52 @@ def test_every_option_composes(option: Path) -> None:
         resolved(config)
 
 
+def combinations() -> list[tuple[str, str, str, str]]:
+    groups = ("experiment", "optimizer", "hardware", "model")
+    return list(product(*(options(group) for group in groups)))
+
+
+def compose_combination(hydra: Hydra, experiment: str, optimizer: str, hardware: str, model: str) -> None:
+    """An experiment's settings arrive, and what the command line chooses is as if there were no experiment."""
+    chosen = [f"optimizer={optimizer}", f"hardware={hardware}", f"model={model}"]
+    plain = compose_unchecked(hydra, chosen)
+    cfg = compose_unchecked(hydra, [*chosen, f"experiment={experiment}"])
+    check_config(cfg, cfg)
+    for group in ("optimizer", "scheduler", "hardware", "model"):
+        assert cfg[group] == plain[group], (group, *chosen)
+    assert cfg.trainer != plain.trainer, experiment
+
+
+def test_experiments_go_with_everything() -> None:
+    some = combinations()[::17]
+    assert {model for *_, model in some} == set(options("model")), "17 must not divide what the groups number"
+    with hydra_session() as hydra:
+        for combination in some:
+            compose_combination(hydra, *combination)
+
+
 @pytest.mark.slow
 def test_every_combination_composes() -> None:
-    experiments = [[], *([f"experiment={name}"] for name in options("experiment"))]
-    groups = [experiments, options("optimizer"), options("hardware"), options("model")]
-    assert all(len(names) > 0 for names in groups)
+    assert len(combinations()) > 300
     with hydra_session() as hydra:
-        for experiment, optimizer, hardware, model in product(*groups):
-            overrides = [*experiment, f"optimizer={optimizer}", f"hardware={hardware}", f"model={model}"]
-            cfg = hydra.compose_config("train", overrides, RunMode.RUN, with_log_configuration=False)
-            assert cfg.optimizer.lr > 0, overrides
+        for combination in combinations():
+            compose_combination(hydra, *combination)
+
+
+def test_no_option_but_those_of_hardware_sets_hardware() -> None:
+    """Nor two settings of which one has no effect."""
+    with hydra_session() as hydra:
+        for option in OPTIONS:
+            for path, package in files_of(hydra, [override(option)]):
+                check_file(hydra, path, package)
+
+
+def test_debug_options_go_with_the_defaults_and_with_an_experiment() -> None:
+    for name in options("debug"):
+        for others in ([], ["experiment=trec"], ["hardware=cpu"]):
+            cfg = lx.compose([f"debug={name}", *others])
+            assert cfg.trainer.limit_train_batches is not None
+            assert cfg.trainer.max_steps is cfg.trainer.val_check_interval is None
 
 
 @pytest.mark.parametrize(
