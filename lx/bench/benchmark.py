@@ -1,4 +1,4 @@
-"""``lx bench``: how fast a configuration trains here, how near that is to what the chip can do, and where time goes."""
+"""``lx bench``: training speed on this machine, in relation to its rate of matrix products, and by phases of a step."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import statistics
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -20,8 +20,7 @@ from omegaconf import DictConfig
 from rich.table import Table
 from torch import nn
 
-from lx.bench.contenders import Contender, Speed, peers_of
-from lx.bench.timers import Clock, PartWatch, Whispers, wait_for_device
+from lx.bench.timers import PhaseTimer, ProfilerBridge, StepTimer, wait_for_device
 from lx.data.datamodule import TextDataModule
 from lx.distributed.rank_info import RankInfo
 from lx.kernels.swap import describe_arithmetic
@@ -46,7 +45,7 @@ _NEVER = 10**9  # steps: in a benchmark nothing is validated or saved
 
 @dataclass
 class Report:
-    """What a benchmark found; the content of the JSON file.
+    """The results of a benchmark, and the content of its JSON file.
 
     Attributes:
         device: its name.
@@ -58,9 +57,9 @@ class Report:
         padding: share of the tokens that are padding.
         matmul_flops: of square matrix products on this device in this precision, per second; the median of the rounds.
         utilisation: arithmetic of the real tokens over that rate, measured before each round; the median of the rounds.
-        parts: seconds of a step by what they are spent on.
-        peak_memory: bytes, of the process on a CPU, of the device elsewhardware.
-        contenders: real tokens per second of each round, by name.
+        phases: seconds of a step, by phase.
+        peak_memory: bytes, of the process on a CPU, of the device elsewhere.
+        rounds: real tokens per second of each round, by program.
         matmul_rounds: the rate of matrix products before each round.
     """
 
@@ -73,44 +72,72 @@ class Report:
     padding: float
     matmul_flops: float
     utilisation: float
-    parts: dict[str, float]
+    phases: dict[str, float]
     peak_memory: int
-    contenders: dict[str, list[float]] = field(default_factory=dict)
+    rounds: dict[str, list[float]] = field(default_factory=dict)
     matmul_rounds: list[float] = field(default_factory=list)
 
 
-def bench(cfg: DictConfig, steps: int, warmup: int, rounds: int, peers: Sequence[str] = ()) -> Report:
-    """Train a few steps again and again, alternating with other programs if any are named.
+@dataclass
+class Speed:
+    """The speed of one program in one round.
+
+    Attributes:
+        seconds: of the timed steps.
+        tokens: real ones, without padding.
+        examples: of the timed steps.
+    """
+
+    seconds: float
+    tokens: int
+    examples: int
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Real tokens, without padding."""
+        return self.tokens / self.seconds
+
+
+class Program(Protocol):
+    """A program that trains on the examples of the configuration."""
+
+    name: str
+
+    def run(self, warmup: int, steps: int) -> Speed:
+        """Train, and time the steps after the warmup."""
+
+
+def bench(cfg: DictConfig, steps: int, warmup: int, rounds: int, baselines: Sequence[Program] = ()) -> Report:
+    """Measure training speed in several rounds.
 
     Args:
         cfg: the composed configuration.
-        steps: timed in a round.
+        steps: timed steps of a round.
         warmup: steps before them.
-        rounds: how often.
-        peers: names of contenders in ``tests/benchmarks/peers.py``.
+        rounds: number of rounds.
+        baselines: other programs; each trains once in every round, after lx.
 
     Raises:
-        LxError: whatever training would have refused; or an unknown peer.
+        LxError: training would refuse the configuration.
     """
     seed_everything(cfg.seed, workers=True, verbose=False)
     hardware = resolve(cfg.hardware.accelerator, cfg.hardware.precision, cfg.hardware.threads)
-    with TemporaryDirectory(prefix="lx-bench-") as scratch, log_to(Path(scratch) / "log.txt"), ExitStack() as stack:
+    with TemporaryDirectory(prefix="lx-bench-") as scratch, log_to(Path(scratch) / "log.txt"):
         built = build_run(cfg, hardware)
         data = built.data
-        ours = Ours(cfg, data, built.module, hardware, Path(scratch))
-        contenders: list[Contender] = [ours]
-        contenders += [stack.enter_context(closing(peer)) for peer in peers_of(peers, cfg, hardware, Path(scratch))]
+        training = LxTraining(cfg, data, built.module, hardware, Path(scratch))
+        programs: list[Program] = [training, *baselines]
         rates: list[float] = []
         speeds: dict[str, list[Speed]] = defaultdict(list)
-        with track("rounds", rounds * len(contenders), "runs") as advance:
+        with track("rounds", rounds * len(programs), "runs") as advance:
             for _ in range(rounds):
                 rates.append(matmul_rate(hardware))
-                for contender in contenders:
-                    speeds[contender.name].append(contender.run(warmup, steps))
+                for program in programs:
+                    speeds[program.name].append(program.run(warmup, steps))
                     advance(1)
-        parts = ours.parts(warmup, steps)
-    middle = sorted(speeds[ours.name], key=lambda speed: speed.tokens_per_second)[rounds // 2]
-    flops = ours.flops_per_epoch() / int(data.tables["train"].lengths.sum())  # of a token, on average
+        phases = training.phases(warmup, steps)
+    middle = sorted(speeds[training.name], key=lambda speed: speed.tokens_per_second)[rounds // 2]
+    flops_per_token = training.flops_per_epoch() / int(data.tables["train"].lengths.sum())
     return Report(
         device=hardware.name,
         arithmetic=describe_arithmetic(hardware.precision, built.module.net),
@@ -121,16 +148,17 @@ def bench(cfg: DictConfig, steps: int, warmup: int, rounds: int, peers: Sequence
         padding=data.train_padding_share(),
         matmul_flops=statistics.median(rates),
         utilisation=statistics.median(
-            speed.tokens_per_second * flops / rate for speed, rate in zip(speeds[ours.name], rates, strict=True)
+            speed.tokens_per_second * flops_per_token / rate
+            for speed, rate in zip(speeds[training.name], rates, strict=True)
         ),
-        parts=parts,
+        phases=phases,
         peak_memory=_peak_memory(hardware),
-        contenders={name: [speed.tokens_per_second for speed in found] for name, found in speeds.items()},
+        rounds={name: [speed.tokens_per_second for speed in of_program] for name, of_program in speeds.items()},
         matmul_rounds=rates,
     )
 
 
-class Ours:
+class LxTraining:
     """lx's own training, with everything that a run does at every step."""
 
     name = "lx"
@@ -146,18 +174,18 @@ class Ours:
 
     def run(self, warmup: int, steps: int) -> Speed:
         """Train as ``lx train`` does, and time the steps after the warmup."""
-        clock = Clock(self.hardware, warmup)
-        self._fit(warmup + steps, [clock])
-        return Speed(clock.seconds, clock.tokens, clock.examples)
+        timer = StepTimer(self.hardware, warmup)
+        self._fit(warmup + steps, [timer])
+        return Speed(timer.seconds, timer.tokens, timer.examples)
 
-    def parts(self, warmup: int, steps: int) -> dict[str, float]:
-        """Seconds of a step by what they are spent on, the device waited for between any two."""
-        watch = PartWatch(self.hardware, warmup)
-        self._fit(warmup + steps, [watch], Whispers(watch))
-        return watch.parts()
+    def phases(self, warmup: int, steps: int) -> dict[str, float]:
+        """Measure the seconds of each phase of a step, waiting for the device between any two."""
+        timer = PhaseTimer(self.hardware, warmup)
+        self._fit(warmup + steps, [timer], ProfilerBridge(timer))
+        return timer.phases()
 
     def flops_per_epoch(self) -> float:
-        """Arithmetic that training on every real token once takes.
+        """Count the operations of training on every real token once.
 
         A weight that a token meets costs 2 operations forward and 4 backward (Kaplan et al. 2020, section 2.1); scores
         and their weighted sums cost 12 * layers * width for each pair of tokens of an example. Embeddings are looked
@@ -192,7 +220,7 @@ class Ours:
 
 
 def matmul_rate(hardware: Hardware) -> float:
-    """Operations per second of square matrix products, in the precision of the products of training."""
+    """Measure the operations per second of square matrix products, in the precision of training."""
     dtype = hardware.product_dtype
     size = 1024 if hardware.device.type == "cpu" else 8192
     a, b = (torch.randn(size, size, device=hardware.device).to(dtype) for _ in range(2))
@@ -226,27 +254,13 @@ def show(report: Report) -> None:
     table.add_row("utilisation", f"{report.utilisation:.1%} of that, by the arithmetic of the real tokens")
     table.add_row("peak memory", f"{report.peak_memory / 2**30:.2f} GiB")
     out.print(table)
-    whole = sum(report.parts.values())
-    parts = Table("part of a step", title=f"{1000 * whole:,.1f} ms a step", title_justify="left")
-    parts.add_column("ms", justify="right")
-    parts.add_column("share", justify="right")
-    for name, seconds in sorted(report.parts.items(), key=lambda item: -item[1]):
-        parts.add_row(name, f"{1000 * seconds:,.1f}", f"{seconds / whole:.1%}")
-    out.print(parts)
-    if len(report.contenders) > 1:
-        out.print(_comparison(report))
-
-
-def _comparison(report: Report) -> Table:
-    table = Table("program", title="alternating rounds on the same examples", title_justify="left")
-    for heading in ("real tokens/s, median", "slowest to fastest", "lx is"):
-        table.add_column(heading, justify="right")
-    ours = statistics.median(report.contenders["lx"])
-    for name, speeds in report.contenders.items():
-        middle = statistics.median(speeds)
-        spread = f"{min(speeds):,.0f} to {max(speeds):,.0f}"
-        table.add_row(name, f"{middle:,.0f}", spread, f"{ours / middle:.2f} times as fast")
-    return table
+    step = sum(report.phases.values())
+    phases = Table("phase of a step", title=f"{1000 * step:,.1f} ms a step", title_justify="left")
+    phases.add_column("ms", justify="right")
+    phases.add_column("share", justify="right")
+    for name, seconds in sorted(report.phases.items(), key=lambda item: -item[1]):
+        phases.add_row(name, f"{1000 * seconds:,.1f}", f"{seconds / step:.1%}")
+    out.print(phases)
 
 
 def write(report: Report, path: Path) -> None:

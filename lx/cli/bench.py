@@ -15,12 +15,10 @@ def run(arguments: list[str]) -> int:
     args = _parser().parse_intermixed_args(arguments)
     if min(args.steps, args.warmup, args.rounds) < 1:
         raise LxError("--steps, --warmup and --rounds must be at least 1")
-    compared = [override for override in args.overrides if override.startswith("compare=")]
-    cfg = compose([override for override in args.overrides if override not in compared], args.config_dir)
+    cfg = compose(args.overrides, args.config_dir)
     with freeze_after_imports():
         from lx.bench.benchmark import bench, show, write
-    peers = [name for override in compared for name in override.partition("=")[2].split(",") if name]
-    report = bench(cfg, args.steps, args.warmup, args.rounds, peers)
+    report = bench(cfg, args.steps, args.warmup, args.rounds)
     show(report)
     if args.out is not None:
         write(report, args.out)
@@ -33,9 +31,7 @@ def _parser() -> Parser:
         "Measure how fast a configuration trains on this machine, how near that is to what the chip can do, and where "
         "the time goes.",
     )
-    parser.add_overrides(
-        "as of lx train; compare=hf,lightning,bare runs other programs in turn (in a checkout, with lx[bench])"
-    )
+    parser.add_overrides("as of lx train")
     parser.add_argument("--steps", type=int, default=20, metavar="N", help="timed in a round (default: 20)")
     parser.add_argument("--warmup", type=int, default=5, metavar="N", help="steps before them (default: 5)")
     parser.add_argument("--rounds", type=int, default=5, metavar="N", help="of which the median counts (default: 5)")

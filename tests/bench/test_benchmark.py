@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
-from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 import lx
 from lx.bench.benchmark import Report, bench, show, write
-from lx.bench.contenders import Elsewhere
-from lx.errors import LxError
 from support.corpus import write_rows
 from support.tiny_run import tiny
 
@@ -31,11 +27,11 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Report:
     return bench(lx.compose([*chosen, "model.num_layers=2"]), steps=6, warmup=2, rounds=3)
 
 
-def test_the_parts_make_up_a_step(report: Report) -> None:
-    assert {"forward", "backward", "optimizer", "waiting for data", "logging", "everything else"} == set(report.parts)
-    assert all(seconds > 0 for seconds in report.parts.values())
+def test_the_phases_make_up_a_step(report: Report) -> None:
+    assert {"forward", "backward", "optimizer", "waiting for data", "logging", "everything else"} == set(report.phases)
+    assert all(seconds > 0 for seconds in report.phases.values())
     tokens_of_a_step = report.tokens_per_second / report.examples_per_second * report.batch_size
-    per_second = tokens_of_a_step / sum(report.parts.values())
+    per_second = tokens_of_a_step / sum(report.phases.values())
     assert report.tokens_per_second / 4 < per_second < report.tokens_per_second * 4
 
 
@@ -51,7 +47,7 @@ def test_the_arithmetic_by_hand(report: Report) -> None:
         6 * others + 6 * block / longest + 12 * (layers - 1) * dim * shortest + 12 * heads * dim
         for shortest, longest in ((3, 16), (16, 3))
     )
-    rounds = zip(report.contenders["lx"], report.matmul_rounds, strict=True)
+    rounds = zip(report.rounds["lx"], report.matmul_rounds, strict=True)
     of_a_token = [report.utilisation * rate / speed for speed, rate in rounds]  # right for the round in the middle
     assert any(lowest < flops < highest for flops in of_a_token)
     assert min(report.matmul_rounds) <= report.matmul_flops <= max(report.matmul_rounds)
@@ -62,32 +58,7 @@ def test_the_report_as_table_and_json(report: Report, tmp_path: Path, capsys: py
     assert "utilisation" in capsys.readouterr().out
     write(report, tmp_path / "report.json")
     content = json.loads((tmp_path / "report.json").read_text())
-    assert len(content["contenders"]["lx"]) == 3
-    assert content["tokens_per_second"] == sorted(content["contenders"]["lx"])[1]
+    assert len(content["rounds"]["lx"]) == 3
+    assert content["tokens_per_second"] == sorted(content["rounds"]["lx"])[1]
     assert 0 <= content["padding"] < 0.2
     assert content["peak_memory"] > 1e8
-
-
-def test_an_unknown_peer_is_refused(tmp_path: Path) -> None:
-    pytest.importorskip("accelerate")
-    with pytest.raises(LxError, match=r"compare=nobody: unknown; there are: hf, lightning, bare"):
-        bench(lx.compose(overrides(tmp_path)), steps=1, warmup=1, rounds=1, peers=["nobody"])
-
-
-def test_a_peer_trains_in_a_process_of_its_own(tmp_path: Path) -> None:
-    report = bench(lx.compose(overrides(tmp_path)), steps=3, warmup=1, rounds=2, peers=["bare"])
-    assert list(report.contenders) == ["lx", "bare loop"]
-    assert all(len(speeds) == 2 and min(speeds) > 0 for speeds in report.contenders.values())
-
-
-def test_a_peer_that_fails_is_named_with_its_last_words(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", "raise ValueError('no such thing')"]
-    with pytest.raises(LxError, match="somebody ended with exit code 1: ValueError: no such thing"):
-        Elsewhere("somebody", command, {}, tmp_path / "log.txt")
-
-
-def test_a_peer_that_fails_later_is_named_too(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", "input(); print('{}', flush=True); input(); raise ValueError('no memory')"]
-    peer = Elsewhere("somebody", command, {}, tmp_path / "log.txt")
-    with closing(peer), pytest.raises(LxError, match="somebody ended with exit code 1: ValueError: no memory"):
-        peer.run(1, 1)

@@ -2,11 +2,11 @@
 
     python tests/benchmarks/prediction.py runs/NAME test.jsonl --rounds 5
 
-Each contender is a process of its own that waits while another works, and loads its model once; what is timed goes from
-a list of texts to their labels, tokenization included. lx computes in the precision of the run, and in float32 too; the
-pipeline computes in float32, its default, at batch sizes 1 (on a part of the texts), 8 and 64. Its BERT has random
-weights and is given the token ids that lx's network is given. Ratios are those to the fastest pipeline of the same
-round. Needs lx[pretrained].
+Each program is a process of its own that waits while another works, and loads its model once; what is timed goes from a
+list of texts to their labels, tokenization included. lx computes in the precision of the run, and in float32 too; the
+pipeline in float32, its default, at batch sizes 1 (on a part of the texts), 8 and 64, and in bf16, for which a user can
+ask, at 8 and 64. Its BERT has random weights and is given the token ids that lx's network is given. Ratios are those to
+the fastest pipeline of the same precision and round. Needs lx[pretrained].
 """
 
 from __future__ import annotations
@@ -20,18 +20,23 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
-from dataclasses import asdict
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
+from baselines import SubprocessBaseline, serve
 
-from lx.bench.contenders import Elsewhere, Speed
+from lx.bench.benchmark import Speed
 from lx.inference.classifier import Classifier, load
 
 FEW = 1000  # texts for batch size 1
 WARMUP = 64  # texts labelled before anything is timed
-PIPELINES = {"pipeline, batch 1": 1, "pipeline, batch 8": 8, "pipeline, batch 64": 64}
+PIPELINES = {
+    "float32": {"pipeline, batch 1": 1, "pipeline, batch 8": 8, "pipeline, batch 64": 64},
+    "bf16": {"pipeline, bf16, batch 8": 8, "pipeline, bf16, batch 64": 64},
+}
 PRECISIONS = {"lx": None, "lx, float32": "32-true"}
 
 
@@ -77,7 +82,7 @@ def bert(classifier: Classifier) -> Any:
     return BertForSequenceClassification(config).float().eval()
 
 
-def pipeline(classifier: Classifier, texts: list[str], batch_size: int) -> Callable[[list[str]], Any]:
+def pipeline(classifier: Classifier, texts: list[str], precision: str, batch_size: int) -> Callable[[list[str]], Any]:
     """transformers' pipeline."""
     from transformers import logging
     from transformers import pipeline as build
@@ -88,29 +93,32 @@ def pipeline(classifier: Classifier, texts: list[str], batch_size: int) -> Calla
     ids = tokenizer(probe, truncation=True, max_length=trained.max_length)["input_ids"]
     if [i for row in ids for i in row] != trained.tokenizer.encode(probe, None, trained.max_length).token_ids.tolist():
         sys.exit("transformers makes other token ids of these texts than lx: the two would not do the same work")
-    pipe = build("text-classification", model=bert(classifier), tokenizer=tokenizer, device=classifier.here.device)
+    model = bert(classifier).to(torch.bfloat16 if precision == "bf16" else torch.float32)
+    pipe = build("text-classification", model=model, tokenizer=tokenizer, device=classifier.here.device)
     return lambda texts: pipe(texts, batch_size=batch_size, truncation=True, max_length=trained.max_length)
 
 
-def work(name: str) -> None:
-    """Label texts for every line of the standard input, as :class:`lx.bench.contenders.Elsewhere` asks."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what the libraries print is no answer
-    run, file = json.loads(sys.stdin.readline())
+def prepare(name: str, settings: list[str]) -> Callable[[int, int], Speed]:
+    """Load a program; returns the function that labels texts for a round."""
+    run, file = settings
     texts = [json.loads(line)["text"] for line in Path(file).read_text(encoding="utf-8").splitlines()]
     classifier = load(run, precision=PRECISIONS.get(name))
-    label = pipeline(classifier, texts, PIPELINES[name]) if name in PIPELINES else classifier.predict
-    print("{}", file=answers, flush=True)  # ready
-    for line in sys.stdin:
-        warmup, count = json.loads(line)
+    label: Callable[[list[str]], Any] = classifier.predict
+    for precision, pipelines in PIPELINES.items():
+        if name in pipelines:
+            label = pipeline(classifier, texts, precision, pipelines[name])
+
+    def work(warmup: int, count: int) -> Speed:
         label(spread(texts, warmup))
         some = spread(texts, count)
         begun = time.perf_counter()
-        found = label(some)
+        predictions = label(some)
         seconds = time.perf_counter() - begun
-        assert len(found) == len(some)
+        assert len(predictions) == len(some)
         tokens = int(classifier.trained.tokenizer.encode(some, None, classifier.trained.max_length).lengths.sum())
-        print(json.dumps(asdict(Speed(seconds, tokens, len(some)))), file=answers, flush=True)
+        return Speed(seconds, tokens, len(some))
+
+    return work
 
 
 def main() -> None:
@@ -122,41 +130,35 @@ def main() -> None:
     args = parser.parse_args()
     os.environ["TOKENIZERS_PARALLELISM"] = "true"  # else the pipeline would switch it off
     count = len(args.file.read_text(encoding="utf-8").splitlines())
-    rates: dict[str, list[float]] = {name: [] for name in [*PRECISIONS, *PIPELINES]}
+    names = [*PRECISIONS, *chain.from_iterable(PIPELINES.values())]
+    rates: dict[str, list[float]] = {name: [] for name in names}
     print(f"{count:,} texts, {torch.get_num_threads()} threads; texts a second:")
     with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
-        contenders = [
-            stack.enter_context(
-                closing(
-                    Elsewhere(
-                        name,
-                        [sys.executable, __file__, "--work", name],
-                        [str(args.run), str(args.file)],
-                        Path(scratch) / f"{name}.txt",
-                    )
-                )
-            )
-            for name in rates
-        ]
+        baselines = []
+        for name in names:
+            command, log = [sys.executable, __file__, "--work", name], Path(scratch) / f"{name}.txt"
+            baseline = SubprocessBaseline(name, command, [str(args.run), str(args.file)], log)
+            baselines.append(stack.enter_context(closing(baseline)))
         for number in range(1, args.rounds + 1):
-            for contender in contenders:
-                speed = contender.run(WARMUP, FEW if contender.name == "pipeline, batch 1" else count)
-                rates[contender.name].append(speed.examples / speed.seconds)
-            line = "  ".join(f"{name} {found[-1]:,.1f}" for name, found in rates.items())
+            for baseline in baselines:
+                speed = baseline.run(WARMUP, FEW if baseline.name == "pipeline, batch 1" else count)
+                rates[baseline.name].append(speed.examples / speed.seconds)
+            line = "  ".join(f"{name} {rate[-1]:,.1f}" for name, rate in rates.items())
             print(f"round {number}: {line}", flush=True)
-    for name, found in rates.items():
-        print(f"median: {name:20s} {statistics.median(found):10,.1f}")
-    fastest = [max(found) for found in zip(*(rates[name] for name in PIPELINES), strict=True)]
-    for name in PRECISIONS:
-        ratios = [our / their for our, their in zip(rates[name], fastest, strict=True)]
-        print(
-            f"{name} over the fastest pipeline: median {statistics.median(ratios):.2f}, "
-            f"{min(ratios):.2f} to {max(ratios):.2f}"
-        )
+    for name, of_program in rates.items():
+        print(f"median: {name:24s} {statistics.median(of_program):10,.1f}")
+    for precision, pipelines in PIPELINES.items():
+        fastest = [max(of_round) for of_round in zip(*(rates[name] for name in pipelines), strict=True)]
+        for name in PRECISIONS:
+            ratios = [rate / best for rate, best in zip(rates[name], fastest, strict=True)]
+            print(
+                f"{name} over the fastest pipeline in {precision}: median {statistics.median(ratios):.2f}, "
+                f"{min(ratios):.2f} to {max(ratios):.2f}"
+            )
 
 
 if __name__ == "__main__":
     if sys.argv[1] == "--work":
-        work(sys.argv[2])
+        serve(partial(prepare, sys.argv[2]))
     else:
         main()

@@ -1,32 +1,29 @@
-"""Other programs that train a Transformer of the same size on the same token ids: what ``lx bench compare=`` runs."""
+"""Other programs that train a Transformer of the same size on the same token ids; ``compare.py`` runs them."""
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from baselines import serve
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from lx.bench.contenders import Speed
+from lx.bench.benchmark import Speed
 from lx.bench.timers import timed, wait_for_device
 from lx.data.datamodule import TextDataModule
-from lx.system import hardware
-from lx.system.hardware import Hardware
-from lx.training.builders import build_run
+from lx.system.hardware import Hardware, resolve
+from lx.training.builders import BuiltRun, build_run
 
 
 class Examples(Dataset[dict[str, Any]]):
@@ -93,27 +90,27 @@ def bert(cfg: DictConfig, data: TextDataModule) -> nn.Module:
 class HuggingFace:
     """transformers.Trainer with BERT."""
 
-    def __init__(self, cfg: DictConfig, data: TextDataModule, here: Hardware, tuned: bool) -> None:
-        self.cfg, self.data, self.here, self.tuned = cfg, data, here, tuned
-        self.net = bert(cfg, data)
-        self.examples = Examples(data)
+    def __init__(self, cfg: DictConfig, built: BuiltRun, hardware: Hardware, tuned: bool) -> None:
+        self.cfg, self.hardware, self.tuned = cfg, hardware, tuned
+        self.net = bert(cfg, built.data)
+        self.examples = Examples(built.data)
 
     def run(self, warmup: int, steps: int) -> Speed:
         """Train with the library's own loop."""
         from transformers import Trainer as HfTrainer
         from transformers import TrainerCallback, TrainingArguments
 
-        here, tuned = self.here, self.tuned
+        hardware, tuned = self.hardware, self.tuned
 
         class Clock(TrainerCallback):
             seconds = 0.0
 
             def on_step_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
                 if state.global_step == warmup:
-                    wait_for_device(here)
+                    wait_for_device(hardware)
                     self.seconds = -time.perf_counter()
                 if state.global_step == warmup + steps:
-                    wait_for_device(here)
+                    wait_for_device(hardware)
                     self.seconds += time.perf_counter()
 
         seen: list[int] = []
@@ -131,8 +128,8 @@ class HuggingFace:
                 per_device_train_batch_size=self.cfg.data.batch_size,
                 max_steps=warmup + steps,
                 learning_rate=5e-4,
-                use_cpu=here.device.type == "cpu",
-                bf16=tuned and here.autocast_dtype is not None,
+                use_cpu=hardware.device.type == "cpu",
+                bf16=tuned and hardware.autocast_dtype is not None,
                 train_sampling_strategy="group_by_length" if tuned else "random",
                 report_to=[],
                 save_strategy="no",
@@ -180,14 +177,14 @@ class PlainModule(LightningModule):
 class Lightning:
     """A plain LightningModule with shuffled batches, padded to their longest example."""
 
-    def __init__(self, cfg: DictConfig, data: TextDataModule, here: Hardware, precision: str) -> None:
-        self.cfg, self.here, self.precision = cfg, here, precision
-        self.examples = Examples(data)
-        self.module = PlainModule(cfg, data)
+    def __init__(self, cfg: DictConfig, built: BuiltRun, hardware: Hardware, precision: str) -> None:
+        self.cfg, self.hardware, self.precision = cfg, hardware, precision
+        self.examples = Examples(built.data)
+        self.module = PlainModule(cfg, built.data)
 
     def run(self, warmup: int, steps: int) -> Speed:
         """Train with Lightning's own loop."""
-        here = self.here
+        hardware = self.hardware
 
         class Clock(Callback):
             seconds, tokens, count = 0.0, 0, 0
@@ -197,10 +194,10 @@ class Lightning:
                 if self.count > warmup:
                     self.tokens += int(batch["attention_mask"].sum())
                 if self.count == warmup:
-                    wait_for_device(here)
+                    wait_for_device(hardware)
                     self.seconds = -time.perf_counter()
                 if self.count == warmup + steps:
-                    wait_for_device(here)
+                    wait_for_device(hardware)
                     self.seconds += time.perf_counter()
 
         clock = Clock()
@@ -210,7 +207,7 @@ class Lightning:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             trainer = Trainer(
-                accelerator=here.accelerator,
+                accelerator=hardware.accelerator,
                 devices=1,
                 precision=self.precision,
                 max_steps=warmup + steps,
@@ -228,10 +225,10 @@ class Lightning:
 class Bare:
     """A hand-written loop over lx's own model and batches: what no framework could be faster than."""
 
-    def __init__(self, cfg: DictConfig, data: TextDataModule, here: Hardware) -> None:
-        hardware.resolve(here.accelerator, here.precision, here.threads)  # with lx's care for memory
-        self.cfg, self.data, self.here = cfg, data, here
-        module = build_run(cfg, here).module.to(here.device)
+    def __init__(self, cfg: DictConfig, built: BuiltRun, hardware: Hardware) -> None:
+        resolve(hardware.accelerator, hardware.precision, hardware.threads)  # with lx's care for memory
+        self.cfg, self.data, self.hardware = cfg, built.data, hardware
+        module = built.module.to(hardware.device)
         self.net, self.task = module.net, module.task
         configured = module.configure_optimizers()
         self.optimizer, self.schedule = configured["optimizer"], configured["lr_scheduler"]
@@ -242,7 +239,7 @@ class Bare:
         for _ in range(warmup):
             self._step(next(batches))
         tokens = examples = 0
-        with timed(self.here) as seconds:
+        with timed(self.hardware) as seconds:
             for _ in range(steps):
                 batch = next(batches)
                 tokens += batch.num_tokens
@@ -256,9 +253,9 @@ class Bare:
 
     def _step(self, batch: Any) -> None:
         self.optimizer.zero_grad()
-        for part in batch.to(self.here.device).micro_batches:
-            dtype = self.here.autocast_dtype
-            with torch.autocast(self.here.device.type, dtype, enabled=dtype is not None):
+        for part in batch.to(self.hardware.device).micro_batches:
+            dtype = self.hardware.autocast_dtype
+            with torch.autocast(self.hardware.device.type, dtype, enabled=dtype is not None):
                 logits = self.net(part.token_ids, part.mask, part.token_types).float()
                 loss = self.task.loss(logits, part.labels).sum() / batch.num_examples
             loss.backward()
@@ -268,7 +265,7 @@ class Bare:
         self.schedule.step()
 
 
-PEERS: dict[str, dict[str, Callable[[DictConfig, TextDataModule, Hardware], Any]]] = {
+PROGRAMS: dict[str, dict[str, Callable[[DictConfig, BuiltRun, Hardware], Any]]] = {
     "hf": {
         "transformers, tuned": partial(HuggingFace, tuned=True),
         "transformers, example defaults": partial(HuggingFace, tuned=False),
@@ -281,21 +278,14 @@ PEERS: dict[str, dict[str, Callable[[DictConfig, TextDataModule, Hardware], Any]
 }
 
 
-def main(name: str, program: str) -> None:
-    """Train a round for each line of the standard input, as :class:`lx.bench.contenders.Elsewhere` asks."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what the libraries print is no answer
-    settings = json.loads(sys.stdin.readline())
-    cfg, here = OmegaConf.create(settings["cfg"]), Hardware(**settings["here"])
-    torch.set_num_threads(here.threads)
+def prepare(group: str, program: str, settings: dict[str, Any]) -> Callable[[int, int], Speed]:
+    """Build a program; returns the function that trains for a round."""
+    cfg, hardware = OmegaConf.create(settings["cfg"]), Hardware(**settings["hardware"])
+    torch.set_num_threads(hardware.threads)
     seed_everything(cfg.seed, verbose=False)
-    data = build_run(cfg, here).data
-    contender = PEERS[name][program](cfg, data, here)
-    print("{}", file=answers, flush=True)  # ready
-    for line in sys.stdin:
-        warmup, steps = json.loads(line)
-        print(json.dumps(asdict(contender.run(warmup, steps))), file=answers, flush=True)
+    run: Callable[[int, int], Speed] = PROGRAMS[group][program](cfg, build_run(cfg, hardware), hardware).run
+    return run
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    serve(partial(prepare, *sys.argv[1:]))
