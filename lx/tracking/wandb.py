@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lightning.fabric.loggers.logger import _DummyExperiment as DummyExperiment
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from lx.system.private_api import ignoring_experiment
 from lx.tasks.base import ResultTable
 from lx.tracking.context import RunContext
 from lx.tracking.wandb_mode import Mode, choose_mode, read_settings
@@ -89,9 +89,9 @@ class WandbTracker(WandbLogger):
         self._experiment: Run | None = self._start(*choose_mode(mode))
 
     @property
-    def experiment(self) -> Run | DummyExperiment:
+    def experiment(self) -> Any:
         """The ``wandb.Run``; a stand-in that ignores every call on other ranks or without W&B."""
-        return self._experiment if self._experiment is not None else DummyExperiment()
+        return self._experiment if self._experiment is not None else ignoring_experiment()
 
     @property
     def sync_command(self) -> str | None:

@@ -17,6 +17,7 @@ from lx.distributed.fsdp import ShardedStrategy
 from lx.distributed.rank_info import RankInfo
 from lx.run.directory import RunDirectory
 from lx.system.hardware import Hardware
+from lx.system.private_api import skip_sigterm_broadcast
 from lx.system.signals import StopRequest
 from lx.training.callbacks.checkpoint import Checkpoint
 from lx.training.callbacks.ema import WeightAverage
@@ -102,9 +103,7 @@ def build_trainer(
         inference_mode=cfg.hardware.strategy != "fsdp",  # weights gathered in inference mode cannot be sharded again
         plugins=[_environment(rank_info)],
     )
-    # Lightning asks all ranks at every step whether one was told to stop, and waits for the answer of the device; lx
-    # asks in passing.
-    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
+    skip_sigterm_broadcast(trainer)
     return trainer
 
 

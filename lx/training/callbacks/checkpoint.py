@@ -17,6 +17,7 @@ from lx.distributed.process_group import DelayedMax
 from lx.errors import TrainingError
 from lx.run.checkpoint import CheckpointWriter, write_checkpoint, write_training_state
 from lx.run.directory import RunDirectory
+from lx.system.private_api import training_state
 from lx.tasks.base import Evaluation
 from lx.training.module import TextClassifier
 from lx.training.run_length import RunLength
@@ -150,13 +151,7 @@ class Checkpoint(Callback):
             return
         for logger in trainer.loggers:
             logger.save()
-        # The step says where a run is. Lightning's own account of its loops cannot tell a finished epoch whose
-        # validation is still to come from one that was validated, so it is left out.
-        state = {
-            name: part
-            for name, part in trainer._checkpoint_connector.dump_checkpoint(weights_only=False).items()
-            if name != "loops"
-        }
+        state = training_state(trainer)
         if trainer.is_global_zero:
             self._writer.submit(state, partial(write_training_state, self.run))
             if wait:

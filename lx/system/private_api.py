@@ -1,0 +1,59 @@
+"""Every use that lx makes of undocumented parts of Lightning, each with its reason.
+
+Checked with lightning 2.6.6. pyproject.toml bounds the version; look here first when that bound moves.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Trainer
+
+
+def training_state(trainer: Trainer) -> dict[str, Any]:
+    """Collect the state of weights, optimizer, schedule and callbacks, without that of the loops.
+
+    ``Trainer.save_checkpoint`` writes a file at once, but lx writes in a thread. The state of the loops is left out
+    because it cannot tell a finished epoch whose validation is due from one that was validated.
+    """
+    state = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
+    return {name: content for name, content in state.items() if name != "loops"}
+
+
+def skip_sigterm_broadcast(trainer: Trainer) -> None:
+    """Switch off the broadcast of SIGTERM at every step, for which Lightning waits for the device.
+
+    lx's GracefulStop passes stop requests between ranks without waiting.
+    """
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
+
+
+def set_loop_counters(trainer: Trainer, epoch: int, step: int) -> None:
+    """Set the counters of the loops to a number of whole epochs and of optimizer steps; there is no public way.
+
+    Args:
+        trainer: before its loops run.
+        epoch: whole epochs that are done.
+        step: optimizer steps that are done.
+    """
+    loop = trainer.fit_loop
+    for epochs in (loop.epoch_progress.current, loop.epoch_progress.total):
+        epochs.ready = epochs.completed = epoch
+        epochs.started = epochs.processed = epoch  # type: ignore[attr-defined]
+    for steps in (loop.epoch_loop.batch_progress, loop.epoch_loop.manual_optimization.optim_step_progress):
+        steps.total.ready = steps.total.completed = step
+
+
+def validate_within_fit(trainer: Trainer) -> None:
+    """Run a validation as Lightning does within an epoch; ``Trainer.validate`` would end the training."""
+    trainer.validating = True
+    trainer.fit_loop.epoch_loop.val_loop.run()
+    trainer.training = True
+
+
+def ignoring_experiment() -> Any:
+    """Build Lightning's logger experiment that ignores every call, as its own loggers return on other ranks."""
+    from lightning.fabric.loggers.logger import _DummyExperiment
+
+    return _DummyExperiment()
