@@ -68,7 +68,7 @@ class Collate:
         return {"input_ids": ids, "attention_mask": mask, "labels": torch.tensor([item["labels"] for item in items])}
 
 
-def bert(cfg: DictConfig, data: TextDataModule) -> nn.Module:
+def bert(cfg: DictConfig, data: TextDataModule, num_outputs: int) -> nn.Module:
     """transformers' BERT for classification, of the same size."""
     from transformers import BertConfig, BertForSequenceClassification
 
@@ -81,7 +81,7 @@ def bert(cfg: DictConfig, data: TextDataModule) -> nn.Module:
         intermediate_size=4 * model.dim,
         max_position_embeddings=cfg.data.max_length,
         pad_token_id=data.tokenizer.pad_id,
-        num_labels=len(data.corpus.class_names),
+        num_labels=num_outputs,
     )
     net: nn.Module = BertForSequenceClassification(config)
     return net
@@ -92,7 +92,7 @@ class HuggingFace:
 
     def __init__(self, cfg: DictConfig, built: BuiltRun, hardware: Hardware, tuned: bool) -> None:
         self.cfg, self.hardware, self.tuned = cfg, hardware, tuned
-        self.net = bert(cfg, built.data)
+        self.net = bert(cfg, built.data, built.module.task.num_outputs)
         self.examples = Examples(built.data)
 
     def run(self, warmup: int, steps: int) -> Speed:
@@ -148,7 +148,7 @@ class HuggingFace:
 class PlainModule(LightningModule):
     """torch.nn.TransformerEncoder, as a tutorial has it."""
 
-    def __init__(self, cfg: DictConfig, data: TextDataModule) -> None:
+    def __init__(self, cfg: DictConfig, data: TextDataModule, num_outputs: int) -> None:
         super().__init__()
         model = cfg.model
         self.words = nn.Embedding(data.tokenizer.vocab_size, model.dim, padding_idx=data.tokenizer.pad_id)
@@ -157,7 +157,7 @@ class PlainModule(LightningModule):
             model.dim, model.num_heads, 4 * model.dim, model.dropout, "gelu", batch_first=True, norm_first=True
         )
         self.encoder = nn.TransformerEncoder(layer, model.num_layers, enable_nested_tensor=False)
-        self.head = nn.Linear(model.dim, len(data.corpus.class_names))
+        self.head = nn.Linear(model.dim, num_outputs)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         """Cross-entropy of a batch."""
@@ -180,7 +180,7 @@ class Lightning:
     def __init__(self, cfg: DictConfig, built: BuiltRun, hardware: Hardware, precision: str) -> None:
         self.cfg, self.hardware, self.precision = cfg, hardware, precision
         self.examples = Examples(built.data)
-        self.module = PlainModule(cfg, built.data)
+        self.module = PlainModule(cfg, built.data, built.module.task.num_outputs)
 
     def run(self, warmup: int, steps: int) -> Speed:
         """Train with Lightning's own loop."""
