@@ -1,0 +1,1 @@
+"""Tables for people, drawn with rich: ``tables`` builds them from plain values."""

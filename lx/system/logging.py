@@ -1,4 +1,4 @@
-"""What a run says: lx's own lines on standard error and in ``log.txt``; other libraries' only in ``log.txt``."""
+"""Send lx's log lines to standard error and ``log.txt``, and those of other libraries to ``log.txt`` only."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _OTHERS = ("lightning.pytorch", "lightning.fabric", "py.warnings")
 
 
 class _Screen(logging.Handler):
-    """Writes to whatever standard error is at the time: a live progress bar puts itself in its place."""
+    """Writes to ``sys.stderr`` as it is at the time: a live progress bar replaces it."""
 
     def emit(self, record: logging.LogRecord) -> None:
         print(self.format(record), file=sys.stderr)
@@ -20,7 +20,7 @@ class _Screen(logging.Handler):
 
 class _File(logging.FileHandler):
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
-        """Say nothing: a disk that takes no more is told of by whoever cannot do without it."""
+        """Do nothing: a full disk is reported where a file is needed."""
 
     def close(self) -> None:
         with suppress(OSError):
@@ -33,22 +33,22 @@ def log_to(path: Path, on_screen: bool = True) -> Iterator[None]:
 
     Args:
         path: the file; lines are added at its end.
-        on_screen: whether standard error gets any; the file of a process that says nothing there gets warnings only.
+        on_screen: whether to write to standard error; without it, the file gets warnings only.
     """
     file = _File(path, encoding="utf-8", delay=True)
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     screen = _Screen(logging.INFO if on_screen else logging.CRITICAL)
     if not on_screen:
-        file.setLevel(logging.WARNING)  # whatever all processes say is said by the first
-    ours = logging.getLogger("lx")
-    level, ours_propagates = ours.level, ours.propagate
-    ours.setLevel(logging.INFO)
-    ours.propagate = False
+        file.setLevel(logging.WARNING)  # the first process logs the rest
+    lx_logger = logging.getLogger("lx")
+    level, propagates = lx_logger.level, lx_logger.propagate
+    lx_logger.setLevel(logging.INFO)
+    lx_logger.propagate = False
     others = [logging.getLogger(name) for name in _OTHERS]
     kept = [(logger, logger.handlers, logger.propagate) for logger in others]
     logging.captureWarnings(True)
-    ours.addHandler(file)
-    ours.addHandler(screen)
+    lx_logger.addHandler(file)
+    lx_logger.addHandler(screen)
     for logger in others:
         logger.handlers, logger.propagate = [file], False
     try:
@@ -57,8 +57,8 @@ def log_to(path: Path, on_screen: bool = True) -> Iterator[None]:
         for logger, handlers, propagate in kept:
             logger.handlers, logger.propagate = handlers, propagate
         logging.captureWarnings(False)
-        ours.removeHandler(file)
-        ours.removeHandler(screen)
-        ours.propagate = ours_propagates
-        ours.setLevel(level)
+        lx_logger.removeHandler(file)
+        lx_logger.removeHandler(screen)
+        lx_logger.propagate = propagates
+        lx_logger.setLevel(level)
         file.close()

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, one line in a pipe or a log file."""
+"""Show the progress of long work: a bar on a terminal, one log line elsewhere."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def track(description: str, total: int | None, unit: str = "") -> Iterator[Calla
 
     Args:
         description: what is being done, for example ``tokenizing train``.
-        total: how many units there are; None if nobody knows.
+        total: how many units there are; None: not known.
         unit: their name.
 
     Yields:

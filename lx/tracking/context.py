@@ -1,4 +1,4 @@
-"""What a tracker is told about a run, and what it may offer beyond Lightning's ``Logger``."""
+"""The facts about a run for its trackers, and what a tracker may offer beyond Lightning's ``Logger``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class RunContext:
         config: The resolved config as plain containers.
         overrides: The command line's Hydra overrides, in order.
         revision: Git revision of the working directory (see :func:`lx.system.git.revision`).
-        id: What trackers know the run by, the same when it is resumed.
+        id: Identifies the run to trackers; the same when it is resumed.
         step: Optimizer steps taken before; what was recorded of later ones is void.
     """
 

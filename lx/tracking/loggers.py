@@ -1,4 +1,4 @@
-"""From ``cfg.logger`` to loggers, and what is said to all of them when a run ends."""
+"""Build the loggers of ``cfg.logger``, and close them when a run ends."""
 
 from __future__ import annotations
 

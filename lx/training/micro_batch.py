@@ -1,4 +1,4 @@
-"""How many examples fit into the device's memory at a time."""
+"""Find how many examples fit into the device's memory at a time."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from lx.training.module import TextClassifier
 log = logging.getLogger(__name__)
 
 
-def largest_micro_batch(module: TextClassifier, data: TextDataModule, here: Hardware) -> int:
-    """The rank's share of a global batch, halved until the longest examples of the data fit.
+def largest_micro_batch(module: TextClassifier, data: TextDataModule, hardware: Hardware) -> int:
+    """Halve the rank's share of a global batch until the longest examples of the data fit.
 
-    Tried by a forward and a backward pass before training, so that all ranks agree on one number. On the CPU nothing is
-    tried: a system that runs out of memory ends the process instead of saying so.
+    Each size is tried by a forward and a backward pass before training, and all ranks agree on the smallest. On a CPU
+    nothing is tried: out of memory there, the system ends the process instead of raising an error.
 
     Raises:
         TrainingError: not even one example fits.
     """
     size = -(-data.options.batch_size // data.loaders.world_size)
-    if here.device.type == "cpu":
+    if hardware.device.type == "cpu":
         return size
-    module.to(here.device)
+    module.to(hardware.device)
     fitting = size
-    while not _fits(module, data, here, fitting):
+    while not _fits(module, data, hardware, fitting):
         if fitting == 1:
             raise TrainingError(
                 "the memory of the device is too small for one example of the longest kind: lower data.max_length, or "
@@ -43,16 +43,16 @@ def largest_micro_batch(module: TextClassifier, data: TextDataModule, here: Hard
     return fitting
 
 
-def _fits(module: TextClassifier, data: TextDataModule, here: Hardware, size: int) -> bool:
-    batch = data.longest(size).to(here.device)
+def _fits(module: TextClassifier, data: TextDataModule, hardware: Hardware, size: int) -> bool:
+    batch = data.longest(size).to(hardware.device)
     try:
-        with torch.autocast(here.device.type, here.autocast_dtype, enabled=here.autocast_dtype is not None):
+        with torch.autocast(hardware.device.type, hardware.autocast_dtype, enabled=hardware.autocast_dtype is not None):
             loss = module.task.loss(module(batch), batch.labels).sum()
         loss.backward()  # type: ignore[no-untyped-call]
     except torch.OutOfMemoryError:
         return False
     finally:
         module.zero_grad()
-        if here.device.type == "cuda":
+        if hardware.device.type == "cuda":
             torch.cuda.empty_cache()
     return True

@@ -1,4 +1,4 @@
-"""What happens when the loss or the gradient is not a number any more."""
+"""Stop a run, or skip the update, when the loss or the gradient is not finite."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SHOWN = 10  # examples named in a message
 
 @dataclass(frozen=True)
 class _Step:
-    """What a message about a step needs."""
+    """The facts about a step that an error message needs."""
 
     finite: Tensor
     outputs: Mapping[str, Tensor]
@@ -32,7 +32,7 @@ class _Step:
 
 
 class NonFiniteGuard:
-    """Watches loss and gradient norm. All ranks see the same numbers, so all come to the same decision.
+    """Checks loss and gradient norm. All ranks have the same numbers, so all come to the same decision.
 
     Args:
         on_nan: ``stop`` raises; ``skip`` leaves the update out and counts it. On a GPU ``skip`` waits for the device at
@@ -45,16 +45,16 @@ class NonFiniteGuard:
     def __init__(self, on_nan: str) -> None:
         self.on_nan = on_nan
         self.skipped = 0
-        self._unseen: _Step | None = None
+        self._pending: _Step | None = None
 
     def check(self, outputs: dict[str, Tensor], batch: GlobalBatch, losses: Sequence[Tensor], trainer: Trainer) -> bool:
-        """Whether the update of a step is to be made.
+        """Return whether to make the update of a step.
 
         Args:
             outputs: ``loss`` and, where it is known, ``grad_norm`` of the step; ``skipped_updates`` is added.
             batch: of the step.
             losses: of this rank's examples, by micro-batch.
-            trainer: knows step and learning rate.
+            trainer: of the run, for step and learning rate.
 
         Raises:
             TrainingError: loss or gradient is not finite, and ``on_nan`` is ``stop``.
@@ -63,9 +63,9 @@ class NonFiniteGuard:
         finite = torch.isfinite(torch.stack([outputs[name] for name in ("loss", "grad_norm") if name in outputs])).all()
         rows = [micro_batch.rows for micro_batch in batch.micro_batches]
         lr = trainer.optimizers[0].param_groups[0]["lr"]
-        self._unseen = _Step(finite, outputs, rows, losses, trainer.global_step, float(lr))
+        self._pending = _Step(finite, outputs, rows, losses, trainer.global_step, float(lr))
         if self.on_nan == "skip":
-            self._unseen = None
+            self._pending = None
             if not finite:
                 self.skipped += 1
                 log.warning(
@@ -78,25 +78,25 @@ class NonFiniteGuard:
         return True
 
     def flush(self) -> None:
-        """Look at the last step, before anything of it is saved.
+        """Check the last step, before anything of it is saved.
 
         Raises:
             TrainingError: it was not finite.
         """
-        seen, self._unseen = self._unseen, None
-        if seen is not None and not seen.finite:
-            raise TrainingError(_explain(seen))
+        pending, self._pending = self._pending, None
+        if pending is not None and not pending.finite:
+            raise TrainingError(_explain(pending))
 
 
-def _explain(seen: _Step) -> str:
-    norm = f", gradient norm {float(seen.outputs['grad_norm']):g}" if "grad_norm" in seen.outputs else ""
-    bad = [rows[~loss.isfinite()] for rows, loss in zip(seen.rows, seen.losses, strict=True)]
+def _explain(step: _Step) -> str:
+    norm = f", gradient norm {float(step.outputs['grad_norm']):g}" if "grad_norm" in step.outputs else ""
+    bad = [rows[~loss.isfinite()] for rows, loss in zip(step.rows, step.losses, strict=True)]
     ids = _of_all_ranks(bad)
     which = "examples of that loss" if ids else "the loss of each example is finite; examples of the batch"
-    ids = ids or _of_all_ranks(seen.rows)
+    ids = ids or _of_all_ranks(step.rows)
     shown = ", ".join(map(str, ids[:_SHOWN])) + (f", ... ({len(ids)} in all)" if len(ids) > _SHOWN else "")
     return (
-        f"step {seen.step}: loss {float(seen.outputs['loss']):g}{norm}, at learning rate {seen.lr:g}; {which} (rows of "
+        f"step {step.step}: loss {float(step.outputs['loss']):g}{norm}, at learning rate {step.lr:g}; {which} (rows of "
         f"the training split, from 0): {shown}. The last checkpoint is from before. Lower optimizer.lr, try "
         "hardware.precision=32-true, or leave such updates out with trainer.on_nan=skip"
     )

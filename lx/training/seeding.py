@@ -1,4 +1,4 @@
-"""Random numbers of a training step: a function of seed, step and rank, so that none need to be saved."""
+"""Seed random numbers by seed, step and rank, so that a checkpoint needs no state of generators."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def seed_step(seed: int, step: int, rank: int) -> None:
         rank: of this process.
     """
     for_torch, for_numpy, for_python = np.random.SeedSequence((seed, step, rank)).generate_state(3)
-    # Where there is no accelerator, torch would still write down the whole stack for the day that one appears.
-    everywhere = torch.manual_seed if torch.accelerator.is_available() else torch.default_generator.manual_seed
-    everywhere(int(for_torch))
+    # Without an accelerator, torch.manual_seed would record a stack trace at every call, for one that appears later.
+    manual_seed = torch.manual_seed if torch.accelerator.is_available() else torch.default_generator.manual_seed
+    manual_seed(int(for_torch))
     np.random.seed(for_numpy)
     random.seed(int(for_python))

@@ -1,4 +1,4 @@
-"""Trains one run in its directory: ``python -m lx.worker RUN``. Read :func:`_train` from top to bottom."""
+"""Train one run in its directory: ``python -m lx.worker RUN``. Read :func:`_train` from top to bottom."""
 
 from __future__ import annotations
 

@@ -49,14 +49,14 @@ def fast_tokenizer(classifier: Classifier) -> Any:
     """transformers' tokenizer of the run's ``tokenizer.json``."""
     from transformers import PreTrainedTokenizerFast
 
-    trained = classifier.trained
+    loaded = classifier.loaded
     return PreTrainedTokenizerFast(
-        tokenizer_file=str(trained.run.tokenizer),
+        tokenizer_file=str(loaded.directory.tokenizer),
         pad_token="[PAD]",
         unk_token="[UNK]",
         cls_token="[CLS]",
         sep_token="[SEP]",
-        model_max_length=trained.max_length,
+        model_max_length=loaded.max_length,
     )
 
 
@@ -64,20 +64,20 @@ def bert(classifier: Classifier) -> Any:
     """transformers' BERT for classification, as large as the run's network, with random weights."""
     from transformers import BertConfig, BertForSequenceClassification
 
-    trained = classifier.trained
-    size = trained.config["model"]
+    loaded = classifier.loaded
+    size = loaded.config["model"]
     if "dim" not in size:
-        sys.exit(f"{trained.run.path} is not a run of one of lx's own Transformers: there is no BERT of its size")
+        sys.exit(f"{loaded.directory.path} is not a run of one of lx's own Transformers: there is no BERT of its size")
     torch.manual_seed(0)
     config = BertConfig(
-        vocab_size=trained.tokenizer.vocab_size,
+        vocab_size=loaded.tokenizer.vocab_size,
         hidden_size=size["dim"],
         num_hidden_layers=size["num_layers"],
         num_attention_heads=size["num_heads"],
         intermediate_size=4 * size["dim"],
-        max_position_embeddings=trained.max_length,
-        pad_token_id=trained.tokenizer.pad_id,
-        num_labels=len(classifier.class_names),
+        max_position_embeddings=loaded.max_length,
+        pad_token_id=loaded.tokenizer.pad_id,
+        num_labels=classifier.task.num_outputs,
     )
     return BertForSequenceClassification(config).float().eval()
 
@@ -88,14 +88,14 @@ def pipeline(classifier: Classifier, texts: list[str], precision: str, batch_siz
     from transformers import pipeline as build
 
     logging.set_verbosity_error()
-    tokenizer, trained = fast_tokenizer(classifier), classifier.trained
+    tokenizer, loaded = fast_tokenizer(classifier), classifier.loaded
     probe = spread(texts, FEW)
-    ids = tokenizer(probe, truncation=True, max_length=trained.max_length)["input_ids"]
-    if [i for row in ids for i in row] != trained.tokenizer.encode(probe, None, trained.max_length).token_ids.tolist():
+    ids = tokenizer(probe, truncation=True, max_length=loaded.max_length)["input_ids"]
+    if [i for row in ids for i in row] != loaded.tokenizer.encode(probe, None, loaded.max_length).token_ids.tolist():
         sys.exit("transformers makes other token ids of these texts than lx: the two would not do the same work")
     model = bert(classifier).to(torch.bfloat16 if precision == "bf16" else torch.float32)
-    pipe = build("text-classification", model=model, tokenizer=tokenizer, device=classifier.here.device)
-    return lambda texts: pipe(texts, batch_size=batch_size, truncation=True, max_length=trained.max_length)
+    pipe = build("text-classification", model=model, tokenizer=tokenizer, device=classifier.hardware.device)
+    return lambda texts: pipe(texts, batch_size=batch_size, truncation=True, max_length=loaded.max_length)
 
 
 def prepare(name: str, settings: list[str]) -> Callable[[int, int], Speed]:
@@ -115,7 +115,7 @@ def prepare(name: str, settings: list[str]) -> Callable[[int, int], Speed]:
         predictions = label(some)
         seconds = time.perf_counter() - begun
         assert len(predictions) == len(some)
-        tokens = int(classifier.trained.tokenizer.encode(some, None, classifier.trained.max_length).lengths.sum())
+        tokens = int(classifier.loaded.tokenizer.encode(some, None, classifier.loaded.max_length).lengths.sum())
         return Speed(seconds, tokens, len(some))
 
     return work

@@ -1,0 +1,1 @@
+"""Callbacks of every run: metrics, progress, checkpoints, stopping, resumption, and the average of the weights."""

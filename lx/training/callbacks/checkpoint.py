@@ -1,4 +1,4 @@
-"""When a run is saved: the newest training state, and the best weights."""
+"""Save the training state and the best weights of a run."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
+from typing_extensions import override
 
 from lx.distributed.fsdp import full_state_dict, is_sharded
 from lx.distributed.process_group import DelayedMax
@@ -72,19 +73,19 @@ class Checkpoint(Callback):
         self._writer = CheckpointWriter()
         self._saved_at = time.monotonic()
 
+    @override
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start the clock."""
         self._saved_at = time.monotonic()
         timed = math.isfinite(self.every_n_seconds)
-        self._agree = DelayedMax() if timed and is_sharded(pl_module) else None
+        self._late_on_any_rank = DelayedMax() if timed and is_sharded(pl_module) else None
 
+    @override
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save the training state if it is time."""
         late = time.monotonic() - self._saved_at >= self.every_n_seconds
-        if self._agree is not None:
-            late = bool(self._agree(int(late)))
+        if self._late_on_any_rank is not None:
+            late = bool(self._late_on_any_rank(int(late)))
         step = trainer.global_step
         if (
             late
@@ -94,8 +95,8 @@ class Checkpoint(Callback):
         ):
             self.save_training_state(trainer)
 
+    @override
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Keep the weights if the objective is among the best so far."""
         assert isinstance(pl_module, TextClassifier)
         self.validated_step = step = trainer.global_step
         measured = pl_module.scalars("val")
@@ -122,23 +123,23 @@ class Checkpoint(Callback):
                 if trainer.state.fn != TrainerFn.FITTING:
                     self._writer.wait()
 
+    @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """See that everything is on the disk."""
         self._writer.wait()
-        if self._agree is not None:
-            self._agree.wait()
+        if self._late_on_any_rank is not None:
+            self._late_on_any_rank.wait()
 
+    @override
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Let what is being written come onto the disk, before anybody goes on with the run."""
-        with suppress(TrainingError):  # the exception is told already
+        with suppress(TrainingError):  # the exception itself is reported
             self._writer.wait()
 
     def save_training_state(self, trainer: Trainer, wait: bool = False) -> None:
         """Write ``last.ckpt``.
 
         Args:
-            trainer: knows the state.
-            wait: return when it is on the disk, not before.
+            trainer: the state is taken from it and its callbacks.
+            wait: return only when the file is on the disk.
 
         Raises:
             TrainingError: this state or the one before could not be written, or is of a loss that is not finite.
@@ -157,8 +158,8 @@ class Checkpoint(Callback):
             if wait:
                 self._writer.wait()
 
+    @override
     def state_dict(self) -> dict[str, Any]:
-        """What was best, for the training state."""
         evaluation = self.best_evaluation
         return {
             "best": self.best,
@@ -168,8 +169,8 @@ class Checkpoint(Callback):
             "validated_step": self.validated_step,
         }
 
+    @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from a training state."""
         evaluation = state_dict["best_summary"]
         self.best, self.best_metrics = state_dict["best"], state_dict["best_metrics"]
         self.best_evaluation = None if evaluation is None else Evaluation.from_plain(evaluation)
@@ -177,12 +178,12 @@ class Checkpoint(Callback):
         self.validated_step = state_dict["validated_step"]
 
     def _keep(self, is_best: bool, kept: list[int], content: dict[str, Any]) -> None:
-        """Write the best weights, or one of the best, and remove what is none any more; in the writer's thread."""
+        """Write best.ckpt and best-STEP.ckpt, and delete those out of the best. Runs in the writer thread."""
         if is_best:
             write_checkpoint(self.run.best, content)
         if self.keep_best > 1:
             write_checkpoint(self.run.best_at(content["step"]), content)
-            wanted = set(map(self.run.best_at, kept))
+            expected = set(map(self.run.best_at, kept))
             for path in self.run.best.parent.glob("best-*.ckpt"):
-                if path not in wanted:
+                if path not in expected:
                     path.unlink()

@@ -9,6 +9,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from torch.optim import Optimizer
+from typing_extensions import override
 
 from lx.distributed.fsdp import full_tensor, reshard, shard_like
 
@@ -30,8 +31,8 @@ class WeightAverage(Callback):
         self.averages: list[Tensor] = []
         self.num_updates = 0
 
+    @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Start from the initial weights, unless a checkpoint brought an average; then follow the optimizer."""
         weights = self._weights(pl_module)
         if self.averages:
             pairs = zip(weights, self.averages, strict=True)
@@ -47,30 +48,30 @@ class WeightAverage(Callback):
         decay = min(self.decay, (1 + self.num_updates) / (10 + self.num_updates))
         torch._foreach_lerp_(self.averages, weights, 1 - decay)
 
+    @override
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Put the average in place."""
         self._swap(pl_module)
 
+    @override
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Put the training weights back; comes after the best checkpoint was kept."""
         self._swap(pl_module)
 
+    @override
     def state_dict(self) -> dict[str, Any]:
-        """The average, for a checkpoint."""
         return {"averages": [full_tensor(average) for average in self.averages], "num_updates": self.num_updates}
 
+    @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from a checkpoint's average."""
         self.averages, self.num_updates = state_dict["averages"], state_dict["num_updates"]
 
     @torch.no_grad()
     def _swap(self, pl_module: LightningModule) -> None:
         reshard(pl_module)
         weights = self._weights(pl_module)
-        kept = [weight.clone() for weight in weights]
+        previous = [weight.clone() for weight in weights]
         for weight, average in zip(weights, self.averages, strict=True):
             weight.copy_(average)
-        self.averages = kept
+        self.averages = previous
 
     @staticmethod
     def _weights(pl_module: LightningModule) -> list[Tensor]:

@@ -1,4 +1,4 @@
-"""Ends training after the step during which a signal came."""
+"""End training after the step during which a signal came."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
+from typing_extensions import override
 
 from lx.distributed.process_group import DelayedMax
 from lx.system.signals import Stopped, StopRequest
@@ -13,12 +14,13 @@ from lx.training.callbacks.checkpoint import Checkpoint
 
 
 class GracefulStop(Callback):
-    """Saves the training state and raises :class:`lx.system.signals.Stopped` when a stop was requested of any rank.
+    """Saves the training state and raises :class:`lx.system.signals.Stopped` when any rank has received a signal.
 
-    While validation runs a signal acts at once: the training state was saved just before.
+    In training the step is finished first. In validation a signal acts at once: the training state was saved just
+    before.
 
     Args:
-        request: what the signal handler notes.
+        request: records the signals received.
         checkpoint: saves the training state.
     """
 
@@ -26,32 +28,32 @@ class GracefulStop(Callback):
         self.request = request
         self.checkpoint = checkpoint
 
+    @override
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """From now on a signal waits for the step to end."""
         self.request.listen()  # Lightning has put a handler of its own for SIGTERM in place, which exits with 0
-        self._agree = DelayedMax()
+        self._signal_of_all = DelayedMax()
         self.request.patient = True
 
+    @override
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Stop here if asked to."""
-        if received := self._agree(self.request.received or 0):
+        if received := self._signal_of_all(self.request.received or 0):
             self.request.patient = False
             self.checkpoint.save_training_state(trainer, wait=True)
             raise Stopped(received, together=True)
 
+    @override
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """From now on a signal acts at once; one that came before does now."""
         self._act_at_once()
 
+    @override
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """From now on a signal waits for the step to end again."""
         self.request.patient = trainer.state.fn == TrainerFn.FITTING
 
+    @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """A signal acts at once again; one that came after the last step does now."""
-        self._agree.wait()
+        self._signal_of_all.wait()
         self._act_at_once()
 
     def _act_at_once(self) -> None:
