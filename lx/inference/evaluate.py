@@ -29,7 +29,7 @@ from lx.errors import LxError
 from lx.inference.load import LoadedRun, load_run
 from lx.kernels.swap import swap_in_kernels
 from lx.report.tables import result_table
-from lx.run.directory import Result
+from lx.run.result import Result
 from lx.system.console import console
 from lx.system.hardware import resolve
 from lx.system.logging import log_to

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from lx.config.compose import compose, resolved
 from lx.errors import LxError
 from lx.launch.command import has_ranks, worker_command
-from lx.run.directory import Result, RunDirectory, default_run_dir
+from lx.run.directory import RunDirectory, default_run_dir
+from lx.run.result import Result
 from lx.system.processes import child_environment, name_of_signal, report_exit
 
 if TYPE_CHECKING:

@@ -20,7 +20,8 @@ from types import FrameType
 
 from lx.errors import LxError
 from lx.launch.command import worker_command
-from lx.run.directory import Result, RunDirectory
+from lx.run.directory import RunDirectory
+from lx.run.result import Result
 from lx.system.files import atomic_write
 from lx.system.processes import ENDPOINT, child_environment, name_of_signal, report_exit
 from lx.system.signals import EXIT_CODES

@@ -25,8 +25,9 @@ with freeze_after_imports(__name__ == "__main__"):
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     from lx.errors import LxError
-    from lx.run.directory import Result, RunDirectory
+    from lx.run.directory import RunDirectory
     from lx.run.lock import in_use
+    from lx.run.result import Result
     from lx.system import hardware
     from lx.system.processes import ENDPOINT, child_environment, end_with_parent, name_of_signal, report_exit
     from lx.system.signals import EXIT_CODES

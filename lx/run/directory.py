@@ -22,43 +22,15 @@ import shutil
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from lx.config.instantiate import rename_targets
 from lx.errors import LxError
+from lx.run.result import Result
 from lx.system.files import atomic_write, atomic_write_json
-
-
-@dataclass
-class Result:
-    """How a run ended; the content of ``result.json``."""
-
-    status: str  # finished, failed, stopped, pruned
-    run_dir: str = ""
-    metrics: dict[str, float] = field(default_factory=dict)
-    objective: float | None = None
-    best_checkpoint: str | None = None
-    epochs: int = 0
-    steps: int = 0
-    seconds: float = 0.0
-    error: str | None = None
-    details: dict[str, Any] = field(default_factory=dict)
-    """What the task adds, by the key in the file: ``per_class`` and ``confusion_matrix`` of a classification."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the content of the file."""
-        fields = asdict(self)
-        details = fields.pop("details")
-        return {**fields, **details}
-
-    @classmethod
-    def from_json(cls, content: dict[str, Any]) -> Result:
-        """Rebuild a result from the content of the file."""
-        own = {name: content[name] for name in cls.__dataclass_fields__ if name in content}
-        return cls(**own, details={name: value for name, value in content.items() if name not in own})
 
 
 @dataclass(frozen=True)

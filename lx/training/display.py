@@ -12,7 +12,8 @@ from rich.table import Table
 from lx.distributed.rank_info import RankInfo
 from lx.kernels.swap import describe_arithmetic
 from lx.report.tables import count, next_commands, pairs_table, result_table
-from lx.run.directory import Result, RunDirectory
+from lx.run.directory import RunDirectory
+from lx.run.result import Result
 from lx.system.console import console
 from lx.system.hardware import Hardware
 from lx.training.builders import BuiltRun

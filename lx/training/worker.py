@@ -25,8 +25,9 @@ with freeze_after_imports(__name__ == "__main__"):
     from lx.distributed.rank_info import RankInfo
     from lx.errors import LxError, RanksLostError, TrainingError
     from lx.run.checkpoint import find_state, load_best
-    from lx.run.directory import Result, RunDirectory
+    from lx.run.directory import RunDirectory
     from lx.run.lock import in_use, locked
+    from lx.run.result import Result
     from lx.system.console import console
     from lx.system.hardware import resolve
     from lx.system.logging import log_to

@@ -17,7 +17,8 @@ from lx.errors import LxError
 from lx.launch.local import launch
 from lx.launch.slurm import _exit_code, job_script, submit
 from lx.launch.slurm_node import Job, StopRequests, requeue_if_preempted
-from lx.run.directory import Result, RunDirectory
+from lx.run.directory import RunDirectory
+from lx.run.result import Result
 
 
 @pytest.mark.parametrize(

@@ -63,7 +63,7 @@ def test_torch_reads_it_by_itself(path: Path) -> None:
 
 
 def test_the_pieces_of_a_large_file_are_all_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lx.run.checkpoint._PIECE", 1000)
+    monkeypatch.setattr("lx.run.checkpoint._CHUNK", 1000)
     path = tmp_path / "large.ckpt"
     write_checkpoint(path, CONTENT)
     assert path.stat().st_size > 2000 and is_intact(path)

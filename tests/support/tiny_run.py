@@ -6,7 +6,7 @@ import warnings
 from pathlib import Path
 
 import lx
-from lx.run.directory import Result
+from lx.run.result import Result
 from support.corpus import write_rows
 
 
