@@ -39,7 +39,8 @@ def compose_with(hydra: Hydra, overrides: Sequence[str]) -> DictConfig:
     """Compose and check with a session that is open already; see :func:`compose`."""
     with plain_errors(hydra, overrides):
         cfg = compose_unchecked(hydra, overrides)
-        defaults = compose_unchecked(hydra, group_choices(hydra, overrides))
+        choices = group_choices(hydra, overrides)
+        defaults = compose_unchecked(hydra, choices) if choices != list(overrides) else cfg
         check_config(cfg, defaults)
         check_sources(hydra, overrides, cfg)
     return cfg

@@ -184,6 +184,7 @@ def test_builders_at_once_and_failed_builds(tmp_path: Path) -> None:
     assert only.name.startswith(corpora[0].fingerprint)
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_data(tmp_path: Path) -> None:
     peaks = []
     for rows in (20_000, 120_000):

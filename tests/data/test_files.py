@@ -141,6 +141,7 @@ def test_fingerprint_follows_content_and_options(tmp_path: Path) -> None:
     assert len({first, *(source.fingerprint() for source in others)}) == 5
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     peaks = []
     for rows in (20_000, 200_000):

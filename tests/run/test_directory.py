@@ -153,6 +153,7 @@ def test_link_or_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (tmp_path / "c").read_text() == "x" and not (tmp_path / "c").samefile(tmp_path / "a")
 
 
+@pytest.mark.slow
 def test_of_machines_that_start_at_once_one_makes_the_directory(tmp_path: Path) -> None:
     machines, at_once = 4, threading.Barrier(4, timeout=20)
     configs = [lx.compose(["hardware.num_nodes=4", f"run_dir={tmp_path / str(i)}"]) for i in range(12)]

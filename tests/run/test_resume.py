@@ -56,6 +56,7 @@ SETTINGS: dict[str, tuple[list[str], int, int]] = {
     ),
     "saved before validations alone": (["trainer.save_every_n_steps=null"], 12, 18),
 }
+FAST_SETTINGS = ("average", "early stopping")
 # What the clock and the name of the directory decide.
 VOLATILE = ("/elapsed", "/seconds", "/run_dir", "/best_checkpoint")
 
@@ -157,7 +158,8 @@ def test_an_interruption_leaves_no_trace(
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "two workers" else name for name in SETTINGS]
+    "name",
+    [name if name in FAST_SETTINGS else pytest.param(name, marks=pytest.mark.slow) for name in SETTINGS],
 )
 def test_many_interruptions_leave_no_trace(
     place: Path, uninterrupted: Callable[..., dict[str, Any]], name: str
@@ -377,6 +379,7 @@ HOLDS = (
 )
 
 
+@pytest.mark.slow
 def test_one_process_at_a_time(untrained: RunDirectory) -> None:
     command = [sys.executable, "-c", HOLDS + "sys.stdin.read()", str(untrained.path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
@@ -388,6 +391,7 @@ def test_one_process_at_a_time(untrained: RunDirectory) -> None:
         pass
 
 
+@pytest.mark.slow
 def test_a_process_that_is_about_to_end_is_waited_for(untrained: RunDirectory) -> None:
     command = [sys.executable, "-c", HOLDS + "time.sleep(1)", str(untrained.path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as other:

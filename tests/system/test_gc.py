@@ -51,6 +51,7 @@ def test_what_is_imported_for_good_is_looked_through_no_more_and_later_garbage_i
     assert gc.collect() > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["lx.training.worker", "lx.launch.torchrun"])
 def test_a_process_of_lx_looks_through_nothing_that_it_imports(module: str, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(

@@ -114,6 +114,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "gnu_get_libc_version"), reason="memory is glibc's to keep")
 def test_a_step_finds_the_memory_of_the_step_before() -> None:
     """65,536 pages would be asked for anew otherwise."""
