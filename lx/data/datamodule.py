@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from lx.data.batches import Batch, GlobalBatch, TokenDataset, TrainDataset
 from lx.data.corpus.corpus import Corpus, load_corpus
 from lx.data.corpus.labels import LabelEncoder
 from lx.data.corpus.storage import SplitView
+from lx.data.loader_options import LoaderOptions
 from lx.data.plan import TrainSampler, batches_per_epoch, epoch_plan, eval_plan, padding_share, rank_batches
 from lx.data.sources.base import Source
 from lx.data.tokens.table import TokenTable, write_tokens
@@ -36,29 +37,6 @@ from lx.system.progress import track
 log = logging.getLogger(__name__)
 _FORMAT = 1  # raise it when the meaning of cached tokens changes: runs trained on the others cannot be resumed
 _CHUNK = 8192  # texts encoded at a time
-
-
-@dataclass(frozen=True)
-class LoaderOptions:
-    """How batches reach the model; only ``seed`` and the limits change what is learned.
-
-    Attributes:
-        seed: of the order of the batches.
-        micro_batch: examples per forward pass; None: all of the rank's examples of a global batch.
-        num_workers: processes that assemble batches.
-        rank: of this process: decides which examples of every batch are its own.
-        world_size: number of ranks.
-        limit_train_batches: global batches an epoch; None: all.
-        limit_eval_batches: batches an evaluation; None: all.
-    """
-
-    seed: int = 0
-    micro_batch: int | None = None
-    num_workers: int = 0
-    rank: int = 0
-    world_size: int = 1
-    limit_train_batches: int | None = None
-    limit_eval_batches: int | None = None
 
 
 class TextDataModule(LightningDataModule):

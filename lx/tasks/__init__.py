@@ -1,1 +1,5 @@
-"""What a net is trained to do: one file a task, each following :class:`lx.tasks.base.Task`."""
+"""What is learned: how labels are read, the loss, the metrics, the predictions.
+
+Read ``base`` first, the interface of every task, then ``classification``. A new task is one file here and one in
+``conf/task``.
+"""

@@ -10,6 +10,7 @@ from lx.data.sources.base import CHUNK, Rows, missing_column
 from lx.data.sources.rows import Columns, split_label
 from lx.errors import LxError, did_you_mean, shorten
 from lx.system.cache import digest
+from lx.system.private_api import dataset_fingerprint
 
 
 class HubSource:
@@ -88,7 +89,7 @@ class HubSource:
 
     def fingerprint(self) -> str:
         """Combine the data set's own fingerprints, which follow its files, with which columns are read."""
-        prints = [(split, table._fingerprint) for split, table in self._tables.items()]
+        prints = [(split, dataset_fingerprint(table)) for split, table in self._tables.items()]
         separator = [] if self._label_separator is None else [self._label_separator]
         return digest("hub", prints, self._columns, self.class_names, *separator)
 

@@ -1,0 +1,1 @@
+"""Token ids: ``tokenizer`` trains and encodes, ``recipes`` has the kinds of tokenizer, ``table`` stores the ids."""

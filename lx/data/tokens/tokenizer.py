@@ -18,6 +18,7 @@ from tokenizers import processors
 
 from lx.errors import LxError
 from lx.system.gc import gc_paused
+from lx.system.private_api import trainer_settings
 
 PAD, UNK, CLS, SEP = "[PAD]", "[UNK]", "[CLS]", "[SEP]"
 SPECIAL_TOKENS = [PAD, UNK, CLS, SEP]  # ids 0, 1, 2, 3
@@ -58,7 +59,7 @@ class TokenizerSpec:
 
     def fingerprint(self) -> str:
         """Return a text that changes with everything that could change the trained tokenizer."""
-        learning = None if self.trainer is None else json.loads(self.trainer.__getstate__())
+        learning = None if self.trainer is None else trainer_settings(self.trainer)
         for settings in (learning or {}).values():
             if "initial_alphabet" in settings:
                 settings["initial_alphabet"].sort()  # the library keeps it in no order

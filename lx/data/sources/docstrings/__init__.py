@@ -1,0 +1,1 @@
+"""A corpus that is on every machine: the documentation strings of installed libraries. Read ``source`` first."""
