@@ -41,7 +41,7 @@ class Examples(Dataset[dict[str, Any]]):
             table.gather(part, ids)
             for row, tokens in zip(part.tolist(), ids, strict=True):
                 self.items.append(
-                    {"input_ids": tokens[: table.lengths[row]].tolist(), "labels": int(table.labels[row])}
+                    {"input_ids": tokens[: table.lengths[row]].tolist(), "labels": table.labels[row].as_py()}
                 )
 
     def __len__(self) -> int:
