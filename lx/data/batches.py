@@ -20,9 +20,8 @@ from lx.data.plan import RankBatch
 from lx.data.tokens.table import TokenTable
 
 
-@dataclass  # not frozen: Lightning rebuilds batches field by field for 64-true and bf16-true
 class Batch:
-    """Padded examples.
+    """Padded examples. No dataclass: Lightning would round the labels of those to the precision of ``bf16-true``.
 
     Attributes:
         token_ids: [B, T] padded with the tokenizer's padding id; [1, 1] of an empty batch, whose B is 0.
@@ -33,34 +32,28 @@ class Batch:
         num_tokens: real tokens, counted on the CPU, so that reading it does not wait for a device.
     """
 
-    token_ids: Tensor
-    mask: Tensor
-    labels: Tensor
-    rows: Tensor
-    token_types: Tensor | None
-    num_tokens: int
+    def __init__(
+        self, token_ids: Tensor, mask: Tensor, labels: Tensor, rows: Tensor, token_types: Tensor | None, num_tokens: int
+    ) -> None:
+        self.token_ids = token_ids
+        self.mask = mask
+        self.labels = labels
+        self.rows = rows
+        self.token_types = token_types
+        self.num_tokens = num_tokens
 
     def to(self, device: torch.device) -> Batch:
         """Copy the batch to another device."""
-        return replace(
-            self,
-            token_ids=self.token_ids.to(device, non_blocking=True),
-            mask=self.mask.to(device, non_blocking=True),
-            labels=self.labels.to(device, non_blocking=True),
-            rows=self.rows.to(device, non_blocking=True),
-            token_types=None if self.token_types is None else self.token_types.to(device, non_blocking=True),
-        )
+        return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> Batch:
         """Copy the batch to page-locked memory, for asynchronous copies to a GPU."""
-        return replace(
-            self,
-            token_ids=self.token_ids.pin_memory(),
-            mask=self.mask.pin_memory(),
-            labels=self.labels.pin_memory(),
-            rows=self.rows.pin_memory(),
-            token_types=None if self.token_types is None else self.token_types.pin_memory(),
-        )
+        return self._map(Tensor.pin_memory)
+
+    def _map(self, function: Callable[[Tensor], Tensor]) -> Batch:
+        token_ids, mask, labels, rows = map(function, (self.token_ids, self.mask, self.labels, self.rows))
+        token_types = None if self.token_types is None else function(self.token_types)
+        return Batch(token_ids, mask, labels, rows, token_types, self.num_tokens)
 
 
 @dataclass

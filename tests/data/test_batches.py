@@ -9,8 +9,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from lightning.pytorch.plugins.precision import DoublePrecision, HalfPrecision
 
-from lx.data.batches import TokenDataset, TrainDataset, pad
+from lx.data.batches import Batch, GlobalBatch, TokenDataset, TrainDataset, pad
 from lx.data.plan import (
     EVAL_TOKENS,
     RankBatch,
@@ -246,3 +247,12 @@ def test_dataset_is_cheap_to_send_to_a_worker(tmp_path: Path) -> None:
     sent = pickle.dumps(dataset)
     assert len(sent) < 1000
     assert pickle.loads(sent)[np.array([499])].token_ids.tolist() == [rows[499][0]]
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "64-true"])
+def test_lightning_leaves_the_labels_of_a_batch_as_they_are(precision: str) -> None:
+    labels = torch.tensor([0.123456789])
+    batch = Batch(torch.zeros(1, 1), torch.ones(1, 1, dtype=torch.bool), labels, torch.zeros(1), None, 1)
+    plugin = DoublePrecision() if precision == "64-true" else HalfPrecision("bf16-true")
+    (converted,) = plugin.convert_input(GlobalBatch([batch], 1, 1)).micro_batches
+    assert torch.equal(converted.labels, labels) and converted.labels.dtype == torch.float32
