@@ -207,7 +207,7 @@ def test_an_interrupted_run_goes_on_to_the_same_end(whole: tuple[list[str], Path
     settings, folder = whole
     interrupt(folder, "stopped", 1, *settings)
     assert 0 < len(losses(folder / "stopped")) < 28
-    assert_done(fork(folder, "resume", "stopped").wait())
+    work(folder, "stopped")
     assert_same_weights(folder / "stopped", folder / "whole")
     for name in ("metrics", "objective", "per_class"):
         assert result(folder / "stopped").get(name) == result(folder / "whole").get(name)
