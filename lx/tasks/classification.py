@@ -58,7 +58,9 @@ class ClassEncoder:
 
     def refusal(self, where: str, label: RawLabel) -> LxError:
         """Return the error for a label that is empty, unknown, or of a wrong type."""
-        return self._classes.refusal(where, label)
+        refusal = self._classes.refusal(where, label)
+        task = {list: "multilabel", float: "regression"}.get(type(label))
+        return refusal if task is None else LxError(f"{refusal} Labels of this kind are for task={task}")
 
     def check_train(self, labels: pa.Array, origin: str) -> None:
         """Refuse a train split of one class."""

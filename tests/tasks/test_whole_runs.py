@@ -145,7 +145,8 @@ def test_check_reads_the_data(trained: tuple[str, Path], capfd: pytest.CaptureFi
         ("regression", [1.0], r"train\.jsonl:2: the label '\[1\.0\]' is not a number"),
         ("multilabel", ["food", None], r"train\.jsonl:2: one of the labels is empty"),
         ("multilabel", {"food": 1}, r"train\.jsonl:2: .*an object"),
-        ("classification", 1.5, r"train\.jsonl:2: the label '1\.5' is a fraction"),
+        ("classification", 1.5, r"train\.jsonl:2: the label '1\.5' is a fraction.*are for task=regression$"),
+        ("classification", ["a"], r"train\.jsonl:2: .* is a list.*are for task=multilabel$"),
     ],
 )
 def test_a_bad_label_is_named_by_file_and_line(tmp_path: Path, task: str, label: object, message: str) -> None:
