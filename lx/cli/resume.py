@@ -15,8 +15,8 @@ def run(arguments: list[str]) -> int:
     )
     parser.add_argument("run", metavar="RUN", help="the run directory")
     parser.add_overrides(
-        "hardware=..., logger=..., trainer.max_epochs=N or =+2, trainer.max_steps, trainer.save_every_n_steps, "
-        "trainer.on_nan"
+        "hardware=..., launch=process, logger=..., trainer.max_epochs=N or =+2, trainer.max_steps, "
+        "trainer.save_every_n_steps, trainer.save_every_n_minutes, trainer.on_nan"
     )
     parser.add_trust()
     args = parser.parse_intermixed_args(arguments)

@@ -12,9 +12,10 @@ from lx.config.validate import check_config
 from lx.errors import LxError, did_you_mean
 from lx.run.directory import RunDirectory
 
-# What may change without making it another run: speed, tracking, the length, and what is saved when.
+# What may change without making it another run: speed, tracking, where it trains, the length, and what is saved when.
 ADJUSTABLE = (
     "hardware",
+    "launch",
     "logger",
     "trainer.max_epochs",
     "trainer.max_steps",
@@ -50,7 +51,7 @@ def apply_resume_overrides(run: RunDirectory, overrides: Sequence[str], trust: S
 def changed_keys(run: RunDirectory, config: dict[str, Any]) -> list[str]:
     """Return the keys in which a configuration differs from a run's, except those that may change on resumption."""
     before, after = _flat(run.read_config()), _flat(config)
-    ignored = (*ADJUSTABLE, "name", "run_dir", "launch", "resume")
+    ignored = (*ADJUSTABLE, "name", "run_dir", "resume")
     compared = [key for key in {**before, **after} if not key.startswith(ignored)]
     return sorted(key for key in compared if before.get(key) != after.get(key))
 

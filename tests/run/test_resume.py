@@ -272,6 +272,16 @@ def test_what_may_change(untrained: RunDirectory, overrides: list[str], changed:
     assert differ == changed
 
 
+def test_a_run_begun_inline_goes_on_in_several_processes(untrained: RunDirectory) -> None:
+    apply_resume_overrides(untrained, ["launch=inline"], [])
+    with pytest.raises(LxError, match="launch=process"):
+        apply_resume_overrides(untrained, ["hardware=ddp_cpu"], [])
+    assert untrained.read_config()["launch"] == "inline"
+    apply_resume_overrides(untrained, ["launch=process", "hardware=ddp_cpu"], [])
+    config = untrained.read_config()
+    assert (config["launch"], config["hardware"]["devices"]) == ("process", 2)
+
+
 @pytest.mark.parametrize(
     "override",
     [
