@@ -10,7 +10,7 @@ from lx.cli.main import main
 
 
 @pytest.mark.parametrize(
-    ("line", "found"),
+    ("line", "expected"),
     [
         ("lx ", {"train", "check", "eval", "predict"}),
         ("lx tr", {"train"}),
@@ -23,8 +23,8 @@ from lx.cli.main import main
         ("lx train model=tiny see", {"seed="}),
     ],
 )
-def test_candidates(line: str, found: set[str]) -> None:
-    assert found <= set(candidates(line))
+def test_candidates(line: str, expected: set[str]) -> None:
+    assert expected <= set(candidates(line))
 
 
 def test_nothing_private_is_offered() -> None:
@@ -37,8 +37,9 @@ def test_scripts_are_valid(shell: str, capsys: pytest.CaptureFixture[str]) -> No
     assert main(["completion", shell]) == 0
     script = capsys.readouterr().out
     assert "lx completion query" in script
-    if program := shutil.which(shell):
-        subprocess.run([program, "-n"], input=script, text=True, check=True)
+    if shutil.which(shell) is None and shell != "bash":
+        pytest.skip(f"{shell} is not installed, so the syntax of its script is not checked")
+    subprocess.run([shell, "-n"], input=script, text=True, check=True)
 
 
 def test_query(capsys: pytest.CaptureFixture[str]) -> None:

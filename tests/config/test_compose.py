@@ -7,9 +7,11 @@ import sys
 from dataclasses import fields
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra._internal.hydra import Hydra
+from omegaconf import OmegaConf
 
 import lx
 from lx.config.compose import resolved
@@ -36,7 +38,7 @@ def override(option: Path) -> str:
 
 def test_the_options_are_found() -> None:
     """Recursively: a group that is not looked into would leave its options untested."""
-    on_disk = [path for path in conf_dir().glob("**/*.yaml") if path.parent != conf_dir()]
+    on_disk = [path for path in conf_dir().glob("*/**/*.yaml") if (conf_dir() / OWN_ROOT) not in path.parents]
     assert len(OPTIONS) == len([path for path in on_disk if not path.name.startswith("_")]) > 60
     groups = {path.parent.as_posix() for path in OPTIONS}
     assert {"data", "model", "model/position", "optimizer", "hardware", "experiment", "debug"} <= groups
@@ -45,9 +47,28 @@ def test_the_options_are_found() -> None:
     assert found == groups
 
 
+def settings_of(node: Any) -> set[tuple[str, str]]:
+    """Dotted keys and unresolved values, without the defaults list."""
+    container = OmegaConf.to_container(node, resolve=False)
+    assert isinstance(container, dict)
+    leaves, left = set(), [(str(key), value) for key, value in container.items() if key != "defaults"]
+    while left:
+        key, value = left.pop()
+        if isinstance(value, dict) and value:
+            left += [(f"{key}.{name}", child) for name, child in value.items()]
+        else:
+            leaves.add((key, repr(value)))
+    return leaves
+
+
 @pytest.mark.parametrize("option", OPTIONS, ids=str)
 def test_every_option_composes(option: Path) -> None:
+    """Composed and checked, and the keys of its file have arrived in its group."""
     config = lx.compose([override(option)])
+    file = conf_dir() / option.with_suffix(".yaml")
+    is_global = file.read_text(encoding="utf-8").startswith("# @package _global_")
+    node = config if is_global else OmegaConf.select(config, option.parent.as_posix().replace("/", "."))
+    assert settings_of(OmegaConf.load(file)) <= settings_of(node)
     if option != Path("model/pretrained"):  # its path has to be given
         resolved(config)
 
