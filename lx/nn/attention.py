@@ -57,7 +57,7 @@ def attention_weights(
 
 def attention_bias(
     mask: Bool[Tensor, "B T"], position_bias: Float[Tensor, "H T T"] | None, dtype: torch.dtype
-) -> Float[Tensor, "B #H #T T"]:
+) -> Float[Tensor, " B #H #T T"]:
     """Build the bias of the scores in all layers, which masks padding as keys and adds relative positions.
 
     Args:
@@ -89,7 +89,7 @@ class MultiHeadAttention(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "B T D"],
-        bias: Float[Tensor, "B #H #T T"],
+        bias: Float[Tensor, " B #H #T T"],
         position: Position,
         query: Float[Tensor, "B 1 D"] | None = None,
     ) -> Float[Tensor, "B Q D"]:
@@ -123,7 +123,7 @@ class MultiHeadAttention(nn.Module):
         self,
         query: Float[Tensor, "B 1 D"],
         x: Float[Tensor, "B T D"],
-        bias: Float[Tensor, "B #H T"],
+        bias: Float[Tensor, " B #H T"],
         position: Position,
         dropout: int | float,
     ) -> Float[Tensor, "B H 1 K"]:

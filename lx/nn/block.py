@@ -68,7 +68,7 @@ class Block(nn.Module, ABC):
     def forward(
         self,
         x: Float[Tensor, "B T D"],
-        bias: Float[Tensor, "B #H #T T"],
+        bias: Float[Tensor, " B #H #T T"],
         position: Position,
         query: Float[Tensor, "B 1 D"] | None = None,
     ) -> Float[Tensor, "B Q D"]:
@@ -92,7 +92,7 @@ class PreNormBlock(Block):
     def forward(
         self,
         x: Float[Tensor, "B T D"],
-        bias: Float[Tensor, "B #H #T T"],
+        bias: Float[Tensor, " B #H #T T"],
         position: Position,
         query: Float[Tensor, "B 1 D"] | None = None,
     ) -> Float[Tensor, "B Q D"]:
@@ -112,7 +112,7 @@ class PostNormBlock(Block):
     def forward(
         self,
         x: Float[Tensor, "B T D"],
-        bias: Float[Tensor, "B #H #T T"],
+        bias: Float[Tensor, " B #H #T T"],
         position: Position,
         query: Float[Tensor, "B 1 D"] | None = None,
     ) -> Float[Tensor, "B Q D"]:
