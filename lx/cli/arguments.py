@@ -57,7 +57,7 @@ class Parser(argparse.ArgumentParser):
         )
 
     def add_trust(self) -> None:
-        """Add ``--trust``, for commands on a run directory that may come from somebody else."""
+        """Add ``--trust``, for commands on a run directory that may come from a stranger."""
         self.add_argument(
             "--trust", action="append", default=[], metavar="PACKAGE", help="also build classes of this package"
         )

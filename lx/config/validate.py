@@ -108,7 +108,7 @@ def _check_slurm(cfg: DictConfig) -> None:
 
     hardware = cfg.hardware
     if hardware.devices == "auto":
-        raise LxError("hardware.devices=auto: Slurm must be told how many to keep for the run: hardware.devices=4")
+        raise LxError("hardware.devices=auto: Slurm needs the number to reserve for the run: hardware.devices=4")
     if hardware.grace >= 60 * hardware.time:
         raise LxError(
             f"hardware.grace={hardware.grace} seconds leave nothing of hardware.time={hardware.time} minutes: "

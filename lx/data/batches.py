@@ -109,7 +109,7 @@ def pad(tokens: TokenRows, rows: NDArray[np.int64], pad_id: int, with_types: boo
         tokens: of all examples.
         rows: [B] which of them; without any, the result shows one padding token.
         pad_id: fills token ids up.
-        with_types: whether to tell the tokens of a text pair (1) from those of the first text (0).
+        with_types: whether to mark the tokens of the second text of a pair with 1, those of the first with 0.
     """
     if not len(rows):
         types = torch.zeros(1, 1, dtype=torch.int64) if with_types else None

@@ -155,7 +155,7 @@ static inline __attribute__((always_inline)) void product(const finish how, cons
                 }
         }
     }
-    // What went past the cache is to be there before another thread is told that this one is done.
+    // Stores that bypassed the cache must be visible before another thread sees that this one is done.
     if (how != ALONE) _mm_sfence();
 }
 

@@ -13,7 +13,7 @@ _READ_BYTES = 1 << 16
 
 
 class KernelLock:
-    """A lock that the kernel releases when its holder dies; whoever acquires it cuts off a torn last record.
+    """A lock that the kernel releases when its holder dies; acquiring it cuts off a torn last record.
 
     A writer that is killed, or that runs out of disk space, within a write leaves a line without an end. The next
     record would be glued to it, and with the record after that the journal could never be read again.

@@ -16,9 +16,9 @@ from lx.launch.command import has_ranks, worker_command
 from lx.launch.forkserver import ForkServer
 from lx.launch.local import prepare_run
 from lx.sweep.leaderboard import rank_trials, write_leaderboard
-from lx.sweep.places import Place, places_for, threads_each
 from lx.sweep.plan import Plan
 from lx.sweep.scheduler import Job, Process, Stop, run_jobs, start_command
+from lx.sweep.slots import Slot, slots_for, threads_each
 from lx.sweep.space import Params, overrides_of
 from lx.sweep.study import SeededSampler, SweepStudy
 from lx.sweep.trials import DONE, Mean, Replicate, TrialDirectory, load_trials, why_failed
@@ -56,7 +56,7 @@ class Sweep:
             "maximize" if plan.mode == "max" else "minimize",
             None if sampler is None else SeededSampler(partial(_build_sampler, sampler), plan.settings["seed"]),
         )
-        self._open: set[int] = set()  # trials of which the study has not been told how they ended
+        self._open: set[int] = set()  # trials whose end the study has not recorded
         self._server: ForkServer | None = None
 
     def _read_flat_seed(self) -> int | None:
@@ -135,14 +135,14 @@ class Sweep:
         Returns:
             The exit code: 1 if trials failed, that of the signal if one stopped the sweep.
         """
-        places = places_for(self.plan.settings["n_jobs"], self.plan.settings["per_gpu"], self.plan.hardware)
+        slots = slots_for(self.plan.settings["n_jobs"], self.plan.settings["per_gpu"], self.plan.hardware)
         self.add_slots()
         self.take_up()
         with ExitStack() as stack:
             self._server = ForkServer()
             stack.callback(self._server.close)
             stack.enter_context(view.live())
-            run_jobs(places, self.next_replicate, self.start, partial(self.ended, stop), stop, view.show)
+            run_jobs(slots, self.next_replicate, self.start, partial(self.ended, stop), stop, view.show)
         self.write_leaderboard()
         if stop.exit_code is not None:
             return stop.exit_code
@@ -157,7 +157,7 @@ class Sweep:
             self._begin(*asked)
         return self._queue.popleft() if self._queue else None
 
-    def start(self, replicate: Replicate, place: Place) -> Process | None:
+    def start(self, replicate: Replicate, slot: Slot) -> Process | None:
         """Start a run, or go on with one that was interrupted."""
         run = replicate.run
         replicate.output.parent.mkdir(parents=True, exist_ok=True)
@@ -170,10 +170,10 @@ class Sweep:
         run.result.unlink(missing_ok=True)
         config = run.read_config()
         if has_ranks(config["hardware"]):
-            environment = {**child_environment(), **place.environment}
-            return start_command(worker_command(run, config), str(replicate.output), environment, place.cpus)
+            environment = {**child_environment(), **slot.environment}
+            return start_command(worker_command(run, config), str(replicate.output), environment, slot.cpus)
         assert self._server is not None
-        return self._server.start(run.path, replicate.output, place.environment, list(place.cpus))
+        return self._server.start(run.path, replicate.output, slot.environment, list(slot.cpus))
 
     def _prepare(self, replicate: Replicate) -> None:
         params = self.trials[replicate.trial].params

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from types import FrameType
 from typing import Protocol
 
-from lx.sweep.places import Place
+from lx.sweep.slots import Slot
 from lx.sweep.trials import Replicate
 
 _POLL_S = 0.02
@@ -34,7 +34,7 @@ class Job:
     """A run that is under way."""
 
     replicate: Replicate
-    place: Place
+    slot: Slot
     process: Process
     started: float = field(default_factory=time.monotonic)
 
@@ -75,25 +75,25 @@ class Stop:
 
 
 def run_jobs(
-    places: list[Place],
+    slots: list[Slot],
     next_replicate: Callable[[], Replicate | None],
-    start: Callable[[Replicate, Place], Process | None],
+    start: Callable[[Replicate, Slot], Process | None],
     ended: Callable[[Job, int], None],
     stop: Stop,
     show: Callable[[list[Job]], None],
 ) -> None:
-    """Run replicates on places until there are none left, or until the sweep is to stop.
+    """Run replicates on slots until there are none left, or until the sweep is to stop.
 
     Args:
-        places: one run each at a time.
+        slots: one run each at a time.
         next_replicate: what to run next; None: nothing at the moment.
-        start: starts a run; None: it could not be started, and ``next_replicate`` knows why.
+        start: starts a run; None: it could not be started, which ``start`` has recorded.
         ended: takes in how a run ended.
         stop: whether to stop; then nothing new starts, and what runs is asked to save.
         show: shows the runs that are under way.
     """
-    free, running = deque(places), list[Job]()
-    told = False
+    free, running = deque(slots), list[Job]()
+    signalled = False
     while True:
         stop.look_at_clock()
         while free and stop.exit_code is None and (replicate := next_replicate()) is not None:
@@ -101,17 +101,17 @@ def run_jobs(
             if process is not None:
                 running.append(Job(replicate, free.popleft(), process))
                 show(running)
-        if stop.exit_code is not None and (not told or stop.at_once):
+        if stop.exit_code is not None and (not signalled or stop.at_once):
             for job in running:
                 job.process.send_signal(signal.SIGKILL if stop.at_once else signal.SIGTERM)
-            told = True
+            signalled = True
         if not running:
             return
         for job in list(running):
             code = job.process.poll()
             if code is not None:
                 running.remove(job)
-                free.append(job.place)
+                free.append(job.slot)
                 ended(job, code)
         show(running)
         time.sleep(_POLL_S)
@@ -119,7 +119,7 @@ def run_jobs(
 
 def start_command(command: list[str], output: str, environment: dict[str, str], cpus: tuple[int, ...]) -> Process:
     """Start a process of its own session, for runs that the fork server does not start: several ranks."""
-    kept = os.sched_getaffinity(0) if cpus else None
+    own_cpus = os.sched_getaffinity(0) if cpus else None
     with open(output, "ab") as file:  # noqa: PTH123
         if cpus:
             os.sched_setaffinity(0, cpus)  # inherited
@@ -128,5 +128,5 @@ def start_command(command: list[str], output: str, environment: dict[str, str], 
                 command, env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
             )
         finally:
-            if kept is not None:
-                os.sched_setaffinity(0, kept)
+            if own_cpus is not None:
+                os.sched_setaffinity(0, own_cpus)

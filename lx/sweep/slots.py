@@ -1,4 +1,4 @@
-"""Where the runs of a sweep compute: each has a place, a share of the cores or a GPU."""
+"""Which cores or GPU each of the runs that go side by side computes on."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lx.system.hardware import num_cores
 
 
 @dataclass(frozen=True)
-class Place:
+class Slot:
     """Room for one run.
 
     Attributes:
@@ -35,8 +35,8 @@ def visible_gpus() -> list[str]:
     return [str(index) for index, line in enumerate(done.stdout.splitlines()) if line.startswith("GPU ")]
 
 
-def places_for(n_jobs: int, per_gpu: int, hardware: Mapping[str, Any]) -> list[Place]:
-    """As many places as runs go side by side.
+def slots_for(n_jobs: int, per_gpu: int, hardware: Mapping[str, Any]) -> list[Slot]:
+    """Return a slot for each of the runs that go side by side.
 
     Args:
         n_jobs: how many.
@@ -45,9 +45,11 @@ def places_for(n_jobs: int, per_gpu: int, hardware: Mapping[str, Any]) -> list[P
     """
     gpus = visible_gpus() if hardware["accelerator"] in ("auto", "gpu", "cuda") else []
     if gpus and hardware["devices"] == 1:
-        slots = [gpu for gpu in gpus for _ in range(per_gpu)]
-        return [Place(environment={"CUDA_VISIBLE_DEVICES": slots[job % len(slots)]}) for job in range(n_jobs)]
-    return [Place(cpus=share) for share in _shares(n_jobs)]
+        gpus_of_jobs = [gpu for gpu in gpus for _ in range(per_gpu)]
+        return [
+            Slot(environment={"CUDA_VISIBLE_DEVICES": gpus_of_jobs[job % len(gpus_of_jobs)]}) for job in range(n_jobs)
+        ]
+    return [Slot(cpus=share) for share in _shares(n_jobs)]
 
 
 def _shares(n_jobs: int) -> Sequence[tuple[int, ...]]:

@@ -246,12 +246,6 @@ def probes(space: Space, limit: int) -> Iterator[Params]:
         yield from ({**first, key: value} for value in values)
 
 
-def _listed_values(axis: Axis) -> tuple[str, ...]:
-    if isinstance(axis, Choices):
-        return axis.values
-    return format_number(axis.low, axis), format_number(axis.high, axis)
-
-
 def format_number(value: float, axis: Interval) -> str:
     """A number as it stands in an override, exactly."""
     return str(round(value)) if axis.integer else repr(float(value))

@@ -1,4 +1,4 @@
-"""Which trial comes next: an Optuna study in the sweep's journal, asked and told one trial at a time."""
+"""Which trial comes next: an Optuna study in the sweep's journal, which takes one trial at a time."""
 
 from __future__ import annotations
 

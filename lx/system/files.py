@@ -21,7 +21,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
     Raises:
         LxError: it cannot be written; what ``path`` held before is still there.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")  # a name that nobody can have guessed
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")  # a name that cannot be guessed
     try:
         yield temporary
         with temporary.open("rb+") as file:

@@ -45,7 +45,7 @@ def log_to(path: Path, on_screen: bool = True) -> Iterator[None]:
     lx_logger.setLevel(logging.INFO)
     lx_logger.propagate = False
     others = [logging.getLogger(name) for name in _OTHERS]
-    kept = [(logger, logger.handlers, logger.propagate) for logger in others]
+    before = [(logger, logger.handlers, logger.propagate) for logger in others]
     logging.captureWarnings(True)
     lx_logger.addHandler(file)
     lx_logger.addHandler(screen)
@@ -54,7 +54,7 @@ def log_to(path: Path, on_screen: bool = True) -> Iterator[None]:
     try:
         yield
     finally:
-        for logger, handlers, propagate in kept:
+        for logger, handlers, propagate in before:
             logger.handlers, logger.propagate = handlers, propagate
         logging.captureWarnings(False)
         lx_logger.removeHandler(file)

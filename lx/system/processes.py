@@ -29,12 +29,12 @@ _SCRUBBED_PREFIXES = ("MASTER_", "TORCHELASTIC_")
 
 def child_environment() -> dict[str, str]:
     """Return the environment for a process that lx starts: its parent's number, and nothing of this process's rank."""
-    kept = {
+    environment = {
         name: value
         for name, value in os.environ.items()
         if name not in _SCRUBBED and not name.startswith(_SCRUBBED_PREFIXES)
     }
-    return {**kept, _PARENT: str(os.getpid())}
+    return {**environment, _PARENT: str(os.getpid())}
 
 
 def end_with_parent() -> None:

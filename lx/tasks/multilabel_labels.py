@@ -78,7 +78,7 @@ class LabelSetEncoder:
                 if not len(occurring)
                 else f"the one label is {self._classes.names[occurring[0]]!r}"
             )
-            raise LxError(f"{origin}: {only}, and at least two have to be told apart. Is data.label the right column?")
+            raise LxError(f"{origin}: {only}, and at least two are needed. Is data.label the right column?")
 
     def finish(self) -> Callable[[pa.Array], pa.Array] | None:
         """Put learned names in order, and renumber what was encoded."""

@@ -183,7 +183,7 @@ def _record_end(run: RunDirectory, rank_info: RankInfo, error: BaseException, st
         return
     status = "stopped" if isinstance(error, Stopped | KeyboardInterrupt) else "failed"
     message = str(error) or type(error).__name__
-    with suppress(LxError):  # a full disk has no room for this either, and the error is told in any case
+    with suppress(LxError):  # a full disk has no room for this either, and the error is reported in any case
         run.write_result(Result(status, str(run.path), error=message, seconds=time.perf_counter() - started))
 
 

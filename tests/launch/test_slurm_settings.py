@@ -28,7 +28,7 @@ from lx.run.result import Result
         ("hardware.time=1h", "hardware.time must be a whole number"),
         ("hardware.grace=0", "hardware.grace must be at least 1 second"),
         ("hardware.grace=3600", "hardware.grace=3600 seconds leave nothing of hardware.time=60 minutes"),
-        ("hardware.devices=auto", "Slurm must be told how many"),
+        ("hardware.devices=auto", "Slurm needs the number to reserve"),
         ("hardware.submit=pbs", "hardware.submit must be slurm"),
         ("hardware.cpus_per_task=0", "hardware.cpus_per_task must be at least 1"),
         ("hardware.mem=-1", "hardware.mem must be 0 or more"),

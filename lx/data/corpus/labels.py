@@ -1,4 +1,4 @@
-"""How labels are read: all that data preparation knows of a task."""
+"""How labels are read: the part of a task that data preparation uses."""
 
 from __future__ import annotations
 

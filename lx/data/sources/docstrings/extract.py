@@ -60,7 +60,7 @@ def extract(
         files: Python source files.
         libraries: The libraries whose names are masked.
         workers: Number of processes; the result does not depend on it.
-        done: Told how many files have just been read, from several threads.
+        done: Called with the number of files just read, from several threads.
 
     Returns:
         One list a file, in the order of ``files``.
@@ -72,7 +72,7 @@ def extract(
         lightest = loads.index(min(loads))
         shares[lightest].append(index)
         loads[lightest] += sizes[index]
-    found: list[list[str]] = [[] for _ in files]
+    texts_of_files: list[list[str]] = [[] for _ in files]
 
     def run(share: list[int]) -> None:
         environment = {
@@ -89,7 +89,7 @@ def extract(
             writer = threading.Thread(target=_send, args=(worker.stdin, request), daemon=True)
             writer.start()
             for index, line in zip(share, worker.stdout, strict=False):
-                found[index] = json.loads(line)
+                texts_of_files[index] = json.loads(line)
                 done(1)
             writer.join()
         if worker.returncode:
@@ -97,7 +97,7 @@ def extract(
 
     with ThreadPoolExecutor(workers) as pool:
         list(pool.map(run, shares))
-    return found
+    return texts_of_files
 
 
 def _send(pipe: IO[str], text: str) -> None:
@@ -116,7 +116,7 @@ def serve() -> None:
             source = Path(path).read_bytes()
         except OSError:
             source = b""  # gone, or not ours to read: as good as undocumented
-        found = (mask_names(prose(text), pattern) for text in docstrings(source))
+        masked = (mask_names(prose(text), pattern) for text in docstrings(source))
         # Half a surrogate pair is no character that could be written to a file.
-        texts = [text.encode(errors="ignore").decode() for text in found if text]
+        texts = [text.encode(errors="ignore").decode() for text in masked if text]
         print(json.dumps(texts), flush=True)

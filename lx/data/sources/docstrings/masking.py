@@ -1,4 +1,4 @@
-"""Takes the names of libraries out of texts that are to be told apart without them."""
+"""Remove the names of libraries from texts, so that a model has to tell them apart by their prose."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def prose(docstring: str) -> str:
     Returns:
         The prose with single spaces between words; empty if there is none.
     """
-    kept: list[str] = []
+    lines: list[str] = []
     hidden: int | None = None  # indent of the line that opened a literal block
     fenced = in_doctest = False
     for line in cleandoc(docstring).splitlines():
@@ -66,23 +66,23 @@ def prose(docstring: str) -> str:
             continue
         elif not text:
             in_doctest = False
-            kept.append("")
+            lines.append("")
         elif in_doctest or text.startswith((">>>", "... ", "In [")):
             in_doctest = True
         elif hidden is not None and indent > hidden:
             continue
         elif _RULE.fullmatch(text) or _TABLE_RULE.fullmatch(text):
             hidden = None
-            if kept and len(kept[-1].split()) <= 4:  # the title above its underline
-                kept.pop()
+            if lines and len(lines[-1].split()) <= 4:  # the title above its underline
+                lines.pop()
         else:
             text, opens_literal = _spoken(text, indent)
             hidden = indent if opens_literal else None
-            kept.append(text)
-    joined = " ".join(kept)
+            lines.append(text)
+    spoken = " ".join(lines)
     for pattern, replacement in _INLINE:
-        joined = pattern.sub(replacement, joined)
-    return " ".join(joined.split())
+        spoken = pattern.sub(replacement, spoken)
+    return " ".join(spoken.split())
 
 
 def _spoken(text: str, indent: int) -> tuple[str, bool]:

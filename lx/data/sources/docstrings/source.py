@@ -120,35 +120,35 @@ class DocstringSource:
 
     def _build(self, folder: Path) -> None:
         files = [(name, root, file) for name, root in self._roots.items() for file in _sources(name, root)]
-        found = self._extract([file for _, _, file in files])
+        texts_of_files = self._extract([file for _, _, file in files])
         texts = [
             _Text(text, name, _split_of(f"{name}/{file.relative_to(root).as_posix()}"))
-            for (name, root, file), strings in zip(files, found, strict=True)
+            for (name, root, file), strings in zip(files, texts_of_files, strict=True)
             for text in strings
         ]
         schema = pa.schema([("text", pa.string()), ("library", pa.string()), ("split", pa.string())])
         with pa.ipc.new_file(str(folder / "texts.arrow"), schema) as writer:
-            kept = _thin(texts, self._limits[2])
-            table = pa.table({name: [getattr(text, name) for text in kept] for name in schema.names}, schema)
+            rows = _thin(texts, self._limits[2])
+            table = pa.table({name: [getattr(text, name) for text in rows] for name in schema.names}, schema)
             writer.write_table(table, CHUNK)
 
     def _extract(self, files: list[Path]) -> list[list[str]]:
         """The usable texts of each file, with progress shown on standard error."""
-        told = f"reading the documentation of {len(self._roots)} libraries (once)"
+        message = f"reading the documentation of {len(self._roots)} libraries (once)"
         console = Console(stderr=True)
         if not console.is_terminal:
-            print(f"{told}: {len(files):,} files", file=sys.stderr, flush=True)
-        columns = (TextColumn(told), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            print(f"{message}: {len(files):,} files", file=sys.stderr, flush=True)
+        columns = (TextColumn(message), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-            bar = progress.add_task(told, total=len(files))
-            found = extract(
+            bar = progress.add_task(message, total=len(files))
+            texts_of_files = extract(
                 files,
                 list(self._roots),
                 workers=self._workers,
                 done=lambda count: progress.advance(bar, count),
             )
         least, most, _ = self._limits
-        return [[cut for text in strings if (cut := _cut(text, least, most))] for strings in found]
+        return [[first for text in strings if (first := _truncated(text, least, most))] for strings in texts_of_files]
 
 
 def _root_of(name: str) -> Path | None:
@@ -184,7 +184,7 @@ def _split_of(path: str) -> str:
     return "test" if tenth == 9 else "validation" if tenth == 8 else "train"
 
 
-def _cut(text: str, least: int, most: int) -> str:
+def _truncated(text: str, least: int, most: int) -> str:
     """The first words of a text, or nothing if it is too short or mostly symbols."""
     words = text.split()
     prose = sum(_WORD.fullmatch(word) is not None for word in words)
@@ -196,12 +196,12 @@ def _thin(texts: list[_Text], most: int) -> list[_Text]:
     libraries: dict[str, set[str]] = {}
     for text in texts:
         libraries.setdefault(text.text.lower(), set()).add(text.library)
-    kept: dict[str, _Text] = {}
+    unique: dict[str, _Text] = {}
     for text in texts:
         if len(libraries[text.text.lower()]) == 1:
-            kept.setdefault(text.text.lower(), text)
+            unique.setdefault(text.text.lower(), text)
     chosen: set[str] = set()
     for library in {text.library for text in texts}:
-        own = [key for key, text in kept.items() if text.library == library]
+        own = [key for key, text in unique.items() if text.library == library]
         chosen.update(sorted(own, key=lambda key: blake2b(key.encode(), digest_size=8).digest())[:most])
-    return [text for key, text in kept.items() if key in chosen]
+    return [text for key, text in unique.items() if key in chosen]
