@@ -87,8 +87,8 @@ def _parser() -> Parser:
     parser.add_argument(
         "file", nargs="?", metavar="FILE", help="CSV, TSV, JSON Lines, Parquet or .txt; - (default): lines of stdin"
     )
-    parser.add_argument("--text", nargs="+", metavar="TEXT", help="texts to label, instead of a file")
-    parser.add_argument("--pair", nargs="+", metavar="TEXT", help="the second text of each --text")
+    parser.add_argument("--text", nargs="+", action="extend", metavar="TEXT", help="texts to label, instead of a file")
+    parser.add_argument("--pair", nargs="+", action="extend", metavar="TEXT", help="the second text of each --text")
     parser.add_argument("--column", metavar="NAME", help="the column of texts (default: as in training, else text)")
     parser.add_argument("--pair-column", metavar="NAME", help="the column of second texts (default: as in training)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write here (.jsonl or .csv) instead of to stdout")

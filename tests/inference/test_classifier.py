@@ -125,8 +125,9 @@ def test_command_line(trained_run: Path, tmp_path: Path, capsys: pytest.CaptureF
     with (tmp_path / "out.csv").open(newline="") as file:
         assert [row["text"] for row in csv.DictReader(file)] == ["bread", "", "violin"]
     assert capsys.readouterr().out == ""
-    assert main(["predict", str(trained_run), "--text", "bread", "violin"]) == 0
-    assert [json.loads(line)["id"] for line in capsys.readouterr().out.splitlines()] == [0, 1]
+    assert main(["predict", str(trained_run), "--text", "bread", "violin", "--text", "orbit"]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(row["id"], row["text"]) for row in rows] == [(0, "bread"), (1, "violin"), (2, "orbit")]
 
 
 def test_standard_input(trained_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
