@@ -137,12 +137,6 @@ class SweepStudy:
         self._trials[trial.number] = trial
         return trial.number, {axis.key: _suggest(trial, axis) for axis in self.axes}
 
-    def report_intermediate(self, number: int, step: int, value: float) -> bool:
-        """Report a validation; whether the trial is to be pruned."""
-        trial = self._trials[number]
-        trial.report(value, step)
-        return trial.should_prune()
-
     def finish(self, number: int, value: float | None, state: str, reason: str | None = None) -> None:
         """Record how a trial ended.
 
