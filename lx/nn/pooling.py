@@ -6,6 +6,7 @@ Axis legend: B batch, T tokens, Q queries (T, or 1), D model width.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float
@@ -17,6 +18,9 @@ from lx.nn.attention import MASKED
 
 class Pooling(nn.Module, ABC):
     """Base of all poolings."""
+
+    needs_own_encoder: ClassVar[bool] = False
+    """Whether the pooling takes part in the last block, which only lx's own encoder lets it do."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -33,6 +37,8 @@ class Pooling(nn.Module, ABC):
 class QueryPooling(Pooling):
     """Read one query per text: in the last block only that query attends. Subclasses choose it."""
 
+    needs_own_encoder = True
+
     @abstractmethod
     def last_query(self, x: Float[Tensor, "B T D"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B 1 D"]:
         """Return the query, given the input x of the last block."""
@@ -44,6 +50,8 @@ class QueryPooling(Pooling):
 
 class CLSPooling(QueryPooling):
     """The vector of the first token, [CLS] (Devlin et al. 2019)."""
+
+    needs_own_encoder = False  # every encoder gives that vector
 
     @override
     def last_query(self, x: Float[Tensor, "B T D"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B 1 D"]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lx.errors import ArgumentError, LxError
 from lx.nn.dropout import Dropout
 from lx.nn.init import initialize
-from lx.nn.pooling import MeanQueryPooling, Pooling
+from lx.nn.pooling import Pooling
 
 LOADING_KEYS = frozenset(
     {
@@ -74,9 +74,9 @@ class PretrainedClassifier(nn.Module):
         dim = int(self.encoder.config.hidden_size)
         self.max_length = position_limit(self.encoder)
         self.pooling = pooling(dim)
-        if isinstance(self.pooling, MeanQueryPooling):
+        if self.pooling.needs_own_encoder:
             raise ArgumentError(
-                "pooling=mean_query attends in the last block, which pretrained encoders do not support: "
+                "pooling=mean_query, or another that attends in the last block, needs lx's own encoder: "
                 "choose mean, cls, max or attention"
             )
         self.dropout = Dropout(dropout)

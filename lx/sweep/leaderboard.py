@@ -61,12 +61,12 @@ def row_of(trial: TrialDirectory, metric: str) -> Row:
         Mean.of(test) if metric.startswith("val/") else None,
         sum(outcome.seconds for outcome in outcomes),
         _state(trial, outcomes),
-        "; ".join(f"seed {seed}: {reason}" for seed, reason in trial.reasons.items()),
+        "; ".join(f"seed {seed}: {reason}" for seed, reason in trial.failures.items()),
     )
 
 
 def _state(trial: TrialDirectory, outcomes: Sequence[Outcome]) -> str:
-    if trial.reasons:
+    if trial.failures:
         return "failed"
     statuses = {outcome.status for outcome in outcomes}
     if statuses == {"finished"}:

@@ -1,4 +1,4 @@
-"""Runs what a sweep's plan lacks: begins trials, starts their runs, takes in how they end, and ranks them."""
+"""Run the planned trials of a sweep that are not done yet: start their runs, record how they end, rank them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from lx.system.processes import child_environment
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
 
-_STOPPED = {130, 143}  # exit codes of a run that was asked to stop and has saved
+_FIRST_SIGNAL_CODE = 128  # a run that ends because of a signal has this exit code or a larger one, or a negative one
 
 
 class Sweep:
@@ -56,7 +56,7 @@ class Sweep:
             "maximize" if plan.mode == "max" else "minimize",
             None if sampler is None else SeededSampler(partial(_build_sampler, sampler), plan.settings["seed"]),
         )
-        self._open: set[int] = set()  # trials whose end the study has not recorded
+        self._unrecorded: set[int] = set()  # trials that have begun, and whose end the study has not recorded
         self._server: ForkServer | None = None
 
     def _read_flat_seed(self) -> int | None:
@@ -83,47 +83,46 @@ class Sweep:
 
     @property
     def threads(self) -> int:
-        """CPU threads of each run: part of the record, since they decide about rounding."""
+        """CPU threads of each run; kept in ``sweep.json``, because their number changes rounding."""
         path = self.directory / "sweep.json"
         if self.plan.settings["threads"] is None and path.exists():
             return int(json.loads(path.read_text(encoding="utf-8"))["threads"])
         return int(self.plan.settings["threads"] or threads_each(self.plan.settings["n_jobs"]))
 
-    def add_slots(self) -> None:
-        """Make a slot for every trial that has none, so that there are never more trials than planned."""
+    def enqueue_trials(self) -> None:
+        """Enqueue the planned trials that the study lacks; there are never more trials than planned."""
         if self.plan.listed is not None:
             known = {json.dumps(values, sort_keys=True) for values in self._study.planned()}
             for params in self.plan.listed:
                 if json.dumps(params, sort_keys=True) not in known:
-                    self._study.add_slot(params)
+                    self._study.enqueue(params)
         else:
             for number in range(len(self._study), self.plan.num_trials):
-                self._study.add_slot(self.plan.defaults if number == 0 else {})
+                self._study.enqueue(self.plan.defaults if number == 0 else {})
 
-    def take_up(self) -> None:
-        """Queue the runs that are missing of trials that have begun."""
+    def resume_trials(self) -> None:
+        """Queue the missing runs of trials that have begun: interrupted ones, and those of seeds that were added."""
         for number, params in self._study.interrupted():
             self._begin(number, params)
         for trial in self.trials.values():
-            if trial.number not in self._open and set(trial.seeds) != set(self.plan.space.seeds):
-                trial.seeds = [*trial.seeds, *(seed for seed in self.plan.space.seeds if seed not in trial.seeds)]
-                trial.save()
-                self._queue.extend(r for r in trial.replicates() if r.outcome().status not in DONE)
+            if trial.number not in self._unrecorded and not trial.failures:
+                self._queue_missing(trial)
 
     def _begin(self, number: int, params: Params) -> None:
-        trial = self.trials.get(number)
-        if trial is None:
-            seeds = list(self.plan.space.seeds)
-            trial = TrialDirectory(number, self.directory / str(number), params, seeds, self._flat_seed)
-            self.trials[number] = trial
+        """Begin a trial, or go on with it."""
+        path = self.directory / str(number)
+        trial = self.trials.setdefault(number, TrialDirectory(number, path, params, [], self._flat_seed))
+        self._unrecorded.add(number)
+        if trial.failures or not self._queue_missing(trial):
+            self._record_end(trial)
+
+    def _queue_missing(self, trial: TrialDirectory) -> bool:
+        """Queue the runs that a trial lacks; whether there are any."""
         trial.seeds = [*trial.seeds, *(seed for seed in self.plan.space.seeds if seed not in trial.seeds)]
         trial.save()
-        self._open.add(number)
-        missing = [r for r in trial.replicates() if r.outcome().status not in DONE]
-        missing = [replicate for replicate in missing if replicate.seed not in trial.reasons]
+        missing = [replicate for replicate in trial.replicates() if replicate.outcome().status not in DONE]
         self._queue.extend(missing)
-        if not missing:
-            self._finish(trial)
+        return bool(missing)
 
     def run(self, view: View, stop: Stop) -> int:
         """Run what is missing.
@@ -133,25 +132,24 @@ class Sweep:
             stop: whether to stop.
 
         Returns:
-            The exit code: 1 if trials failed, that of the signal if one stopped the sweep.
+            The exit code: that of the signal if one stopped the sweep; else 1 if trials failed, and 0 otherwise.
         """
         slots = slots_for(self.plan.settings["n_jobs"], self.plan.settings["per_gpu"], self.plan.hardware)
-        self.add_slots()
-        self.take_up()
+        self.enqueue_trials()
+        self.resume_trials()
         with ExitStack() as stack:
             self._server = ForkServer()
             stack.callback(self._server.close)
             stack.enter_context(view.live())
-            run_jobs(slots, self.next_replicate, self.start, partial(self.ended, stop), stop, view.show)
+            run_jobs(slots, self.next_replicate, self.start, partial(self.handle_end, stop), stop, view.show)
         self.write_leaderboard()
-        if stop.exit_code is not None:
-            return stop.exit_code
-        return 1 if any(trial.reasons for trial in self.trials.values()) else 0
+        return stop.exit_code or int(any(trial.failures for trial in self.trials.values()))
 
     def next_replicate(self) -> Replicate | None:
-        """What to run next; None: nothing at the moment."""
-        most = self.plan.settings["max_failures"]
-        if most is not None and sum(bool(trial.reasons) for trial in self.trials.values()) >= most:
+        """Choose what to run next; None: nothing at the moment."""
+        max_failures = self.plan.settings["max_failures"]
+        num_failures = sum(bool(trial.failures) for trial in self.trials.values())
+        if max_failures is not None and num_failures >= max_failures:
             return None
         while not self._queue and (asked := self._study.next()) is not None:
             self._begin(*asked)
@@ -185,18 +183,19 @@ class Sweep:
         cfg.name = f"{cfg.name}-{replicate.trial}"
         prepare_run(cfg, overrides)
 
-    def ended(self, stop: Stop, job: Job, code: int) -> None:
-        """Take in how a run ended."""
+    def handle_end(self, stop: Stop, job: Job, code: int) -> None:
+        """Record that a run has ended, or try again if a signal ended it."""
         replicate, trial = job.replicate, self.trials[job.replicate.trial]
         outcome = replicate.outcome()
         if code == 0 and outcome.status in DONE:
-            if all(r.outcome().status in DONE or r.seed in trial.reasons for r in trial.replicates()):
-                self._finish(trial)
+            if all(other.outcome().status in DONE for other in trial.replicates()):
+                self._record_end(trial)
             return
-        if stop.exit_code is not None and (code in _STOPPED or code < 0):
-            return  # resumable
+        ended_by_signal = code < 0 or code >= _FIRST_SIGNAL_CODE
+        if ended_by_signal and stop.exit_code is not None:
+            return  # the sweep was stopped, and can be resumed
         attempts = trial.attempts.get(replicate.seed, 0)
-        if (code < 0 or code in _STOPPED or code >= 128) and attempts < self.plan.settings["retries"]:
+        if ended_by_signal and attempts < self.plan.settings["retries"]:
             trial.attempts[replicate.seed] = attempts + 1
             trial.save()
             self._queue.appendleft(replicate)
@@ -204,24 +203,24 @@ class Sweep:
         self._fail(trial, replicate.seed, why_failed(code, outcome, replicate.last_lines()))
 
     def _fail(self, trial: TrialDirectory, seed: int, reason: str) -> None:
-        trial.reasons[seed] = reason
+        trial.failures[seed] = reason
         trial.save()
         self._queue = deque(r for r in self._queue if r.trial != trial.number)  # its other seeds would fail, too
-        self._finish(trial)
+        self._record_end(trial)
 
-    def _finish(self, trial: TrialDirectory) -> None:
-        """Tell the study how a trial ended, once."""
-        if trial.number not in self._open:
+    def _record_end(self, trial: TrialDirectory) -> None:
+        """Record in the study how a trial ended, once: seeds that are added later change the leaderboard alone."""
+        if trial.number not in self._unrecorded:
             self.write_leaderboard()
             return
-        self._open.discard(trial.number)
+        self._unrecorded.discard(trial.number)
         outcomes = [replicate.outcome() for replicate in trial.replicates()]
-        mean = Mean.of([outcome.objective for outcome in outcomes if outcome.objective is not None])
-        if trial.reasons or mean is None:
-            self._study.finish(trial.number, None, "failed", "; ".join(trial.reasons.values()))
+        objective = Mean.of([outcome.objective for outcome in outcomes if outcome.objective is not None])
+        if trial.failures or objective is None:
+            self._study.finish(trial.number, None, "failed", "; ".join(trial.failures.values()))
         else:
             pruned = any(outcome.status == "pruned" for outcome in outcomes)
-            self._study.finish(trial.number, mean.mean, "pruned" if pruned else "finished")
+            self._study.finish(trial.number, objective.mean, "pruned" if pruned else "finished")
         self.write_leaderboard()
 
     def write_leaderboard(self) -> None:

@@ -64,7 +64,7 @@ class SweepStudy:
         journal: its file.
         axes: what varies. Values that were added to an axis since the study was made are known from now on.
         direction: of the objective.
-        sampler: chooses the values that a slot leaves open; None where every slot names them all.
+        sampler: chooses the values that a trial leaves open; None where every trial names them all.
     """
 
     def __init__(
@@ -108,13 +108,13 @@ class SweepStudy:
         return len(self._study.get_trials(deepcopy=False))
 
     def planned(self) -> list[dict[str, Any]]:
-        """The values that each slot names, in their order."""
+        """The values that each trial was enqueued with, in their order."""
         return [
             dict(trial.system_attrs.get("fixed_params", trial.params))
             for trial in self._study.get_trials(deepcopy=False)
         ]
 
-    def add_slot(self, values: Mapping[str, Any]) -> None:
+    def enqueue(self, values: Mapping[str, Any]) -> None:
         """Add a trial that waits for its turn.
 
         Args:
@@ -128,7 +128,7 @@ class SweepStudy:
         return [self._suggest(Trial(self._study, trial._trial_id)) for trial in running]
 
     def next(self) -> tuple[int, Params] | None:
-        """Number and values of the next trial; None if no slot is left."""
+        """Number and values of the next trial; None if none is enqueued."""
         if not self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
             return None
         return self._suggest(self._study.ask())

@@ -110,7 +110,7 @@ class TrialDirectory:
         params: what it sets.
         seeds: of its replicates.
         flat_seed: the seed whose run lies in ``path`` itself; None: every run lies a seed below it.
-        reasons: why replicates failed, by seed.
+        failures: why replicates failed, by seed.
         attempts: how often each replicate was started after it was killed, by seed.
     """
 
@@ -119,7 +119,7 @@ class TrialDirectory:
     params: Params
     seeds: list[int]
     flat_seed: int | None
-    reasons: dict[int, str] = field(default_factory=dict)
+    failures: dict[int, str] = field(default_factory=dict)
     attempts: dict[int, int] = field(default_factory=dict)
 
     def replicate(self, seed: int) -> Replicate:
@@ -140,7 +140,7 @@ class TrialDirectory:
             "params": self.params,
             "seeds": self.seeds,
             "flat_seed": self.flat_seed,
-            "reasons": self.reasons,
+            "failures": self.failures,
             "attempts": self.attempts,
         }
         atomic_write_json(self.path / "trial.json", content)
@@ -154,7 +154,7 @@ class TrialDirectory:
             return None
         by_seed = {
             name: {int(seed): value for seed, value in content.get(name, {}).items()}
-            for name in ("reasons", "attempts")
+            for name in ("failures", "attempts")
         }
         return cls(int(path.name), path, content["params"], content["seeds"], content["flat_seed"], **by_seed)
 

@@ -110,7 +110,7 @@ class View:
     def _counts(self) -> str:
         plan = self._plan
         total, done = plan.num_trials * len(plan.space.seeds), self._done()
-        failed = sum(bool(trial.reasons) for trial in self._trials.values())
+        failed = sum(bool(trial.failures) for trial in self._trials.values())
         text = f"{done} of {total} runs done" + (f", {failed} trials failed" if failed else "")
         fresh = done - self._done_before
         if fresh > 0 and done < total:

@@ -110,14 +110,14 @@ class TextClassifier(LightningModule):
             nn.utils.clip_grads_with_norm_(self.net.parameters(), self.gradient_clip_val, norm)
             outputs["grad_norm"] = norm
         if not self.guard.check(outputs, batch, losses, self.trainer):
-            # Without gradients the step below moves nothing, but is counted.
+            # Without gradients the step below changes no weight, yet the step counter advances.
             optimizer.zero_grad()  # type: ignore[union-attr]
         optimizer.step()  # type: ignore[union-attr]
         schedule.step()
         return outputs
 
     def backward_all(self, batch: GlobalBatch) -> tuple[list[Tensor], dict[str, Tensor]]:
-        """Run forward and backward over every micro-batch; ranks add up their gradients at the last.
+        """Run forward and backward over every micro-batch; ranks add up their gradients after the last.
 
         Returns:
             The losses [B] of each micro-batch, and the task's counts of this rank's examples.
@@ -143,26 +143,26 @@ class TextClassifier(LightningModule):
         self._evaluate("test", batch)
 
     def on_validation_epoch_end(self) -> None:
-        """Compute the validation metrics and hand the scalars to the callbacks."""
+        """Compute the validation metrics and log them for the callbacks."""
         self._finish("val")
 
     def on_test_epoch_end(self) -> None:
-        """Compute the test metrics and hand the scalars to the callbacks."""
+        """Compute the test metrics and log them for the callbacks."""
         self._finish("test")
 
     def configure_optimizers(self) -> Any:
-        """The optimizer and its schedule, both made by the worker."""
+        """Build the optimizer and its schedule, by the functions that the builders gave."""
         if self.build_optimizer is None or self.build_schedule is None:
             return None
         optimizer = self.build_optimizer(self.net)
         return {"optimizer": optimizer, "lr_scheduler": self.build_schedule(optimizer)}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Count on where a resumed run left off."""
+        """Save the number of skipped updates."""
         checkpoint["skipped_updates"] = self.guard.skipped
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Count on."""
+        """Restore the number of skipped updates."""
         self.guard.skipped = checkpoint["skipped_updates"]
 
     def scalars(self, split: str) -> dict[str, float]:

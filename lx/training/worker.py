@@ -136,8 +136,8 @@ def _train(run: RunDirectory, rank_info: RankInfo, stop: StopRequest, started: f
             loggers = build_loggers(cfg.logger, run_context(run, cfg.name, config, step))
         trainer = build_trainer(cfg, hardware, built.run_length, loggers, callbacks, rank_info)
         with finished_at_end(loggers):
-            trainer.fit(module, datamodule=data, ckpt_path=state, weights_only=True)
-            if checkpoint.validated_step != trainer.global_step:  # training does not end with a validation
+            trainer.fit(module, datamodule=data, ckpt_path=state, weights_only=True)  # unpickled safely, all of it
+            if checkpoint.validated_step != trainer.global_step:  # the last step was not validated
                 trainer.validate(module, datamodule=data, verbose=False)
             result, evaluation = _test(run, trainer, module, checkpoint, data)
             result.seconds = time.perf_counter() - started
@@ -152,7 +152,7 @@ def _train(run: RunDirectory, rank_info: RankInfo, stop: StopRequest, started: f
 def _test(
     run: RunDirectory, trainer: Trainer, module: TextClassifier, checkpoint: Checkpoint, data: TextDataModule
 ) -> tuple[Result, Evaluation]:
-    """Evaluate the best weights on the test split, once; without one, the result is the best validation's."""
+    """Evaluate the best weights on the test split, once; without a test split, report the best validation."""
     metrics, evaluation = checkpoint.best_metrics, checkpoint.best_evaluation
     assert evaluation is not None  # there was a validation
     barrier()  # the first rank may still be writing the best weights

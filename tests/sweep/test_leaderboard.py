@@ -39,7 +39,7 @@ def sweep(tmp_path: Path) -> Path:
     write_trial(tmp_path, 2, "base", [0.9, None])
     write_trial(tmp_path, 10, "large", [math.nan, math.nan])
     failed = TrialDirectory(3, tmp_path / "3", {"model": "bag", "data.batch_size": "8"}, [0, 1], flat_seed=None)
-    failed.reasons[1] = "killed: by nobody"
+    failed.failures[1] = "killed: by nobody"
     failed.save()
     (tmp_path / "sweep.json").write_text("{}")
     return tmp_path

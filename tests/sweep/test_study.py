@@ -32,7 +32,7 @@ def open_study(path: Path, kind: str = "tpe", axes: list[Axis] = AXES) -> SweepS
 def search(path: Path, kind: str, num_trials: int, reopen: bool) -> list[tuple[int, dict[str, str]]]:
     study = open_study(path, kind)
     for _ in range(num_trials):
-        study.add_slot({})
+        study.enqueue({})
     asked = []
     while (trial := study.next()) is not None:
         asked.append(trial)
@@ -52,9 +52,9 @@ def test_a_search_that_is_resumed_before_each_trial_draws_what_an_undisturbed_on
     assert len({str(params) for _, params in undisturbed}) == 9
 
 
-def test_slots_name_values_and_no_more_trials_are_given_out_than_there_are_slots(tmp_path: Path) -> None:
+def test_no_more_trials_are_given_out_than_were_enqueued(tmp_path: Path) -> None:
     study = open_study(tmp_path / "journal.log")
-    study.add_slot({"lr": 0.003, "layers": 2, "model": "small"})
+    study.enqueue({"lr": 0.003, "layers": 2, "model": "small"})
     assert study.next() == (0, {"lr": "0.003", "layers": "2", "model": "small"})
     assert study.next() is None
     assert len(study) == 1
@@ -62,7 +62,7 @@ def test_slots_name_values_and_no_more_trials_are_given_out_than_there_are_slots
 
 def test_an_interrupted_trial_comes_back_with_its_own_values(tmp_path: Path) -> None:
     study = open_study(tmp_path / "journal.log")
-    study.add_slot({})
+    study.enqueue({})
     asked = study.next()
     again = open_study(tmp_path / "journal.log")
     assert again.interrupted() == [asked]
@@ -75,12 +75,12 @@ def test_an_axis_grows_and_finished_trials_stay(tmp_path: Path) -> None:
     path, axes = tmp_path / "journal.log", [Choices("model", ("tiny", "small"))]
     study = SweepStudy(path, axes, "maximize", None)
     for model in axes[0].values:
-        study.add_slot({"model": model})
+        study.enqueue({"model": model})
     while (trial := study.next()) is not None:
         study.finish(trial[0], 0.25, "finished")
     grown = SweepStudy(path, [Choices("model", ("tiny", "base", "small"))], "maximize", None)
     assert grown.planned() == [{"model": "tiny"}, {"model": "small"}]
-    grown.add_slot({"model": "base"})
+    grown.enqueue({"model": "base"})
     assert grown.next() == (2, {"model": "base"})
 
 
@@ -88,7 +88,7 @@ def test_a_journal_torn_at_any_byte_of_its_last_two_records_loses_the_torn_recor
     path = tmp_path / "journal.log"
     study = open_study(path)
     for _ in range(3):
-        study.add_slot({})
+        study.enqueue({})
     first = study.next()
     study.finish(0, 0.5, "finished")
     content = path.read_bytes()
@@ -100,7 +100,7 @@ def test_a_journal_torn_at_any_byte_of_its_last_two_records_loses_the_torn_recor
         again = open_study(torn)
         assert len(again) == 3
         assert again.interrupted() in ([], [first])
-        again.add_slot({})
+        again.enqueue({})
         assert len(open_study(torn)) == 4
         torn.unlink()
 
@@ -118,7 +118,7 @@ def test_what_stands_behind_the_last_line_end_is_cut_off(content: bytes, kept: b
 
 def test_a_relative_path_is_no_trap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    open_study(Path("journal.log")).add_slot({})
+    open_study(Path("journal.log")).enqueue({})
     os.chdir("/")
     assert len(open_study(tmp_path / "journal.log")) == 1
 
