@@ -99,7 +99,10 @@ def test_experiments_go_with_everything() -> None:
 
 @pytest.mark.slow
 def test_every_combination_composes() -> None:
-    assert len(combinations()) > 300
+    assert len(options("optimizer")) >= 6
+    assert len(options("hardware")) >= 8
+    assert len(options("model")) >= 6
+    assert len(combinations()) >= 6 * 8 * 6
     with hydra_session() as hydra:
         for combination in combinations():
             compose_combination(hydra, *combination)
