@@ -60,7 +60,10 @@ RANGES: dict[str, Range] = {
     "trainer.ema_decay": between_zero_and_one("between 0 and 1, or null"),
     "trainer.early_stopping_patience": COUNT_OR_NULL,
     "trainer.check_val_every_n_epoch": at_least(1),
-    "trainer.val_check_interval": COUNT_OR_NULL,
+    "trainer.val_check_interval": Range(
+        lambda value: 0 < value < 1 or (isinstance(value, int) and value >= 1),
+        "a whole number of steps, a share of an epoch between 0 and 1, or null",
+    ),
     "trainer.log_every_n_steps": at_least(1),
     "trainer.limit_train_batches": COUNT_OR_NULL,
     "trainer.limit_eval_batches": COUNT_OR_NULL,

@@ -47,7 +47,7 @@ class TrainerSettings:
     ema_decay: float | None
     early_stopping_patience: int | None
     check_val_every_n_epoch: int
-    val_check_interval: int | None
+    val_check_interval: int | float | None
     log_every_n_steps: int
     limit_train_batches: int | None
     limit_eval_batches: int | None

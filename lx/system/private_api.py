@@ -7,6 +7,7 @@ a bound moves.
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -29,6 +30,17 @@ def skip_sigterm_broadcast(trainer: Trainer) -> None:
     lx's GracefulStop passes stop requests between ranks without waiting.
     """
     trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
+
+
+def set_validation_steps(trainer: Trainer, validates_after: Callable[[int], bool]) -> None:
+    """Let a function of the optimizer step decide when Lightning validates; its own interval is a whole number.
+
+    Args:
+        trainer: before its loops run.
+        validates_after: whether a validation follows when this many steps have been taken.
+    """
+    loop = trainer.fit_loop.epoch_loop
+    loop._should_check_val_fx = lambda data_fetcher: validates_after(trainer.global_step)  # type: ignore[method-assign]
 
 
 def set_loop_counters(trainer: Trainer, epoch: int, step: int) -> None:

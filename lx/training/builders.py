@@ -25,7 +25,7 @@ from lx.system.hardware import Hardware
 from lx.tasks.base import Task, encoder_factory
 from lx.training.module import TextClassifier
 from lx.training.nonfinite import NonFiniteGuard
-from lx.training.run_length import RunLength
+from lx.training.run_length import RunLength, validation_interval
 
 log = logging.getLogger(__name__)
 
@@ -122,7 +122,9 @@ def build_run_length(cfg: DictConfig, steps_per_epoch: int) -> RunLength:
     return RunLength(
         steps_per_epoch=steps_per_epoch,
         total_steps=trainer.max_steps or trainer.max_epochs * steps_per_epoch,
-        validation_interval=trainer.val_check_interval or trainer.check_val_every_n_epoch * steps_per_epoch,
+        validation_interval=validation_interval(
+            trainer.val_check_interval, trainer.check_val_every_n_epoch, steps_per_epoch
+        ),
     )
 
 

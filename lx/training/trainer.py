@@ -17,7 +17,7 @@ from lx.distributed.fsdp import ShardedStrategy
 from lx.distributed.rank_info import RankInfo
 from lx.run.directory import RunDirectory
 from lx.system.hardware import Hardware
-from lx.system.private_api import skip_sigterm_broadcast
+from lx.system.private_api import set_validation_steps, skip_sigterm_broadcast
 from lx.system.signals import StopRequest
 from lx.training.callbacks.checkpoint import Checkpoint
 from lx.training.callbacks.ema import WeightAverage
@@ -88,7 +88,7 @@ def build_trainer(
         max_epochs=-1,
         max_steps=run_length.total_steps,
         check_val_every_n_epoch=None,
-        val_check_interval=run_length.validation_interval,
+        val_check_interval=run_length.total_steps,  # run_length decides, below
         log_every_n_steps=cfg.trainer.log_every_n_steps,
         deterministic=cfg.trainer.deterministic,
         logger=loggers or False,
@@ -104,6 +104,7 @@ def build_trainer(
         plugins=[_environment(rank_info)],
     )
     skip_sigterm_broadcast(trainer)
+    set_validation_steps(trainer, run_length.validates_after)
     return trainer
 
 

@@ -248,6 +248,11 @@ CASES = [
     ),
     setting("steps and epochs", "trainer.max_steps=5 trainer.max_epochs=2", "trainer.max_epochs has no effect", "=5"),
     setting(
+        "validations after one and a half",
+        "trainer.val_check_interval=1.5",
+        "trainer.val_check_interval must be a whole number of steps, a share of an epoch",
+    ),
+    setting(
         "validations by steps and epochs",
         "trainer.val_check_interval=5 trainer.check_val_every_n_epoch=2",
         "trainer.check_val_every_n_epoch has no effect",

@@ -45,6 +45,7 @@ SETTINGS: dict[str, tuple[list[str], int, int]] = {
     "average": (["trainer.ema_decay=0.9"], 12, 18),
     "three best": (["trainer.keep_best=3", "trainer.val_check_interval=4", *BY_LOSS], 8, 18),
     "an odd length": (["trainer.max_steps=17", "trainer.val_check_interval=5", "trainer.save_every_n_steps=3"], 10, 17),
+    "a share of an epoch": (["trainer.val_check_interval=0.4", "trainer.max_epochs=2"], 8, 12),
     "validation after two epochs": (["trainer.check_val_every_n_epoch=2"], 12, 18),
     "limits": (["trainer.limit_train_batches=5", "trainer.max_epochs=4", "trainer.limit_eval_batches=1"], 10, 20),
     "early stopping": (["trainer.early_stopping_patience=1", "optimizer.lr=1e-9", "trainer.max_epochs=9"], 12, 12),
