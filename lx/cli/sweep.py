@@ -18,9 +18,11 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("directory", type=Path, metavar="DIR", help="the sweep's directory")
     parser.add_overrides("with resume: sweep.n_trials=+20, sweep.seeds, sweep.n_jobs, sweep.retries, sweep.budget, ...")
     args = parser.parse_intermixed_args(arguments)
-    from lx.sweep.commands import resume_sweep, show_sweep
-
     if args.action == "show":
+        from lx.sweep.view import show_sweep
+
         show_sweep(args.directory)
         return 0
+    from lx.sweep.commands import resume_sweep
+
     return resume_sweep(args.directory, args.overrides).exit_code

@@ -1,4 +1,4 @@
-"""What a person does with sweeps: run one, resume or extend it, and look at it."""
+"""What a person does with sweeps: run one, resume or extend it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,11 @@ from lx.config.session import hydra_session
 from lx.errors import LxError
 from lx.run.directory import RunDirectory
 from lx.run.lock import locked
-from lx.sweep.leaderboard import Row, leaderboard_table, rank_trials
+from lx.sweep.leaderboard import Row, rank_trials
 from lx.sweep.plan import ADJUSTABLE, check_extension, make_plan, read_sweep, seconds_of
 from lx.sweep.runner import Sweep
 from lx.sweep.scheduler import Stop
-from lx.sweep.trials import load_trials
 from lx.sweep.view import View
-from lx.system.console import console
 
 
 @dataclass(frozen=True)
@@ -105,14 +103,3 @@ def resume_sweep(directory: Path, changes: Sequence[str] = ()) -> SweepResult:
         overrides = [text for text in overrides if not text.startswith(f"{key}=")] + [f"{key}={value}"]
     overrides = [text for text in overrides if not text.startswith("sweep.dir=")] + [f"sweep.dir={directory}"]
     return run_sweep(overrides, content["config_dir"])
-
-
-def show_sweep(directory: Path) -> None:
-    """Print the leaderboard of a sweep, finished or not.
-
-    Raises:
-        LxError: no sweep there.
-    """
-    content = read_sweep(directory)
-    rows = rank_trials(load_trials(directory), content["metric"], content["mode"])
-    console().print(leaderboard_table(rows, content["metric"]))

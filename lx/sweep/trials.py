@@ -19,7 +19,7 @@ DONE = frozenset({"finished", "pruned"})
 """Statuses of runs that have nothing left to do."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Replicate:
     """One run of a trial.
 
@@ -34,9 +34,16 @@ class Replicate:
     seed: int
     run: RunDirectory
     output: Path
+    _final: Outcome | None = field(default=None, init=False, repr=False, compare=False)
 
     def outcome(self) -> Outcome:
-        """How the run stands, by what lies in its directory."""
+        """How the run stands, by what lies in its directory; the result of a run that is done is read once."""
+        outcome = self._final or self._read_outcome()
+        if outcome.status in DONE:
+            self._final = outcome
+        return outcome
+
+    def _read_outcome(self) -> Outcome:
         try:
             result = json.loads(self.run.result.read_text(encoding="utf-8"))
         except (OSError, ValueError):
@@ -121,13 +128,17 @@ class TrialDirectory:
     flat_seed: int | None
     failures: dict[int, str] = field(default_factory=dict)
     attempts: dict[int, int] = field(default_factory=dict)
+    _replicates: dict[int, Replicate] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def replicate(self, seed: int) -> Replicate:
-        """One of its runs."""
-        if seed == self.flat_seed:
-            return Replicate(self.number, seed, RunDirectory(self.path), self.path / "output.txt")
-        folder = self.path / f"seed-{seed}"
-        return Replicate(self.number, seed, RunDirectory(folder), folder.with_suffix(".output.txt"))
+        """One of its runs: the same object each time, which remembers the result."""
+        if seed not in self._replicates:
+            if seed == self.flat_seed:
+                folder, output = self.path, self.path / "output.txt"
+            else:
+                folder, output = self.path / f"seed-{seed}", self.path / f"seed-{seed}.output.txt"
+            self._replicates[seed] = Replicate(self.number, seed, RunDirectory(folder), output)
+        return self._replicates[seed]
 
     def replicates(self) -> list[Replicate]:
         """All of its runs."""

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Group
 from rich.live import Live
@@ -17,11 +18,13 @@ from rich.text import Text
 
 from lx.report.tables import duration
 from lx.sweep.leaderboard import Row, best_command, leaderboard_table, rank_trials
-from lx.sweep.plan import Plan
-from lx.sweep.scheduler import Job
+from lx.sweep.plan import Plan, read_sweep
 from lx.sweep.space import Interval
-from lx.sweep.trials import DONE, TrialDirectory
+from lx.sweep.trials import DONE, TrialDirectory, load_trials
 from lx.system.console import console
+
+if TYPE_CHECKING:
+    from lx.sweep.scheduler import Job  # imports torch, which `lx sweep show` does without
 
 _REFRESH_S = 0.5
 _SHOWN = 20
@@ -156,6 +159,17 @@ class View:
             command = best_command(best, self._plan.space.fixed)
         if command is not None:
             out.print(command, highlight=False, soft_wrap=True, markup=False)
+
+
+def show_sweep(directory: Path) -> None:
+    """Print the leaderboard of a sweep, finished or not.
+
+    Raises:
+        LxError: no sweep there.
+    """
+    content = read_sweep(directory)
+    rows = rank_trials(load_trials(directory), content["metric"], content["mode"])
+    console().print(leaderboard_table(rows, content["metric"]))
 
 
 def _count(number: int, noun: str) -> str:
