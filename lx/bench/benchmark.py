@@ -152,7 +152,7 @@ def bench(cfg: DictConfig, steps: int, warmup: int, rounds: int, baselines: Sequ
             for speed, rate in zip(speeds[training.name], rates, strict=True)
         ),
         phases=phases,
-        peak_memory=_peak_memory(hardware),
+        peak_memory=training.peak_memory,
         rounds={name: [speed.tokens_per_second for speed in of_program] for name, of_program in speeds.items()},
         matmul_rounds=rates,
     )
@@ -171,6 +171,7 @@ class LxTraining:
         self.module = module
         self.hardware = hardware
         self.scratch = scratch
+        self.peak_memory = 0  # bytes, so far
 
     def run(self, warmup: int, steps: int) -> Speed:
         """Train as ``lx train`` does, and time the steps after the warmup."""
@@ -216,7 +217,10 @@ class LxTraining:
         trainer = build_trainer(self.cfg, self.hardware, run_length, loggers, every, RankInfo())
         if profiler is not None:
             trainer.profiler = profiler  # type: ignore[attr-defined]
+        if self.hardware.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()  # which the products before each round have raised
         trainer.fit(self.module, train_dataloaders=None, datamodule=self.data)
+        self.peak_memory = max(self.peak_memory, _peak_memory(self.hardware))
 
 
 def matmul_rate(hardware: Hardware) -> float:

@@ -42,7 +42,7 @@ def run(arguments: list[str]) -> int:
     hardware = resolve(
         args.accelerator, precision, local_rank=rank_info.local_rank, local_world_size=rank_info.local_world_size
     )
-    with process_group(rank_info, hardware.accelerator, loaded.directory.path):
+    with process_group(rank_info, hardware.device, loaded.directory.path):
         classifier = Classifier(loaded, hardware, rank_info)
         if rank_info.is_first:
             _predict(classifier, args)

@@ -31,7 +31,7 @@ class ShardedStrategy(ModelParallelStrategy):
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
         state: dict[str, Any] = optimizer.state_dict()
         full = {
-            index: {name: full_tensor(value) for name, value in values.items()}
+            index: {name: full_on_first_rank(value) for name, value in values.items()}
             for index, values in state["state"].items()
         }
         return {**state, "state": full}
@@ -70,6 +70,20 @@ def shard_like(parameter: Tensor, value: Any) -> Any:
 def full_tensor(value: Any) -> Any:
     """Gather a sharded tensor, for which every rank must call this; return anything else unchanged."""
     return value.full_tensor() if isinstance(value, DTensor) else value
+
+
+def full_on_first_rank(value: Any) -> Any:
+    """Gather a sharded tensor into the CPU memory of the first rank, so that no device holds more than one at a time.
+
+    Every rank must call this.
+
+    Returns:
+        The full tensor; on the other ranks an empty one, and anything else unchanged.
+    """
+    if not isinstance(value, DTensor):
+        return value
+    full = value.full_tensor()
+    return full.cpu() if value.device_mesh.get_rank() == 0 else full.new_empty(0)
 
 
 def shard(net: nn.Module, mesh: DeviceMesh) -> None:

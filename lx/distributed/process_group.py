@@ -23,14 +23,14 @@ _TIMEOUT = timedelta(hours=12)
 
 
 @contextmanager
-def process_group(rank_info: RankInfo, accelerator: str, run_dir: Path) -> Iterator[None]:
+def process_group(rank_info: RankInfo, device: torch.device, run_dir: Path) -> Iterator[None]:
     """Connect the ranks while the block runs; if it ends well, wait for all of them before disconnecting.
 
     On failure the group stays open until this process has reported and exited; peers notice then.
 
     Args:
         rank_info: of this process.
-        accelerator: ``cuda`` or ``cpu``, where the tensors of the collectives lie.
+        device: of this process, where the tensors of its collectives lie.
         run_dir: shared by all ranks; those that srun started meet through a file in it.
 
     Raises:
@@ -39,11 +39,11 @@ def process_group(rank_info: RankInfo, accelerator: str, run_dir: Path) -> Itera
     if rank_info.world_size == 1:
         yield
         return
-    if accelerator == "cuda":
-        torch.cuda.set_device(rank_info.local_rank)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     job, step = (os.environ.get(name, "") for name in ("SLURM_JOB_ID", "SLURM_STEP_ID"))
     dist.init_process_group(
-        "cpu:gloo,cuda:nccl" if accelerator == "cuda" else "gloo",
+        "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
         init_method="env://" if "MASTER_ADDR" in os.environ else (run_dir.resolve() / f".ranks-{job}-{step}").as_uri(),
         rank=rank_info.rank,
         world_size=rank_info.world_size,

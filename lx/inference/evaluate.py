@@ -87,7 +87,7 @@ def evaluate_loaded(loaded: LoadedRun, overrides: Sequence[str] = ()) -> Result:
     )
     swap_in_kernels(loaded.net, hardware.device, hardware.product_dtype)
     with ExitStack() as stack:
-        stack.enter_context(process_group(rank_info, hardware.accelerator, loaded.directory.path))
+        stack.enter_context(process_group(rank_info, hardware.device, loaded.directory.path))
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="lx-eval-"))
         stack.enter_context(log_to(Path(scratch) / "log.txt", on_screen=rank_info.is_first))
         if about_data:

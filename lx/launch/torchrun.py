@@ -70,7 +70,12 @@ def train_on_ranks(run: RunDirectory) -> int:
         The exit code of the run.
     """
     had_begun = run.model.exists()
-    outcome = start_ranks(run, run.read_config()["hardware"], ["lx.training.worker", str(run.path)])
+    try:
+        outcome = start_ranks(run, run.read_config()["hardware"], ["lx.training.worker", str(run.path)])
+    except LxError:
+        if not had_begun:
+            run.discard()
+        raise
     if outcome.message is None:
         return outcome.code
     if in_use(run):
@@ -91,6 +96,9 @@ def start_ranks(run: RunDirectory, settings: dict[str, Any], command: list[str])
         run: the run directory that they work in.
         settings: the node ``hardware`` of a configuration.
         command: a module and its arguments.
+
+    Raises:
+        LxError: this machine does not have what the settings ask for, and no rank was started.
     """
     devices = _num_devices(settings)
     _prepare_environment(settings, devices)
@@ -107,13 +115,14 @@ def start_ranks(run: RunDirectory, settings: dict[str, Any], command: list[str])
 
 
 def _num_devices(settings: dict[str, Any]) -> int:
-    devices = settings["devices"]
-    if devices != "auto":
-        return int(devices)
     import torch
 
-    kind = hardware.accelerator_kind(settings["accelerator"])
-    return torch.cuda.device_count() if kind == "cuda" else 1
+    on_gpus = hardware.accelerator_kind(settings["accelerator"]) == "cuda"
+    if settings["devices"] == "auto":
+        return torch.cuda.device_count() if on_gpus else 1
+    if on_gpus:
+        hardware.require_gpus(settings["devices"])
+    return int(settings["devices"])
 
 
 def _prepare_environment(settings: dict[str, Any], devices: int) -> None:

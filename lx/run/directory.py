@@ -5,6 +5,7 @@ A run directory holds everything that evaluation and prediction need::
     config.yaml       the resolved configuration
     environment.json  run id, overrides, git revision, platform, versions of Python and packages
     model.json        sizes that follow from the data
+    micro_batch.json  examples that a GPU's memory holds at a time, where that was tried
     labels.json       class names, in label-id order
     tokenizer.json
     test.arrow        token ids and labels of the test split
@@ -63,6 +64,11 @@ class RunDirectory:
     def model(self) -> Path:
         """Sizes that follow from the data, from which the network is rebuilt together with its config node."""
         return self.path / "model.json"
+
+    @property
+    def micro_batch(self) -> Path:
+        """How many examples the memory of the device holds at a time, and of which device."""
+        return self.path / "micro_batch.json"
 
     @property
     def test(self) -> Path:
@@ -151,7 +157,7 @@ class RunDirectory:
 
     def _files(self) -> tuple[Path, ...]:
         settings = (self.config, self.environment, self.tokenizer, self.labels, self.model)
-        return (*settings, self.test, self.log, self.metrics, self.result, self.path / ".lock")
+        return (*settings, self.micro_batch, self.test, self.log, self.metrics, self.result, self.path / ".lock")
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Save the resolved configuration."""

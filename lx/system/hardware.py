@@ -31,7 +31,7 @@ class Hardware:
         precision: Lightning's name, never ``auto``.
         name: of the device, for display.
         threads: CPU threads of arithmetic.
-        index: of this process's device on its machine; None: the only one.
+        index: of this process's device among those it sees; None: the only one.
     """
 
     accelerator: str
@@ -73,7 +73,7 @@ def resolve(
         local_world_size: number of processes on this machine.
 
     Raises:
-        LxError: the machine lacks the accelerator, or a name is unknown.
+        LxError: the machine lacks the accelerator, or has fewer GPUs than processes, or a name is unknown.
     """
     kind = accelerator_kind(accelerator)
     _keep_freed_memory()
@@ -82,8 +82,31 @@ def resolve(
     if threads is not None or local_world_size > 1:
         torch.set_num_threads(threads or max(1, num_cores() // local_world_size))
     chosen = precision if precision != "auto" else ("bf16-mixed" if has_native_bf16(kind) else "32-true")
-    index = local_rank if kind == "cuda" else None
+    index = _gpu_index(local_rank, local_world_size) if kind == "cuda" and local_rank is not None else None
+    if kind == "cuda":
+        # In torch 2.11 cuDNN's attention has another dropout than asked for, and plans anew for every (batch, length).
+        torch.backends.cuda.enable_cudnn_sdp(False)
     return Hardware(kind, chosen, _device_name(kind), torch.get_num_threads(), index)
+
+
+def _gpu_index(local_rank: int, local_world_size: int) -> int:
+    if torch.cuda.device_count() == 1:  # under srun each process may see its own alone
+        return 0
+    require_gpus(local_world_size)
+    return local_rank
+
+
+def require_gpus(number: int) -> None:
+    """Refuse to start more processes on this machine than it has GPUs.
+
+    Raises:
+        LxError: it has fewer.
+    """
+    if number > (available := torch.cuda.device_count()):
+        raise LxError(
+            f"hardware.devices={number}: torch finds {available} GPU{'s' if available != 1 else ''} on this machine; "
+            "give fewer, or hardware.devices=auto for all"
+        )
 
 
 def _keep_freed_memory() -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
+import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 from omegaconf import DictConfig
+from typing_extensions import override
 
 from lx.config.instantiate import build
 from lx.distributed.fsdp import ShardedStrategy
@@ -79,10 +80,12 @@ def build_trainer(
     rank_info: RankInfo,
 ) -> Trainer:
     """Lightning's Trainer, for training and testing."""
+    # Deterministic torch would fill memory that is written anyway.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     trainer = Trainer(
         accelerator=hardware.accelerator,
-        devices=rank_info.local_world_size,
-        num_nodes=rank_info.num_nodes,
+        devices=_devices(hardware),
+        num_nodes=rank_info.world_size,  # see OneDeviceEnvironment
         strategy=_strategy(cfg, rank_info),
         precision=hardware.precision,  # type: ignore[arg-type]
         max_epochs=-1,
@@ -101,7 +104,7 @@ def build_trainer(
         reload_dataloaders_every_n_epochs=1,  # a loader serves one epoch, or what a resumed run has left of it
         use_distributed_sampler=False,  # lx's samplers decide which rank gets which example
         inference_mode=cfg.hardware.strategy != "fsdp",  # weights gathered in inference mode cannot be sharded again
-        plugins=[_environment(rank_info)],
+        plugins=[OneDeviceEnvironment() if rank_info.world_size > 1 else LightningEnvironment()],
     )
     skip_sigterm_broadcast(trainer)
     set_validation_steps(trainer, run_length.validates_after)
@@ -118,16 +121,27 @@ def _strategy(cfg: DictConfig, rank_info: RankInfo) -> Strategy | str:
     return DDPStrategy(find_unused_parameters=True, gradient_as_bucket_view=True, broadcast_buffers=False)
 
 
-def _environment(rank_info: RankInfo) -> ClusterEnvironment:
-    """What Lightning believes of its surroundings: what lx found out, whatever else it might find."""
-    return TorchElasticEnvironment() if rank_info.world_size > 1 else LightningEnvironment()
+class OneDeviceEnvironment(TorchElasticEnvironment):
+    """The ranks as Lightning sees them, each a machine with one device.
+
+    lx chooses the device of a rank. Its number need not be the rank's on this machine: under srun a rank may see one
+    GPU alone, which is then number 0.
+    """
+
+    @override
+    def local_rank(self) -> int:
+        return 0
+
+
+def _devices(hardware: Hardware) -> list[int] | int:
+    return 1 if hardware.index is None else [hardware.index]
 
 
 def evaluation_trainer(hardware: Hardware, rank_info: RankInfo) -> Trainer:
     """A Trainer that only evaluates, on the one device of this process; metrics meet those of other ranks."""
     return Trainer(
         accelerator=hardware.accelerator,
-        devices=1 if hardware.index is None else [hardware.index],
+        devices=_devices(hardware),
         precision=hardware.precision,  # type: ignore[arg-type]
         logger=False,
         enable_checkpointing=False,

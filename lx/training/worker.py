@@ -38,7 +38,7 @@ with freeze_after_imports(__name__ == "__main__"):
     from lx.training.builders import build_run
     from lx.training.callbacks.checkpoint import Checkpoint
     from lx.training.display import show_result, start_table
-    from lx.training.micro_batch import largest_micro_batch
+    from lx.training.micro_batch import micro_batch_size
     from lx.training.module import TextClassifier
     from lx.training.run_record import run_context, save_model_inputs
     from lx.training.trainer import build_callbacks, build_trainer
@@ -119,7 +119,7 @@ def _train(run: RunDirectory, rank_info: RankInfo, stop: StopRequest, started: f
         rank_info.local_world_size,
     )
     lock = locked(run) if rank_info.is_first else nullcontext()
-    with lock, process_group(rank_info, hardware.accelerator, run.path):
+    with lock, process_group(rank_info, hardware.device, run.path):
         built = build_run(cfg, hardware, rank_info)
         data, module = built.data, built.module
         for warning in data.corpus.report.warnings():
@@ -128,7 +128,7 @@ def _train(run: RunDirectory, rank_info: RankInfo, stop: StopRequest, started: f
         data.start_at(*built.run_length.position(step))
         callbacks, checkpoint = build_callbacks(run, cfg, built.run_length, step, stop, rank_info)
         if cfg.hardware.micro_batch == "auto":
-            data.set_micro_batch_size(largest_micro_batch(module, data, hardware))
+            data.set_micro_batch_size(micro_batch_size(run, module, data, hardware, cfg.hardware.strategy))
         loggers: list[Logger] = []
         if rank_info.is_first:
             save_model_inputs(run, data, module)

@@ -15,6 +15,7 @@ from typing import Any
 
 from lx.bench.benchmark import Speed
 from lx.errors import LxError
+from lx.sweep.slots import visible_gpus
 
 
 class SubprocessBaseline:
@@ -31,7 +32,11 @@ class SubprocessBaseline:
         self.name = name
         self.log = log
         with log.open("w") as output:
-            self._process = subprocess.Popen(command, stdin=PIPE, stdout=PIPE, stderr=output, text=True)
+            first_gpu = ",".join(visible_gpus()[:1])  # some programs take all that they see
+            environment = {**os.environ, "CUDA_VISIBLE_DEVICES": first_gpu}
+            self._process = subprocess.Popen(
+                command, stdin=PIPE, stdout=PIPE, stderr=output, text=True, env=environment
+            )
         self._send(settings)
         self._receive()  # its preparation would disturb the others
 

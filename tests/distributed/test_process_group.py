@@ -30,7 +30,7 @@ pytestmark = pytest.mark.distributed
 def _rank(work: Callable[[RankInfo, Path], Any], rank_info: RankInfo, folder: Path) -> None:
     """Join the others, and save what the work returns."""
     torch.set_num_threads(1)
-    with process_group(rank_info, "cpu", folder):
+    with process_group(rank_info, torch.device("cpu"), folder):
         torch.save(work(rank_info, folder), folder / f"{rank_info.rank}.pt")
 
 

@@ -15,7 +15,8 @@ from lx.run.directory import RunDirectory, default_run_dir
 from lx.run.result import Result
 from lx.system.files import atomic_write, atomic_write_json, link_or_copy
 
-FILES = "config.yaml environment.json tokenizer.json labels.json model.json test.arrow log.txt metrics.csv result.json"
+FILES = """config.yaml environment.json tokenizer.json labels.json model.json micro_batch.json test.arrow
+  log.txt metrics.csv result.json"""
 
 
 def contents(path: Path) -> dict[str, str]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from typing_extensions import override
 
-from lx.distributed.fsdp import full_tensor, reshard, shard_like
+from lx.distributed.fsdp import full_on_first_rank, reshard, shard_like
 
 
 class WeightAverage(Callback):
@@ -58,7 +58,7 @@ class WeightAverage(Callback):
 
     @override
     def state_dict(self) -> dict[str, Any]:
-        return {"averages": [full_tensor(average) for average in self.averages], "num_updates": self.num_updates}
+        return {"averages": [full_on_first_rank(average) for average in self.averages], "num_updates": self.num_updates}
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
