@@ -19,7 +19,7 @@ DONE = frozenset({"finished", "pruned"})
 """Statuses of runs that have nothing left to do."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Replicate:
     """One run of a trial.
 
