@@ -36,7 +36,7 @@ class Verb(NamedTuple):
 VERBS = (
     Verb("train", "[key=value ...]", "train and test a classifier; everything is a config choice", composes=True),
     Verb("resume", "RUN [key=value ...]", "go on with an interrupted run, exactly where it was"),
-    Verb("sweep", "resume|show DIR", "go on with a sweep of lx train -m, or show its leaderboard"),
+    Verb("sweep", "resume|work|show DIR", "go on with a sweep of lx train -m, work on it, or show it"),
     Verb("check", "[key=value ...]", "read the data, build the model, run one batch: no training", composes=True),
     Verb("eval", "RUN [data.test=FILE ...]", "compute a run's metrics again, on its own test split or other data"),
     Verb("predict", "RUN [FILE | -]", "label texts from a file, standard input or --text"),

@@ -1,22 +1,26 @@
-"""What a person does with sweeps: run one, resume or extend it."""
+"""What a person does with sweeps: run one, resume or extend it, or work on one beside others."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
 from lx.config.session import hydra_session
 from lx.errors import LxError
-from lx.run.directory import RunDirectory
-from lx.run.lock import locked
+from lx.sweep.claims import Claims
 from lx.sweep.leaderboard import Row, rank_trials
-from lx.sweep.plan import ADJUSTABLE, check_extension, make_plan, read_sweep, seconds_of
+from lx.sweep.plan import ADJUSTABLE, make_plan, seconds_of
+from lx.sweep.record import Record, check_extension
 from lx.sweep.runner import Sweep
 from lx.sweep.scheduler import Stop
 from lx.sweep.view import View
+
+# All that a sweep holds which was killed at its very beginning.
+_BEFORE_THE_RECORD = (".lock", "journal.log", ".journal.log.lock")
+_OF_A_WORKER = ("sweep.n_jobs", "sweep.per_gpu", "sweep.budget")
 
 
 @dataclass(frozen=True)
@@ -61,21 +65,55 @@ def run_sweep(
         if dry_run:
             View(plan, directory, {}, show).plan()
             return SweepResult(directory, 0, [])
-        if (directory / "sweep.json").exists():
-            check_extension(directory, hydra, plan)
-        elif directory.exists() and any(directory.iterdir()):
-            raise LxError(f"sweep.dir={directory} is no sweep, and not empty: choose another directory")
+        record = directory / "sweep.json"
         directory.mkdir(parents=True, exist_ok=True)
-        with locked(RunDirectory(directory)):
-            stop = Stop(seconds_of(plan.settings["budget"]))
-            with stop.listening():
-                sweep = Sweep(directory, plan, hydra)
-                view = View(plan, directory, sweep.trials, show)
-                sweep.save()
-                view.plan()
-                code = sweep.run(view, stop)
-            view.end(stopped=stop.exit_code is not None)
-    return SweepResult(directory, code, rank_trials(sweep.trials.values(), plan.metric, plan.mode))
+        if any(path.name not in _BEFORE_THE_RECORD for path in directory.iterdir()) and not record.exists():
+            raise LxError(f"sweep.dir={directory} is no sweep, and not empty: choose another directory")
+        claims = Claims(directory)
+        with claims.exclusive():
+            before = Record.read(directory) if record.exists() else None
+            if before is not None:
+                check_extension(directory, before, hydra, plan)
+            Record.of(plan, before).write(directory)
+            sweep = Sweep(directory, plan, hydra, claims)
+            sweep.enqueue_trials()
+        return _work(sweep, show)
+
+
+def work_on_sweep(directory: Path, settings: Sequence[str] = ()) -> SweepResult:
+    """Run what a sweep lacks, beside its other workers or alone, until it has ended.
+
+    Args:
+        directory: of the sweep.
+        settings: of this worker alone: ``sweep.n_jobs``, ``sweep.per_gpu`` and ``sweep.budget``.
+
+    Raises:
+        LxError: no sweep there, or settings of another kind.
+    """
+    record = Record.read(directory)
+    directory = directory.resolve()
+    _enter(record.cwd)
+    for setting in settings:
+        if setting.partition("=")[0] not in _OF_A_WORKER:
+            raise LxError(f"{setting}: a worker sets {', '.join(_OF_A_WORKER)}; lx sweep resume changes the sweep")
+    with hydra_session(record.config_dir) as hydra:
+        plan = make_plan(hydra, [*record.overrides, *settings], record.config_dir, num_checked=1)
+        plan = replace(plan, overrides=record.overrides)
+        claims = Claims(directory)
+        with claims.exclusive():
+            sweep = Sweep(directory, plan, hydra, claims)
+        return _work(sweep, show=True)
+
+
+def _work(sweep: Sweep, show: bool) -> SweepResult:
+    plan = sweep.plan
+    stop = Stop(seconds_of(plan.settings["budget"]))
+    view = View(plan, sweep.directory, sweep.trials, show)
+    view.plan()
+    with stop.listening():
+        code = sweep.run(view, stop)
+    view.end(stopped=stop.exit_code is not None)
+    return SweepResult(sweep.directory, code, rank_trials(sweep.trials.values(), plan.metric, plan.mode))
 
 
 def resume_sweep(directory: Path, changes: Sequence[str] = ()) -> SweepResult:
@@ -88,10 +126,10 @@ def resume_sweep(directory: Path, changes: Sequence[str] = ()) -> SweepResult:
     Raises:
         LxError: no sweep there, or a change that would make it another sweep.
     """
-    content = read_sweep(directory)
+    record = Record.read(directory)
     directory = directory.resolve()
-    os.chdir(content["cwd"])
-    overrides = [*content["overrides"]]
+    _enter(record.cwd)
+    overrides = [*record.overrides]
     for change in changes:
         key, _, value = change.partition("=")
         if key.removeprefix("sweep.") not in ADJUSTABLE or not key.startswith("sweep."):
@@ -102,4 +140,12 @@ def resume_sweep(directory: Path, changes: Sequence[str] = ()) -> SweepResult:
             value = str(int(before.partition("=")[2]) + int(value))
         overrides = [text for text in overrides if not text.startswith(f"{key}=")] + [f"{key}={value}"]
     overrides = [text for text in overrides if not text.startswith("sweep.dir=")] + [f"sweep.dir={directory}"]
-    return run_sweep(overrides, content["config_dir"])
+    return run_sweep(overrides, record.config_dir)
+
+
+def _enter(folder: str) -> None:
+    """Work where the sweep began: paths in its command are relative to there."""
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        raise LxError(f"the sweep began in {folder}, which cannot be entered here: {error.strerror}") from error

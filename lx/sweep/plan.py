@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ _MOST_PROBES = 200
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 ADJUSTABLE = frozenset({"n_jobs", "per_gpu", "retries", "max_failures", "budget", "n_trials", "seeds"})
 """Settings that a resumed sweep may change; n_trials and seeds may only grow."""
-_CHECKED_OTHERWISE = ADJUSTABLE | {"dir", "params", "threads", "exclude", "list", "zip"}
+CHECKED_OTHERWISE = ADJUSTABLE | {"dir", "params", "threads", "exclude", "list", "zip"}
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,14 @@ class Plan:
         return int(self.settings["n_trials"]) if self.listed is None else len(self.listed)
 
 
-def make_plan(hydra: Hydra, overrides: Sequence[str], config_dir: str | None) -> Plan:
+def make_plan(hydra: Hydra, overrides: Sequence[str], config_dir: str | None, num_checked: int | None = None) -> Plan:
     """Read a sweep's command and check every value of every axis, before anything is written.
+
+    Args:
+        hydra: an open session.
+        overrides: of the command.
+        config_dir: the user's folder of config groups.
+        num_checked: combinations to check where the others have been: in a plan that is read again.
 
     Raises:
         LxError: a value that training would refuse, an axis that does not fit the kind of sweep, or wrong settings.
@@ -81,7 +88,7 @@ def make_plan(hydra: Hydra, overrides: Sequence[str], config_dir: str | None) ->
     listed = _listed(space, settings)
     if listed is None and not space.axes:
         raise LxError("a search needs something to vary: give values as in model=tiny,small or interval(1e-5,1e-2)")
-    first = _check_values(hydra, space, listed)
+    first = _check_values(hydra, space, listed, num_checked)
     if "submit" in first.hardware:
         raise LxError("hardware=slurm: a sweep runs on this machine; submit a job that runs the sweep instead")
     return Plan(
@@ -168,11 +175,11 @@ def _listed(space: Space, settings: Mapping[str, Any]) -> list[Params] | None:
     return listed
 
 
-def _check_values(hydra: Hydra, space: Space, listed: list[Params] | None) -> DictConfig:
+def _check_values(hydra: Hydra, space: Space, listed: list[Params] | None, num_checked: int | None) -> DictConfig:
     """Compose and check the values of a sweep; the first composed configuration."""
     checked = probes(space, _MOST_PROBES) if listed is None or len(listed) > _MOST_PROBES else listed
     first = None
-    for params in checked:
+    for params in islice(checked, num_checked):
         try:
             cfg = compose_with(hydra, [*space.fixed, *overrides_of(params), f"seed={space.seeds[0]}"])
         except LxError as error:
@@ -180,50 +187,3 @@ def _check_values(hydra: Hydra, space: Space, listed: list[Params] | None) -> Di
         first = first or cfg
     assert first is not None
     return first
-
-
-def read_sweep(directory: Path) -> dict[str, Any]:
-    """The content of ``sweep.json``.
-
-    Raises:
-        LxError: there is none.
-    """
-    try:
-        content: dict[str, Any] = json.loads((directory / "sweep.json").read_text(encoding="utf-8"))
-    except OSError as error:
-        raise LxError(f"{directory} is no sweep: there is no sweep.json in it") from error
-    except ValueError as error:
-        raise LxError(f"{directory / 'sweep.json'} is not valid JSON: {error}") from error
-    return content
-
-
-def check_extension(directory: Path, hydra: Hydra, plan: Plan) -> None:
-    """Refuse a command that is neither the sweep's own nor a larger one.
-
-    Raises:
-        LxError: lists what differs.
-    """
-    content = read_sweep(directory)
-    before = make_plan(hydra, content["overrides"], content["config_dir"])
-    differences = [f"{text} was not there" for text in plan.space.fixed if text not in before.space.fixed]
-    differences += [f"{text} is gone" for text in before.space.fixed if text not in plan.space.fixed]
-    now = {axis.key: axis for axis in plan.space.axes}
-    for axis in before.space.axes:
-        new = now.pop(axis.key, None)
-        grown = isinstance(axis, Choices) and isinstance(new, Choices) and set(axis.values) <= set(new.values)
-        if new != axis and not grown:
-            differences.append(f"{axis.key} varied otherwise" if new is not None else f"{axis.key} varies no more")
-    differences += [f"{key} did not vary" for key in now]
-    differences += [f"seed {seed} is gone" for seed in before.space.seeds if seed not in plan.space.seeds]
-    if (plan.settings["n_trials"] or 0) < (before.settings["n_trials"] or 0):
-        differences.append(f"sweep.n_trials was {before.settings['n_trials']}")
-    differences += [
-        f"sweep.{key} was {value}"
-        for key, value in before.settings.items()
-        if key not in _CHECKED_OTHERWISE and plan.settings[key] != value
-    ]
-    if differences:
-        raise LxError(
-            f"{directory} holds another sweep: {'; '.join(differences)}. Give the same command or a larger one (more "
-            "values, seeds or trials), or choose another sweep.dir"
-        )

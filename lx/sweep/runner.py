@@ -1,31 +1,27 @@
-"""Run the planned trials of a sweep that are not done yet: start their runs, record how they end, rank them."""
+"""Run the planned trials of a sweep that are not done yet, beside other workers: choose, start, record, rank."""
 
 from __future__ import annotations
 
 import json
-from collections import deque
+import signal
 from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lx.config.compose import compose_with
 from lx.errors import LxError
-from lx.launch.command import has_ranks, worker_command
-from lx.launch.forkserver import ForkServer
-from lx.launch.local import prepare_run
+from lx.sweep.claims import Claims
 from lx.sweep.leaderboard import rank_trials, write_leaderboard
-from lx.sweep.plan import Plan
-from lx.sweep.scheduler import Job, Process, Stop, run_jobs, start_command
-from lx.sweep.slots import Slot, slots_for, threads_each
-from lx.sweep.space import Params, overrides_of
+from lx.sweep.plan import Plan, make_plan
+from lx.sweep.record import Record
+from lx.sweep.scheduler import Job, Process, Stop, run_jobs
+from lx.sweep.slots import Slot, slots_for
+from lx.sweep.space import Params
+from lx.sweep.starter import Starter
 from lx.sweep.study import SeededSampler, SweepStudy
-from lx.sweep.trials import DONE, Mean, Replicate, TrialDirectory, load_trials, why_failed
+from lx.sweep.trials import DONE, Mean, Replicate, TrialDirectory, why_failed
 from lx.sweep.view import View
-from lx.system.files import atomic_write_json
-from lx.system.git import revision
-from lx.system.processes import child_environment
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
@@ -34,60 +30,41 @@ _FIRST_SIGNAL_CODE = 128  # a run that ends because of a signal has this exit co
 
 
 class Sweep:
-    """A sweep in its directory.
+    """A sweep in its directory, as one of the workers sees it that run its trials.
+
+    Workers share nothing but the directory. What to run next is chosen, and an end is recorded, under
+    ``claims.exclusive()``, after :meth:`refresh` has read what others wrote: a decision follows from the directory
+    alone, never from what this process remembers. ``trial.json``, the study and ``leaderboard.csv`` are written there
+    alone, and what lies in a run's directory by the holder of its claim and the process that trains.
 
     Args:
         directory: holds ``sweep.json``, ``journal.log``, ``leaderboard.csv`` and a folder for each trial.
         plan: what to do.
         hydra: an open session.
+        claims: of this worker; held exclusively while the sweep is opened and planned.
     """
 
-    def __init__(self, directory: Path, plan: Plan, hydra: Hydra) -> None:
+    def __init__(self, directory: Path, plan: Plan, hydra: Hydra, claims: Claims) -> None:
         self.directory = directory
         self.plan = plan
-        self.trials: dict[int, TrialDirectory] = {trial.number: trial for trial in load_trials(directory)}
+        self.trials: dict[int, TrialDirectory] = {}
+        self.claims = claims
         self._hydra = hydra
-        self._queue: deque[Replicate] = deque()
-        self._flat_seed = self._read_flat_seed()
-        sampler = plan.settings["sampler"]
-        self._study = SweepStudy(
-            directory / "journal.log",
-            plan.axes,
-            "maximize" if plan.mode == "max" else "minimize",
-            None if sampler is None else SeededSampler(partial(_build_sampler, sampler), plan.settings["seed"]),
+        self._record = Record.read(directory)
+        self._study = self._open_study()
+        self._starter: Starter | None = None
+        self._closed: set[int] = set()  # trials with nothing left to run or to record
+        self._others_run = False
+        self.refresh()
+
+    def _open_study(self) -> SweepStudy:
+        sampler = self.plan.settings["sampler"]
+        return SweepStudy(
+            self.directory / "journal.log",
+            self.plan.axes,
+            "maximize" if self.plan.mode == "max" else "minimize",
+            None if sampler is None else SeededSampler(partial(_build_sampler, sampler), self.plan.settings["seed"]),
         )
-        self._unrecorded: set[int] = set()  # trials that have begun, and whose end the study has not recorded
-        self._server: ForkServer | None = None
-
-    def _read_flat_seed(self) -> int | None:
-        path = self.directory / "sweep.json"
-        if path.exists():
-            flat: int | None = json.loads(path.read_text(encoding="utf-8"))["flat_seed"]
-            return flat
-        seeds = self.plan.space.seeds
-        return seeds[0] if len(seeds) == 1 else None
-
-    def save(self) -> None:
-        """Write ``sweep.json``, from which the sweep is resumed."""
-        content = {
-            "overrides": self.plan.overrides,
-            "config_dir": self.plan.config_dir,
-            "cwd": str(Path.cwd()),
-            "threads": self.threads,
-            "flat_seed": self._flat_seed,
-            "metric": self.plan.metric,
-            "mode": self.plan.mode,
-            "revision": revision(),
-        }
-        atomic_write_json(self.directory / "sweep.json", content)
-
-    @property
-    def threads(self) -> int:
-        """CPU threads of each run; kept in ``sweep.json``, because their number changes rounding."""
-        path = self.directory / "sweep.json"
-        if self.plan.settings["threads"] is None and path.exists():
-            return int(json.loads(path.read_text(encoding="utf-8"))["threads"])
-        return int(self.plan.settings["threads"] or threads_each(self.plan.settings["n_jobs"]))
 
     def enqueue_trials(self) -> None:
         """Enqueue the planned trials that the study lacks; there are never more trials than planned."""
@@ -100,32 +77,25 @@ class Sweep:
             for number in range(len(self._study), self.plan.num_trials):
                 self._study.enqueue(self.plan.defaults if number == 0 else {})
 
-    def resume_trials(self) -> None:
-        """Queue the missing runs of trials that have begun: interrupted ones, and those of seeds that were added."""
-        for number, params in self._study.interrupted():
-            self._begin(number, params)
-        for trial in self.trials.values():
-            if trial.number not in self._unrecorded and not trial.failures:
-                self._queue_missing(trial)
+    def _take_in_extension(self) -> None:
+        """Go on with the plan of a command that made the sweep larger meanwhile."""
+        record = Record.read(self.directory)
+        if record != self._record:
+            self._record = record
+            self.plan = make_plan(self._hydra, record.overrides, record.config_dir, num_checked=1)
+            self._study = self._open_study()
+            self._closed.clear()
 
-    def _begin(self, number: int, params: Params) -> None:
-        """Begin a trial, or go on with it."""
-        path = self.directory / str(number)
-        trial = self.trials.setdefault(number, TrialDirectory(number, path, params, [], self._flat_seed))
-        self._unrecorded.add(number)
-        if trial.failures or not self._queue_missing(trial):
-            self._record_end(trial)
-
-    def _queue_missing(self, trial: TrialDirectory) -> bool:
-        """Queue the runs that a trial lacks; whether there are any."""
-        trial.seeds = [*trial.seeds, *(seed for seed in self.plan.space.seeds if seed not in trial.seeds)]
-        trial.save()
-        missing = [replicate for replicate in trial.replicates() if replicate.outcome().status not in DONE]
-        self._queue.extend(missing)
-        return bool(missing)
+    def refresh(self) -> None:
+        """Read what other workers may have written: trials that they began, and how the open ones stand."""
+        for path in self.directory.iterdir():
+            if path.name.isdecimal() and int(path.name) not in self._closed:
+                trial = TrialDirectory.load(path)
+                if trial is not None:
+                    self.trials[trial.number] = trial
 
     def run(self, view: View, stop: Stop) -> int:
-        """Run what is missing.
+        """Run what is missing, until nothing is: what other workers run may come back to this one.
 
         Args:
             view: shows progress.
@@ -135,92 +105,131 @@ class Sweep:
             The exit code: that of the signal if one stopped the sweep; else 1 if trials failed, and 0 otherwise.
         """
         slots = slots_for(self.plan.settings["n_jobs"], self.plan.settings["per_gpu"], self.plan.hardware)
-        self.enqueue_trials()
-        self.resume_trials()
         with ExitStack() as stack:
-            self._server = ForkServer()
-            stack.callback(self._server.close)
+            self._starter = Starter(self.plan, self._hydra, self._record.threads)
+            stack.callback(self._starter.close)
             stack.enter_context(view.live())
-            run_jobs(slots, self.next_replicate, self.start, partial(self.handle_end, stop), stop, view.show)
-        self.write_leaderboard()
+            run_jobs(
+                slots,
+                self.next_replicate,
+                self.start,
+                partial(self.handle_end, stop),
+                stop,
+                partial(self.watch, view),
+                lambda: self._others_run,
+            )
+        with self.claims.exclusive():
+            self.refresh()
+            self.write_leaderboard()
         return stop.exit_code or int(any(trial.failures for trial in self.trials.values()))
 
+    def watch(self, view: View, running: list[Job]) -> None:
+        """Keep the claims on runs that are under way, and show them; called often."""
+        if self.claims.beat():
+            for job in running:
+                if not self.claims.holds(job.replicate):
+                    job.process.send_signal(signal.SIGKILL)
+        view.show(running)
+
     def next_replicate(self) -> Replicate | None:
-        """Choose what to run next; None: nothing at the moment."""
-        max_failures = self.plan.settings["max_failures"]
-        num_failures = sum(bool(trial.failures) for trial in self.trials.values())
-        if max_failures is not None and num_failures >= max_failures:
+        """Choose and claim what to run next; None: nothing at the moment."""
+        with self.claims.exclusive():
+            self._take_in_extension()
+            self.refresh()
+            self._others_run = False
+            max_failures = self.plan.settings["max_failures"]
+            num_failures = sum(bool(trial.failures) for trial in self.trials.values())
+            if max_failures is not None and num_failures >= max_failures:
+                return None
+            for number in self._study.open_trials():
+                if number not in self.trials:  # its worker died before it had written it down
+                    self._begin(number, self._study.values_of(number))
+            for trial in [self.trials[number] for number in sorted(self.trials.keys() - self._closed)]:
+                if (replicate := self._claim_run(trial)) is not None:
+                    return replicate
+            while (asked := self._study.next()) is not None:
+                if (replicate := self._claim_run(self._begin(*asked))) is not None:
+                    return replicate
+        return None
+
+    def _begin(self, number: int, params: Params) -> TrialDirectory:
+        """Write down a trial that begins."""
+        trial = TrialDirectory(number, self.directory / str(number), params, [], self._record.flat_seed)
+        trial.save()
+        self.trials[number] = trial
+        return trial
+
+    def _claim_run(self, trial: TrialDirectory) -> Replicate | None:
+        """Claim one of the runs that a trial lacks; None: it lacks none, or others run them."""
+        missing = [] if trial.failures else self._missing(trial)
+        if not missing:
+            self._closed.add(trial.number)
+            if trial.number in self._study.open_trials():  # its worker died before it had recorded the end
+                self._record_end(trial)
             return None
-        while not self._queue and (asked := self._study.next()) is not None:
-            self._begin(*asked)
-        return self._queue.popleft() if self._queue else None
+        self._others_run = True
+        return next(filter(self.claims.take, missing), None)
+
+    def _missing(self, trial: TrialDirectory) -> list[Replicate]:
+        """The runs that a trial lacks, those of seeds that were added among them."""
+        if more := [seed for seed in self.plan.space.seeds if seed not in trial.seeds]:
+            trial.seeds = [*trial.seeds, *more]
+            trial.save()
+        return [replicate for replicate in trial.replicates() if replicate.outcome().status not in DONE]
 
     def start(self, replicate: Replicate, slot: Slot) -> Process | None:
         """Start a run, or go on with one that was interrupted."""
-        run = replicate.run
-        replicate.output.parent.mkdir(parents=True, exist_ok=True)
+        assert self._starter is not None
         try:
-            if not run.config.exists():
-                self._prepare(replicate)
+            return self._starter.start(replicate, self.trials[replicate.trial].params, slot)
         except LxError as error:
-            self._fail(self.trials[replicate.trial], replicate.seed, f"bad config: {error}")
+            with self.claims.exclusive():
+                self.refresh()
+                self.claims.release(replicate)
+                self._fail(replicate, f"bad config: {error}")
             return None
-        run.result.unlink(missing_ok=True)
-        config = run.read_config()
-        if has_ranks(config["hardware"]):
-            environment = {**child_environment(), **slot.environment}
-            return start_command(worker_command(run, config), str(replicate.output), environment, slot.cpus)
-        assert self._server is not None
-        return self._server.start(run.path, replicate.output, slot.environment, list(slot.cpus))
-
-    def _prepare(self, replicate: Replicate) -> None:
-        params = self.trials[replicate.trial].params
-        overrides = [*self.plan.space.fixed, *overrides_of(params), f"seed={replicate.seed}"]
-        if not any(text.startswith("hardware.threads=") for text in overrides):
-            overrides.append(f"hardware.threads={self.threads}")
-        cfg = compose_with(self._hydra, [*overrides, "launch=process"])
-        cfg.run_dir = str(replicate.run.path)
-        cfg.name = f"{cfg.name}-{replicate.trial}"
-        prepare_run(cfg, overrides)
 
     def handle_end(self, stop: Stop, job: Job, code: int) -> None:
-        """Record that a run has ended, or try again if a signal ended it."""
-        replicate, trial = job.replicate, self.trials[job.replicate.trial]
-        outcome = replicate.outcome()
-        if code == 0 and outcome.status in DONE:
-            if all(other.outcome().status in DONE for other in trial.replicates()):
-                self._record_end(trial)
-            return
-        ended_by_signal = code < 0 or code >= _FIRST_SIGNAL_CODE
-        if ended_by_signal and stop.exit_code is not None:
-            return  # the sweep was stopped, and can be resumed
-        attempts = trial.attempts.get(replicate.seed, 0)
-        if ended_by_signal and attempts < self.plan.settings["retries"]:
-            trial.attempts[replicate.seed] = attempts + 1
-            trial.save()
-            self._queue.appendleft(replicate)
-            return
-        self._fail(trial, replicate.seed, why_failed(code, outcome, replicate.last_lines()))
+        """Record that a run has ended, or leave it to a further attempt if a signal ended it."""
+        replicate = job.replicate
+        with self.claims.exclusive():
+            self._closed.discard(replicate.trial)
+            self.refresh()
+            if not self.claims.release(replicate):
+                return  # another worker has taken it over
+            trial, outcome = self.trials[replicate.trial], replicate.outcome()
+            if code == 0 and outcome.status in DONE:
+                if all(other.outcome().status in DONE for other in trial.replicates()):
+                    self._record_end(trial)
+                return
+            ended_by_signal = code < 0 or code >= _FIRST_SIGNAL_CODE
+            if ended_by_signal and stop.exit_code is not None:
+                return  # this worker was stopped: the run can be resumed
+            attempts = trial.attempts.get(replicate.seed, 0)
+            if ended_by_signal and attempts < self.plan.settings["retries"]:
+                trial.attempts[replicate.seed] = attempts + 1
+                trial.save()
+                return
+            self._fail(replicate, why_failed(code, outcome, replicate.last_lines()))
 
-    def _fail(self, trial: TrialDirectory, seed: int, reason: str) -> None:
-        trial.failures[seed] = reason
+    def _fail(self, replicate: Replicate, reason: str) -> None:
+        """Record why a run failed; the other seeds of its trial would fail, too, and are not begun."""
+        trial = self.trials[replicate.trial]
+        trial.failures[replicate.seed] = reason
         trial.save()
-        self._queue = deque(r for r in self._queue if r.trial != trial.number)  # its other seeds would fail, too
         self._record_end(trial)
 
     def _record_end(self, trial: TrialDirectory) -> None:
         """Record in the study how a trial ended, once: seeds that are added later change the leaderboard alone."""
-        if trial.number not in self._unrecorded:
-            self.write_leaderboard()
-            return
-        self._unrecorded.discard(trial.number)
-        outcomes = [replicate.outcome() for replicate in trial.replicates()]
-        objective = Mean.of([outcome.objective for outcome in outcomes if outcome.objective is not None])
-        if trial.failures or objective is None:
-            self._study.finish(trial.number, None, "failed", "; ".join(trial.failures.values()))
-        else:
-            pruned = any(outcome.status == "pruned" for outcome in outcomes)
-            self._study.finish(trial.number, objective.mean, "pruned" if pruned else "finished")
+        self._closed.add(trial.number)
+        if trial.number in self._study.open_trials():
+            outcomes = [replicate.outcome() for replicate in trial.replicates()]
+            objective = Mean.of([outcome.objective for outcome in outcomes if outcome.objective is not None])
+            if trial.failures or objective is None:
+                self._study.finish(trial.number, None, "failed", "; ".join(trial.failures.values()))
+            else:
+                pruned = any(outcome.status == "pruned" for outcome in outcomes)
+                self._study.finish(trial.number, objective.mean, "pruned" if pruned else "finished")
         self.write_leaderboard()
 
     def write_leaderboard(self) -> None:

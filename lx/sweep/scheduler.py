@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -17,6 +15,7 @@ from lx.sweep.slots import Slot
 from lx.sweep.trials import Replicate
 
 _POLL_S = 0.02
+_LOOK_S = 1.0  # between two looks for something to run, where there was nothing
 
 
 class Process(Protocol):
@@ -80,7 +79,8 @@ def run_jobs(
     start: Callable[[Replicate, Slot], Process | None],
     ended: Callable[[Job, int], None],
     stop: Stop,
-    show: Callable[[list[Job]], None],
+    watch: Callable[[list[Job]], None],
+    others_run: Callable[[], bool],
 ) -> None:
     """Run replicates on slots until there are none left, or until the sweep is to stop.
 
@@ -90,22 +90,26 @@ def run_jobs(
         start: starts a run; None: it could not be started, which ``start`` has recorded.
         ended: takes in how a run ended.
         stop: whether to stop; then nothing new starts, and what runs is asked to save.
-        show: shows the runs that are under way.
+        watch: looks after the runs that are under way; called often.
+        others_run: whether other workers run what this one may have to run if they fail.
     """
     free, running = deque(slots), list[Job]()
     signalled = False
+    look_at = 0.0
     while True:
         stop.look_at_clock()
-        while free and stop.exit_code is None and (replicate := next_replicate()) is not None:
-            process = start(replicate, free[0])
-            if process is not None:
+        while free and stop.exit_code is None and time.monotonic() >= look_at:
+            replicate = next_replicate()
+            if replicate is None:
+                look_at = time.monotonic() + _LOOK_S
+            elif (process := start(replicate, free[0])) is not None:
                 running.append(Job(replicate, free.popleft(), process))
-                show(running)
+                watch(running)
         if stop.exit_code is not None and (not signalled or stop.at_once):
             for job in running:
                 job.process.send_signal(signal.SIGKILL if stop.at_once else signal.SIGTERM)
             signalled = True
-        if not running:
+        if not running and (stop.exit_code is not None or not others_run()):
             return
         for job in list(running):
             code = job.process.poll()
@@ -113,20 +117,6 @@ def run_jobs(
                 running.remove(job)
                 free.append(job.slot)
                 ended(job, code)
-        show(running)
+                look_at = 0.0
+        watch(running)
         time.sleep(_POLL_S)
-
-
-def start_command(command: list[str], output: str, environment: dict[str, str], cpus: tuple[int, ...]) -> Process:
-    """Start a process of its own session, for runs that the fork server does not start: several ranks."""
-    own_cpus = os.sched_getaffinity(0) if cpus else None
-    with open(output, "ab") as file:  # noqa: PTH123
-        if cpus:
-            os.sched_setaffinity(0, cpus)  # inherited
-        try:
-            return subprocess.Popen(
-                command, env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
-            )
-        finally:
-            if own_cpus is not None:
-                os.sched_setaffinity(0, own_cpus)

@@ -43,6 +43,8 @@ def slots_for(n_jobs: int, per_gpu: int, hardware: Mapping[str, Any]) -> list[Sl
         per_gpu: runs that share a GPU.
         hardware: the node of the first trial's configuration: a run of several devices has all of the machine's.
     """
+    if "submit" in hardware:
+        return [Slot()] * n_jobs  # jobs of a cluster compute elsewhere
     gpus = visible_gpus() if hardware["accelerator"] in ("auto", "gpu", "cuda") else []
     if gpus and hardware["devices"] == 1:
         gpus_of_jobs = [gpu for gpu in gpus for _ in range(per_gpu)]

@@ -81,7 +81,6 @@ class SweepStudy:
         self._direction = direction
         self._sampler = sampler or optuna.samplers.RandomSampler(seed=0)
         self._study = self._open()
-        self._trials: dict[int, Trial] = {}
 
     def _open(self) -> Study:
         """The newest study of the journal; a new one with the old trials where an axis has other values now."""
@@ -122,10 +121,17 @@ class SweepStudy:
         """
         self._study.enqueue_trial(dict(values))
 
-    def interrupted(self) -> list[tuple[int, Params]]:
-        """Number and values of the trials that had begun when the sweep was interrupted."""
-        running = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        return [self._suggest(Trial(self._study, trial._trial_id)) for trial in running]
+    def open_trials(self) -> list[int]:
+        """Numbers of the trials that have begun, and whose end is not recorded: they are run, or were interrupted."""
+        return [t.number for t in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))]
+
+    def values_of(self, number: int) -> Params:
+        """The values of a trial that has begun."""
+        return self._suggest(self._trial(number))[1]
+
+    def _trial(self, number: int) -> Trial:
+        """A trial, whichever process has asked for it."""
+        return Trial(self._study, self._study.get_trials(deepcopy=False)[number]._trial_id)
 
     def next(self) -> tuple[int, Params] | None:
         """Number and values of the next trial; None if none is enqueued."""
@@ -134,7 +140,6 @@ class SweepStudy:
         return self._suggest(self._study.ask())
 
     def _suggest(self, trial: Trial) -> tuple[int, Params]:
-        self._trials[trial.number] = trial
         return trial.number, {axis.key: _suggest(trial, axis) for axis in self.axes}
 
     def finish(self, number: int, value: float | None, state: str, reason: str | None = None) -> None:
@@ -148,7 +153,8 @@ class SweepStudy:
         """
         states = {"finished": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
         if reason is not None:
-            self._trials[number].set_user_attr("reason", reason)
+            trial = self._study.get_trials(deepcopy=False)[number]
+            self._storage.set_trial_user_attr(trial._trial_id, "reason", reason)
         self._study.tell(number, value if state != "failed" else None, state=states[state])
 
 

@@ -18,7 +18,8 @@ from rich.text import Text
 
 from lx.report.tables import duration
 from lx.sweep.leaderboard import Row, best_command, leaderboard_table, rank_trials
-from lx.sweep.plan import Plan, read_sweep
+from lx.sweep.plan import Plan
+from lx.sweep.record import Record
 from lx.sweep.space import Interval
 from lx.sweep.trials import DONE, TrialDirectory, load_trials
 from lx.system.console import console
@@ -167,9 +168,9 @@ def show_sweep(directory: Path) -> None:
     Raises:
         LxError: no sweep there.
     """
-    content = read_sweep(directory)
-    rows = rank_trials(load_trials(directory), content["metric"], content["mode"])
-    console().print(leaderboard_table(rows, content["metric"]))
+    record = Record.read(directory)
+    rows = rank_trials(load_trials(directory), record.metric, record.mode)
+    console().print(leaderboard_table(rows, record.metric))
 
 
 def _count(number: int, noun: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import random
 import signal
@@ -11,40 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from support.commands import lx, start, training
+from support.commands import lx, start
 from support.process_table import assert_nothing_left
 from support.ranks import ranks
-from support.run_files import result, rows
+from support.run_files import result
+from support.sweeps import leaderboard, losses, objectives, sweep
 from support.waiting import wait_until
 
 pytestmark = pytest.mark.slow
-
-
-def sweep(name: str, *overrides: str) -> list[str]:
-    """A sweep of runs that take a second."""
-    command, *settings = training("unused", "trainer.max_epochs=2", *overrides)
-    settings = [text for text in settings if not text.startswith("run_dir=")]
-    return [command, "-m", *settings, f"sweep.dir={name}"]
-
-
-def leaderboard(directory: Path) -> list[dict[str, str]]:
-    with (directory / "leaderboard.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def objectives(directory: Path) -> dict[str, float]:
-    """The objective of every run, by its directory below the sweep's."""
-    return {
-        str(path.parent.relative_to(directory)): result(path.parent)["objective"]
-        for path in directory.rglob("result.json")
-    }
-
-
-def losses(directory: Path) -> dict[str, list[str]]:
-    return {
-        str(path.parent.relative_to(directory)): [row["train/loss"] for row in rows(path.parent)]
-        for path in directory.rglob("metrics.csv")
-    }
 
 
 def test_a_grid_over_seeds_ranks_by_the_mean_whatever_runs_side_by_side(folder: Path) -> None:

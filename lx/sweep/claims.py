@@ -1,0 +1,141 @@
+"""Which worker runs which run of a sweep, where several work on one: claims, written beside the runs.
+
+What to run next is chosen, and how a run ended is recorded, by one worker at a time, under the sweep's lock
+(:meth:`Claims.exclusive`). Between the two a claim says whose a run is. The kernel lets go of both when their process
+dies; the directory of a sweep that several machines share must have locks that hold between them, as NFS has.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from lx.run.lock import in_use
+from lx.sweep.trials import Replicate
+
+_BEAT_S = 10.0  # between two heartbeats
+DEAD_S = 60.0
+"""Seconds without a heartbeat, as another machine watches, after which a claim is taken over."""
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+@dataclass
+class _Watched:
+    beat: int
+    since: float
+
+
+class Claims:
+    """The claims of one worker, and its view of those of others.
+
+    A claim is ``claim.json`` in the trial's directory (``seed-3.claim.json`` for one of several seeds): host, process
+    and worker. Its time of modification is the heartbeat. Its worker holds a lock on it, by which the same machine sees
+    a dead claim at once; other machines wait for ``DEAD_S`` without a heartbeat, so that no clocks are compared.
+
+    Args:
+        directory: of the sweep.
+        machine: what tells this machine from others.
+    """
+
+    def __init__(self, directory: Path, machine: str | None = None) -> None:
+        self._lock = directory / ".lock"
+        self._machine = machine or _machine()
+        self._worker = secrets.token_hex(8)
+        self._held: dict[Path, IO[str]] = {}
+        self._watched: dict[Path, _Watched] = {}
+        self._last_beat = time.monotonic()
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Wait until no other worker chooses or records, and keep others from it while the block runs."""
+        with self._lock.open("a") as file:
+            fcntl.lockf(file, fcntl.LOCK_EX)
+            yield
+
+    def take(self, replicate: Replicate) -> bool:
+        """Claim a run under :meth:`exclusive`, unless a living worker, or a process, has it."""
+        path = _claim(replicate)
+        if path in self._held or in_use(replicate.run):
+            return False
+        file = path.open("a+", encoding="utf-8")
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.close()
+            return False
+        if _owner(file).get("machine", self._machine) != self._machine and self._beats(path):
+            file.close()
+            return False
+        owner = {"host": socket.gethostname(), "pid": os.getpid(), "machine": self._machine, "worker": self._worker}
+        file.truncate(0)
+        file.write(json.dumps(owner) + "\n")
+        file.flush()
+        self._held[path] = file
+        return True
+
+    def _beats(self, path: Path) -> bool:
+        """Whether another machine's claim has had a heartbeat in the last ``DEAD_S`` seconds of watching it."""
+        beat = path.stat().st_mtime_ns
+        watched = self._watched.get(path)
+        if watched is None or watched.beat != beat:
+            self._watched[path] = watched = _Watched(beat, time.monotonic())
+        return time.monotonic() - watched.since < DEAD_S
+
+    def beat(self) -> bool:
+        """Give the claims of this worker a heartbeat, if it is time for one; return whether it was."""
+        if time.monotonic() - self._last_beat < _BEAT_S:
+            return False
+        self._last_beat = time.monotonic()
+        for path, file in self._held.items():
+            if self._owns(file):
+                os.utime(path)
+        return True
+
+    def holds(self, replicate: Replicate) -> bool:
+        """Return whether a run is still this worker's: if it was not heard of for too long, another took it over."""
+        return self._owns(self._held[_claim(replicate)])
+
+    def _owns(self, file: IO[str]) -> bool:
+        return _owner(file).get("worker") == self._worker
+
+    def release(self, replicate: Replicate) -> bool:
+        """Give up a claim, under :meth:`exclusive`; return whether it was still held."""
+        path = _claim(replicate)
+        with self._held.pop(path) as file:
+            if owned := self._owns(file):
+                path.unlink()
+        return owned
+
+
+def _claim(replicate: Replicate) -> Path:
+    return replicate.output.with_name(replicate.output.name.replace("output.txt", "claim.json"))
+
+
+def _owner(file: IO[str]) -> dict[str, str]:
+    """The content of a claim; nothing if its writer died while it wrote.
+
+    It is read through the file that holds the lock: the kernel drops a lock when its process closes the file elsewhere.
+    """
+    try:
+        file.seek(0)
+        owner: dict[str, str] = json.loads(file.read())
+    except (OSError, ValueError):
+        return {}
+    return owner
+
+
+def _machine() -> str:
+    """What tells this machine from others, and each of its boots: processes of an earlier one are dead."""
+    try:
+        return _BOOT_ID.read_text(encoding="utf-8").strip()
+    except OSError:
+        return socket.gethostname()

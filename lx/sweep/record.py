@@ -1,0 +1,112 @@
+"""What a sweep is, as ``sweep.json`` records it: enough to go on with it from any directory and by any worker."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lx.errors import LxError
+from lx.sweep.plan import CHECKED_OTHERWISE, Plan, make_plan
+from lx.sweep.space import Choices
+from lx.system.files import atomic_write_json
+from lx.system.git import revision
+
+if TYPE_CHECKING:
+    from hydra._internal.hydra import Hydra
+
+
+@dataclass(frozen=True)
+class Record:
+    """The content of ``sweep.json``.
+
+    Attributes:
+        overrides: of the command that began the sweep, or made it larger.
+        config_dir: the user's folder of config groups.
+        cwd: where it began; paths of the command are relative to it.
+        threads: CPU threads of each run; kept, because their number changes rounding.
+        flat_seed: the seed whose run lies in the trial's directory itself; None: every run lies a seed below it.
+        metric: the objective.
+        mode: ``max`` or ``min``.
+        revision: of lx, when the sweep was last planned.
+    """
+
+    overrides: tuple[str, ...]
+    config_dir: str | None
+    cwd: str
+    threads: int
+    flat_seed: int | None
+    metric: str
+    mode: str
+    revision: str | None = None
+
+    @classmethod
+    def of(cls, plan: Plan, before: Record | None) -> Record:
+        """Return the record of a plan.
+
+        Args:
+            plan: of the sweep.
+            before: the sweep's record so far; None: it begins.
+        """
+        from lx.sweep.slots import threads_each  # imports torch, which `lx sweep show` does without
+
+        seeds, threads = plan.space.seeds, plan.settings["threads"]
+        if threads is None:
+            threads = before.threads if before is not None else threads_each(plan.settings["n_jobs"])
+        flat_seed = before.flat_seed if before is not None else seeds[0] if len(seeds) == 1 else None
+        return cls(
+            plan.overrides, plan.config_dir, str(Path.cwd()), threads, flat_seed, plan.metric, plan.mode, revision()
+        )
+
+    @classmethod
+    def read(cls, directory: Path) -> Record:
+        """Read ``sweep.json``.
+
+        Raises:
+            LxError: there is none, or it is none of lx.
+        """
+        path = directory / "sweep.json"
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+            fields = {name: content[name] for name in cls.__dataclass_fields__ if name in content}
+            return cls(**{**fields, "overrides": tuple(fields["overrides"])})
+        except OSError as error:
+            raise LxError(f"{directory} is no sweep: there is no sweep.json in it") from error
+        except (ValueError, TypeError, KeyError) as error:
+            raise LxError(f"{path} is not the record of a sweep: {error}") from error
+
+    def write(self, directory: Path) -> None:
+        """Write ``sweep.json``."""
+        atomic_write_json(directory / "sweep.json", asdict(self))
+
+
+def check_extension(directory: Path, record: Record, hydra: Hydra, plan: Plan) -> None:
+    """Refuse a command that is neither the sweep's own nor a larger one.
+
+    Raises:
+        LxError: lists what differs.
+    """
+    before = make_plan(hydra, record.overrides, record.config_dir, num_checked=1)
+    differences = [f"{text} was not there" for text in plan.space.fixed if text not in before.space.fixed]
+    differences += [f"{text} is gone" for text in before.space.fixed if text not in plan.space.fixed]
+    now = {axis.key: axis for axis in plan.space.axes}
+    for axis in before.space.axes:
+        new = now.pop(axis.key, None)
+        grown = isinstance(axis, Choices) and isinstance(new, Choices) and set(axis.values) <= set(new.values)
+        if new != axis and not grown:
+            differences.append(f"{axis.key} varied otherwise" if new is not None else f"{axis.key} varies no more")
+    differences += [f"{key} did not vary" for key in now]
+    differences += [f"seed {seed} is gone" for seed in before.space.seeds if seed not in plan.space.seeds]
+    if (plan.settings["n_trials"] or 0) < (before.settings["n_trials"] or 0):
+        differences.append(f"sweep.n_trials was {before.settings['n_trials']}")
+    differences += [
+        f"sweep.{key} was {value}"
+        for key, value in before.settings.items()
+        if key not in CHECKED_OTHERWISE and plan.settings[key] != value
+    ]
+    if differences:
+        raise LxError(
+            f"{directory} holds another sweep: {'; '.join(differences)}. Give the same command or a larger one (more "
+            "values, seeds or trials), or choose another sweep.dir"
+        )

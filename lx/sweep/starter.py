@@ -1,0 +1,89 @@
+"""Starts the runs of a sweep: composes their configuration, makes their directories, and starts what trains there."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lx.config.compose import compose_with
+from lx.launch.command import has_ranks, worker_command
+from lx.launch.forkserver import ForkServer
+from lx.launch.local import prepare_run
+from lx.sweep.plan import Plan
+from lx.sweep.scheduler import Process
+from lx.sweep.slots import Slot
+from lx.sweep.space import Params, overrides_of
+from lx.sweep.trials import Replicate
+from lx.system.processes import child_environment
+
+if TYPE_CHECKING:
+    from hydra._internal.hydra import Hydra
+
+
+class Starter:
+    """Starts runs on this machine.
+
+    Args:
+        plan: of the sweep.
+        hydra: an open session.
+        threads: CPU threads of each run.
+    """
+
+    def __init__(self, plan: Plan, hydra: Hydra, threads: int) -> None:
+        self._plan = plan
+        self._hydra = hydra
+        self._threads = threads
+        self._server = ForkServer()
+
+    def start(self, replicate: Replicate, params: Params, slot: Slot) -> Process:
+        """Start a run, or go on with one that was interrupted.
+
+        Args:
+            replicate: the run.
+            params: of its trial.
+            slot: where it computes.
+
+        Raises:
+            LxError: training would refuse its configuration, or its directory cannot be made.
+        """
+        run = replicate.run
+        replicate.output.parent.mkdir(parents=True, exist_ok=True)
+        if not run.config.exists():
+            run.discard()  # what a process left that was killed while it made the directory
+            self._prepare(replicate, params)
+        run.result.unlink(missing_ok=True)
+        config = run.read_config()
+        if has_ranks(config["hardware"]):
+            environment = {**child_environment(), **slot.environment}
+            return _start_command(worker_command(run, config), replicate.output, environment, slot.cpus)
+        return self._server.start(run.path, replicate.output, slot.environment, list(slot.cpus))
+
+    def _prepare(self, replicate: Replicate, params: Params) -> None:
+        overrides = [*self._plan.space.fixed, *overrides_of(params), f"seed={replicate.seed}"]
+        if not any(text.startswith("hardware.threads=") for text in overrides):
+            overrides.append(f"hardware.threads={self._threads}")
+        cfg = compose_with(self._hydra, [*overrides, "launch=process"])
+        cfg.run_dir = str(replicate.run.path)
+        cfg.name = f"{cfg.name}-{replicate.trial}"
+        prepare_run(cfg, overrides)
+
+    def close(self) -> None:
+        """End what still runs."""
+        self._server.close()
+
+
+def _start_command(command: list[str], output: Path, environment: dict[str, str], cpus: tuple[int, ...]) -> Process:
+    """Start a process of its own session, for runs that the fork server does not start: several ranks."""
+    own_cpus = os.sched_getaffinity(0) if cpus else None
+    with output.open("ab") as file:
+        if cpus:
+            os.sched_setaffinity(0, cpus)  # inherited
+        try:
+            return subprocess.Popen(
+                command, env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True
+            )
+        finally:
+            if own_cpus is not None:
+                os.sched_setaffinity(0, own_cpus)
