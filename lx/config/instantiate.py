@@ -10,11 +10,6 @@ from typing import Any
 from lx.config.session import conf_dir
 from lx.errors import ArgumentError, LxError
 
-_BUILT_FROM_A_RUN = (
-    "model",
-    "task",
-)  # the only nodes of a run directory's config that anything is built from
-
 # Where the targets named by configurations of lx 0.1 are now.
 _MOVED_MODULES = {
     "lx.data.docstrings": "lx.data.sources.docstrings.source",
@@ -89,34 +84,10 @@ def current_target(target: str) -> str:
     return _RENAMED_TARGETS.get(target, f"{_MOVED_MODULES.get(module, module)}.{name}")
 
 
-def allowed_targets() -> frozenset[str]:
-    """The targets that lx's own ``conf/model`` and ``conf/task`` name: what a run directory may ask to build."""
-    return frozenset[str]().union(*(_named_below(conf_dir() / group) for group in _BUILT_FROM_A_RUN))
-
-
-def _named_below(folder: Path) -> frozenset[str]:
-    import yaml
-
-    files = folder.rglob("*.yaml")
-    return frozenset(name for path in files for name in _targets(yaml.safe_load(path.read_text(encoding="utf-8"))))
-
-
-def check_all_targets(config: dict[str, Any], path: Path, trust: Sequence[str] = ()) -> None:
-    """Refuse to train by a run directory's configuration that names anything beyond lx's own ``conf``.
-
-    Args:
-        config: the whole configuration.
-        path: its file, for the message.
-        trust: the user's own packages whose classes may be built as well.
-
-    Raises:
-        LxError: names the target and what to do.
-    """
-    _check(config, _named_below(conf_dir()), path, trust)
-
-
-def check_targets(config: dict[str, Any], path: Path, trust: Sequence[str] = ()) -> None:
-    """Refuse a run directory's configuration that would build anything but lx's own models and tasks.
+def check_targets(
+    config: dict[str, Any], path: Path, trust: Sequence[str] = (), nodes: Sequence[str] | None = None
+) -> None:
+    """Refuse a run directory's configuration that would build anything but what lx's own ``conf`` names.
 
     Being importable is not being safe (``torch.load`` is importable), hence a list of known names; nothing is imported
     to find out.
@@ -125,19 +96,20 @@ def check_targets(config: dict[str, Any], path: Path, trust: Sequence[str] = ())
         config: the whole configuration.
         path: its file, for the message.
         trust: the user's own packages whose classes may be built as well.
+        nodes: what will be built: of them, only targets that their folders of ``conf`` name; None: everything.
 
     Raises:
         LxError: names the target and what to do.
     """
-    known = allowed_targets()
-    for node in _BUILT_FROM_A_RUN:
+    import yaml
+
+    for node in nodes or ():
         if not isinstance(config.get(node), dict):
             raise LxError(f"{path} has no {node} node: this is not the configuration of a run")
-        _check(config[node], known, path, trust)
-
-
-def _check(node: object, known: frozenset[str], path: Path, trust: Sequence[str]) -> None:
-    for target in _targets(node):
+    folders = [conf_dir()] if nodes is None else [conf_dir() / node for node in nodes]
+    files = [file for folder in folders for file in folder.rglob("*.yaml")]
+    known = {target for file in files for target in _targets(yaml.safe_load(file.read_text(encoding="utf-8")))}
+    for target in _targets(config if nodes is None else [config[node] for node in nodes]):
         if target not in known and not any(target.startswith(f"{package}.") for package in trust):
             package = target.partition(".")[0]
             raise LxError(
@@ -149,7 +121,7 @@ def _check(node: object, known: frozenset[str], path: Path, trust: Sequence[str]
 def _targets(node: object) -> Iterator[str]:
     if isinstance(node, dict):
         if "_target_" in node:
-            yield current_target(str(node["_target_"]))
+            yield str(node["_target_"])
         for value in node.values():
             yield from _targets(value)
     elif isinstance(node, list):

@@ -70,7 +70,7 @@ def load_run(run_dir: str | Path, trust: Sequence[str] = ()) -> LoadedRun:
     run = RunDirectory(Path(run_dir))
     sizes = run.read_sizes()
     config = _without_origin(run.read_config(), sizes)
-    check_targets(config, run.config, trust)
+    check_targets(config, run.config, trust, nodes=("model", "task"))
     max_length = _check_settings(config, run.config)
     label_set = run.read_label_set()
     weights, choices = load_best(run)

@@ -20,6 +20,7 @@ from lx.errors import LxError
 from lx.launch.command import has_ranks, worker_command
 from lx.run.directory import RunDirectory, default_run_dir
 from lx.run.result import Result
+from lx.system.files import atomic_write_json
 from lx.system.processes import child_environment, name_of_signal, report_exit
 
 if TYPE_CHECKING:
@@ -171,7 +172,7 @@ def prepare_run(cfg: DictConfig, overrides: Sequence[str]) -> RunDirectory:
         if config["hardware"]["num_nodes"] > 1 and run.wait_for(config):
             return run
         raise
-    run.write_json(run.environment, _environment(overrides))
+    atomic_write_json(run.environment, _environment(overrides))
     run.write_config(config)
     return run
 

@@ -4,14 +4,14 @@ A run directory holds everything that evaluation and prediction need::
 
     config.yaml       the resolved configuration
     environment.json  run id, overrides, git revision, platform, versions of Python and packages
-    model.json        sizes that follow from the data
-    micro_batch.json  examples that a GPU's memory holds at a time, where that was tried
+    model.json        sizes that follow from the data; with the config's node they are enough to rebuild the network
+    micro_batch.json  examples that a GPU's memory holds at a time, and of which device, where that was tried
     labels.json       class names, in label-id order
-    tokenizer.json
+    tokenizer.json    in the format of the tokenizers library
     test.arrow        token ids and labels of the test split
-    checkpoints/      last.ckpt, previous.ckpt, best.ckpt
+    checkpoints/      last.ckpt, previous.ckpt (training states), best.ckpt (weights of the best validation)
     metrics.csv       one row per logged step
-    log.txt
+    log.txt           messages
     result.json       status and final metrics
     slurm/            job script and logs, of a run submitted to Slurm
 """
@@ -23,7 +23,6 @@ import shutil
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -34,80 +33,29 @@ from lx.run.result import Result
 from lx.system.files import atomic_write, atomic_write_json
 
 
-@dataclass(frozen=True)
 class RunDirectory:
     """The files of one run. Reading refuses links, so that nothing outside the directory is ever read."""
 
-    path: Path
-
-    @property
-    def config(self) -> Path:
-        """The resolved configuration."""
-        return self.path / "config.yaml"
-
-    @property
-    def environment(self) -> Path:
-        """Run id, overrides, git revision, platform, versions of Python and packages."""
-        return self.path / "environment.json"
-
-    @property
-    def tokenizer(self) -> Path:
-        """The tokenizer, in the format of the ``tokenizers`` library."""
-        return self.path / "tokenizer.json"
-
-    @property
-    def labels(self) -> Path:
-        """Class names, in label-id order."""
-        return self.path / "labels.json"
-
-    @property
-    def model(self) -> Path:
-        """Sizes that follow from the data, from which the network is rebuilt together with its config node."""
-        return self.path / "model.json"
-
-    @property
-    def micro_batch(self) -> Path:
-        """How many examples the memory of the device holds at a time, and of which device."""
-        return self.path / "micro_batch.json"
-
-    @property
-    def test(self) -> Path:
-        """Token ids and labels of the test split."""
-        return self.path / "test.arrow"
-
-    @property
-    def metrics(self) -> Path:
-        """One row per logged step."""
-        return self.path / "metrics.csv"
-
-    @property
-    def log(self) -> Path:
-        """Messages of the run."""
-        return self.path / "log.txt"
-
-    @property
-    def last(self) -> Path:
-        """The newest training state."""
-        return self.path / "checkpoints" / "last.ckpt"
-
-    @property
-    def previous(self) -> Path:
-        """The training state before that."""
-        return self.path / "checkpoints" / "previous.ckpt"
-
-    @property
-    def best(self) -> Path:
-        """The weights of the best validation."""
-        return self.path / "checkpoints" / "best.ckpt"
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config = path / "config.yaml"
+        self.environment = path / "environment.json"
+        self.model = path / "model.json"
+        self.micro_batch = path / "micro_batch.json"
+        self.labels = path / "labels.json"
+        self.tokenizer = path / "tokenizer.json"
+        self.test = path / "test.arrow"
+        self.metrics = path / "metrics.csv"
+        self.log = path / "log.txt"
+        self.result = path / "result.json"
+        self.lock = path / ".lock"
+        self.last = path / "checkpoints" / "last.ckpt"
+        self.previous = path / "checkpoints" / "previous.ckpt"
+        self.best = path / "checkpoints" / "best.ckpt"
 
     def best_at(self, step: int) -> Path:
         """The weights of the validation after a step, where ``trainer.keep_best`` keeps several."""
         return self.path / "checkpoints" / f"best-{step}.ckpt"
-
-    @property
-    def result(self) -> Path:
-        """Status and final metrics."""
-        return self.path / "result.json"
 
     @property
     def trained(self) -> bool:
@@ -149,7 +97,7 @@ class RunDirectory:
 
     def discard(self) -> None:
         """Remove the files of a run that failed before it trained, so that its name is free again; leave others."""
-        shutil.rmtree(self.path / "checkpoints", ignore_errors=True)
+        shutil.rmtree(self.last.parent, ignore_errors=True)
         for path in self._files():
             path.unlink(missing_ok=True)
         with suppress(OSError):  # not empty: it holds files of others
@@ -157,7 +105,7 @@ class RunDirectory:
 
     def _files(self) -> tuple[Path, ...]:
         settings = (self.config, self.environment, self.tokenizer, self.labels, self.model)
-        return (*settings, self.micro_batch, self.test, self.log, self.metrics, self.result, self.path / ".lock")
+        return (*settings, self.micro_batch, self.test, self.log, self.metrics, self.result, self.lock)
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Save the resolved configuration."""
@@ -166,13 +114,9 @@ class RunDirectory:
         with atomic_write(self.config) as temporary:
             temporary.write_text(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
 
-    def write_json(self, path: Path, content: Any) -> None:
-        """Write a JSON file atomically."""
-        atomic_write_json(path, content)
-
     def write_result(self, result: Result) -> None:
         """Write ``result.json``."""
-        self.write_json(self.result, result.to_json())
+        atomic_write_json(self.result, result.to_json())
 
     def read_config(self) -> dict[str, Any]:
         """Read the configuration as plain data; an interpolation in it is refused, never resolved.
@@ -203,13 +147,6 @@ class RunDirectory:
         except ValueError as error:
             raise LxError(f"{path} is not valid JSON: {error}") from error
 
-    def read_labels(self) -> list[str]:
-        """Read the class names, in label-id order."""
-        labels = self.read_json(self.labels)
-        if not isinstance(labels, list) or not all(isinstance(name, str) for name in labels):
-            raise LxError(f"{self.labels} does not hold a list of class names")
-        return labels
-
     def read_sizes(self) -> dict[str, Any]:
         """Read ``model.json`` as plain data.
 
@@ -232,7 +169,8 @@ class RunDirectory:
             LxError: missing or not plain data; what it holds is for the task to check.
         """
         sizes = self.read_sizes()
-        names = {"class_names": self.read_labels()} if self.labels.is_symlink() or self.labels.exists() else {}
+        has_names = self.labels.is_symlink() or self.labels.exists()
+        names = {"class_names": self.read_json(self.labels)} if has_names else {}
         if "class_counts" in sizes:  # a run of lx 0.1 before there were other tasks than classification
             return {**names, "class_counts": sizes["class_counts"]}
         label_set = sizes.get("label_set")

@@ -6,7 +6,6 @@ import fcntl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import IO
 
 from lx.errors import LxError
@@ -23,7 +22,7 @@ def locked(run: RunDirectory) -> Iterator[None]:
     Raises:
         LxError: another process has it.
     """
-    with _lock_file(run).open("a") as file:
+    with run.lock.open("a") as file:
         if not _acquire(file, _WAIT_S):
             raise _in_use_error(run)
         yield
@@ -46,14 +45,10 @@ def in_use(run: RunDirectory, wait_s: float = 0.0) -> bool:
         run: the directory.
         wait_s: seconds to wait for that process to end.
     """
-    if not _lock_file(run).exists():
+    if not run.lock.exists():
         return False
-    with _lock_file(run).open("a") as file:
+    with run.lock.open("a") as file:
         return not _acquire(file, wait_s)
-
-
-def _lock_file(run: RunDirectory) -> Path:
-    return run.path / ".lock"
 
 
 def _acquire(file: IO[str], wait_s: float) -> bool:

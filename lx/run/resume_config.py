@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lx.config.compose import compose, resolved
-from lx.config.instantiate import check_all_targets
+from lx.config.instantiate import check_targets
 from lx.config.validate import check_config
 from lx.errors import LxError, did_you_mean
 from lx.run.directory import RunDirectory
@@ -38,7 +38,7 @@ def apply_resume_overrides(run: RunDirectory, overrides: Sequence[str], trust: S
         LxError: not a run, one that was refused, or overrides that would make it another run.
     """
     config = run.read_config()
-    check_all_targets(config, run.config, trust)
+    check_targets(config, run.config, trust)
     for key in map(_key, overrides):
         if not any(key == name or key.startswith((f"{name}.", f"{name}/")) for name in ADJUSTABLE):
             raise LxError(

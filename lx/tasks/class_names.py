@@ -132,7 +132,7 @@ def check_class_names(class_names: Sequence[str], class_counts: Sequence[int]) -
     Raises:
         LxError: Says what is wrong.
     """
-    if not isinstance(class_names, Sequence) or not all(isinstance(name, str) for name in class_names):
+    if not isinstance(class_names, list | tuple) or not all(isinstance(name, str) for name in class_names):
         raise LxError("the class names are not a list of texts")
     if not isinstance(class_counts, Sequence) or not all(type(count) is int and count >= 0 for count in class_counts):
         raise LxError("class_counts is not a list of whole numbers")

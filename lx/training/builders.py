@@ -138,7 +138,8 @@ def build_module(cfg: DictConfig, net: nn.Module, task: Task, total_steps: int) 
         return built
 
     def schedule(optimizer: Optimizer) -> LRScheduler:
-        built: LRScheduler = build(cfg.scheduler, "scheduler")(optimizer, total_steps=total_steps)
+        with argument_keys("scheduler"):
+            built: LRScheduler = build(cfg.scheduler, "scheduler")(optimizer, total_steps=total_steps)
         return built
 
     guard = NonFiniteGuard(cfg.trainer.on_nan)

@@ -7,7 +7,7 @@ from typing import Any
 from lx.data.datamodule import TextDataModule
 from lx.nn.pretrained import PretrainedClassifier
 from lx.run.directory import RunDirectory
-from lx.system.files import link_or_copy
+from lx.system.files import atomic_write_json, link_or_copy
 from lx.tracking.context import RunContext
 from lx.training.module import TextClassifier
 
@@ -21,7 +21,7 @@ def save_model_inputs(run: RunDirectory, data: TextDataModule, module: TextClass
     run.tokenizer.write_text(data.tokenizer.to_json(), encoding="utf-8")
     label_set = dict(data.corpus.label_set)
     if "class_names" in label_set:  # in a file of its own, for other programs
-        run.write_json(run.labels, label_set.pop("class_names"))
+        atomic_write_json(run.labels, label_set.pop("class_names"))
     sizes = {
         "vocab_size": data.tokenizer.vocab_size,
         "num_outputs": module.task.num_outputs,
@@ -31,7 +31,7 @@ def save_model_inputs(run: RunDirectory, data: TextDataModule, module: TextClass
         "architecture": net.architecture() if isinstance(net, PretrainedClassifier) else None,
         "data": data.fingerprint,
     }
-    run.write_json(run.model, sizes)
+    atomic_write_json(run.model, sizes)
     if "test" in data.tables:
         link_or_copy(data.tables["test"].path, run.test)
 

@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, SequentialLR
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
+from lx.optim import schedules
 from lx.optim.groups import parameter_groups
 from lx.optim.muon import Muon
-from lx.optim.schedules import Cosine, Linear, Schedule
 from support.tiny_run import train_tiny
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -271,18 +271,19 @@ def test_loss_scaling_is_undone_before_a_fused_step(option: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("schedule", "decay"),
+    ("factory", "decay"),
     [
-        (Cosine(31, 5, 0.1), lambda optimizer: CosineAnnealingLR(optimizer, T_max=26, eta_min=0.03)),
-        (Linear(31, 5, 0.1), lambda optimizer: LinearLR(optimizer, 1.0, 0.1, total_iters=26)),
+        (schedules.cosine, lambda optimizer: CosineAnnealingLR(optimizer, T_max=26, eta_min=0.03)),
+        (schedules.linear, lambda optimizer: LinearLR(optimizer, 1.0, 0.1, total_iters=26)),
     ],
 )
-def test_schedules_equal_torchs_own_after_a_linear_warmup(schedule: Schedule, decay: Any) -> None:
+def test_schedules_equal_torchs_own_after_a_linear_warmup(factory: Any, decay: Any) -> None:
+    (multiplier,) = factory(torch.optim.SGD([nn.Parameter(torch.ones(3))]), 31, 5, min_ratio=0.1).lr_lambdas
     optimizer = torch.optim.SGD([nn.Parameter(torch.ones(3))], lr=0.3)
     warmup = LinearLR(optimizer, start_factor=1 / 6, total_iters=5)
     torchs = SequentialLR(optimizer, [warmup, decay(optimizer)], milestones=[5])
     for step in range(31):
-        assert optimizer.param_groups[0]["lr"] == pytest.approx(0.3 * schedule(step), rel=1e-6), step
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(0.3 * multiplier(step), rel=1e-6), step
         optimizer.step()
         torchs.step()
 
