@@ -23,8 +23,15 @@ from lx.data.batches import Batch, GlobalBatch, TokenDataset, TrainDataset
 from lx.data.corpus.corpus import Corpus, load_corpus
 from lx.data.corpus.labels import LabelEncoder
 from lx.data.corpus.storage import SplitView
-from lx.data.loader_options import LoaderOptions
-from lx.data.plan import TrainSampler, batches_per_epoch, epoch_plan, eval_plan, padding_share, rank_batches
+from lx.data.plan import (
+    LoaderOptions,
+    TrainSampler,
+    batches_per_epoch,
+    epoch_plan,
+    eval_plan,
+    padding_share,
+    rank_batches,
+)
 from lx.data.sources.base import Source
 from lx.data.tokens.table import TokenTable, write_tokens
 from lx.data.tokens.tokenizer import Encoded, Tokenizer, TokenizerSpec, train
@@ -155,11 +162,12 @@ class TextDataModule(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[GlobalBatch]:
         """This rank's examples of the global batches of the current epoch, in the order of the plan."""
-        dataset = TrainDataset(self._dataset("train"))
+        tokens = self._dataset("train")
         epoch, batch = self._start
         if self.trainer is not None and self.trainer.current_epoch > epoch:
             epoch, batch = self.trainer.current_epoch, 0
-        return self._loader(dataset, self._train_sampler(epoch, batch))
+        sampler = TrainSampler(tokens.table.lengths, self.options.batch_size, self.loaders, epoch, batch)
+        return self._loader(TrainDataset(tokens), sampler)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Every validation example once."""
@@ -178,20 +186,6 @@ class TextDataModule(LightningDataModule):
     @override
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
         return batch.to(device)
-
-    def _train_sampler(self, epoch: int, skip: int) -> TrainSampler:
-        loaders = self.loaders
-        return TrainSampler(
-            self.tables["train"].lengths,
-            self.options.batch_size,
-            loaders.seed,
-            epoch,
-            skip,
-            loaders.limit_train_batches,
-            loaders.micro_batch,
-            loaders.rank,
-            loaders.world_size,
-        )
 
     def _dataset(self, split: str) -> TokenDataset:
         with_types = self.num_token_types > 1

@@ -104,51 +104,59 @@ class RankBatch:
     num_tokens: int
 
 
+@dataclass(frozen=True)
+class LoaderOptions:
+    """How batches reach the model; only ``seed`` and the limits change what is learned.
+
+    Attributes:
+        seed: of the order of the batches.
+        micro_batch: examples per forward pass; None: all of the rank's examples of a global batch.
+        num_workers: processes that assemble batches.
+        rank: of this process: decides which examples of every batch are its own.
+        world_size: number of ranks.
+        limit_train_batches: global batches an epoch; None: all.
+        limit_eval_batches: batches an evaluation; None: all.
+    """
+
+    seed: int = 0
+    micro_batch: int | None = None
+    num_workers: int = 0
+    rank: int = 0
+    world_size: int = 1
+    limit_train_batches: int | None = None
+    limit_eval_batches: int | None = None
+
+
 class TrainSampler(Sampler[RankBatch]):
     """Yields one rank's examples of each global batch of an epoch.
 
     Args:
         lengths: [N] tokens of each example.
         batch_size: examples of a global batch, over all ranks.
-        seed: of the run.
+        options: of the run and of this rank.
         epoch: counted from 0.
         skip: global batches of the epoch that have been trained on already.
-        limit: global batches of an epoch; None: all.
-        micro_batch: examples of a forward pass; None: all of the rank's.
-        rank: of this process.
-        world_size: number of ranks.
     """
 
     def __init__(
-        self,
-        lengths: NDArray[np.int32],
-        batch_size: int,
-        seed: int,
-        epoch: int = 0,
-        skip: int = 0,
-        limit: int | None = None,
-        micro_batch: int | None = None,
-        rank: int = 0,
-        world_size: int = 1,
+        self, lengths: NDArray[np.int32], batch_size: int, options: LoaderOptions, epoch: int = 0, skip: int = 0
     ) -> None:
         self.lengths = lengths
         self.batch_size = batch_size
-        self.seed = seed
+        self.options = options
         self.epoch = epoch
         self.skip = skip
-        self.stop = min(batches_per_epoch(len(lengths), batch_size), limit or len(lengths))
-        self.micro_batch = micro_batch
-        self.rank = rank
-        self.world_size = world_size
+        self.stop = min(batches_per_epoch(len(lengths), batch_size), options.limit_train_batches or len(lengths))
 
     def __len__(self) -> int:
         return self.stop - self.skip
 
     def __iter__(self) -> Iterator[RankBatch]:
-        for rows in epoch_plan(self.lengths, self.batch_size, self.seed, self.epoch)[self.skip : self.stop]:
-            largest = -(-len(rows) // self.world_size)
-            num_micro_batches = -(-largest // (self.micro_batch or largest))
-            rank_rows = shard_batch(rows, self.world_size)[self.rank]
+        options = self.options
+        for rows in epoch_plan(self.lengths, self.batch_size, options.seed, self.epoch)[self.skip : self.stop]:
+            largest = -(-len(rows) // options.world_size)
+            num_micro_batches = -(-largest // (options.micro_batch or largest))
+            rank_rows = shard_batch(rows, options.world_size)[options.rank]
             yield RankBatch(np.array_split(rank_rows, num_micro_batches), len(rows), int(self.lengths[rows].sum()))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
-from lx.data.sources.readers import known_extensions, reader_of
+from lx.data.sources.readers import is_known, known_extensions, read_rows
 from lx.data.sources.rows import Columns
 from lx.errors import LxError
 from lx.tasks.base import Prediction
@@ -31,10 +31,9 @@ def read_texts(path: Path, text: str, text_pair: str | None) -> Iterator[tuple[s
         with path.open(encoding="utf-8") as file:
             yield from read_lines(file, str(path))
         return
-    reader = reader_of(path)
-    if reader is None:
+    if not is_known(path):
         raise LxError(f"{path}: unknown kind of file; lx reads .txt, {', '.join(known_extensions())}")
-    for rows in reader(path, Columns(text, text_pair, label=None)):
+    for rows in read_rows(path, Columns(text, text_pair, label=None)):
         pairs = rows.pairs or [None] * len(rows.texts)
         for first, second in zip(rows.texts, pairs, strict=True):
             yield first or "", (second or "") if text_pair is not None else None

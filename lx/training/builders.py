@@ -13,7 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from lx.config.instantiate import argument_keys, build
 from lx.config.schema import DataSettings
 from lx.data.datamodule import TextDataModule
-from lx.data.loader_options import LoaderOptions
+from lx.data.plan import LoaderOptions
 from lx.data.sources.build import build_source
 from lx.distributed.process_group import first_on_each_node
 from lx.distributed.rank_info import RankInfo

@@ -14,6 +14,7 @@ from lightning.pytorch.plugins.precision import DoublePrecision, HalfPrecision
 from lx.data.batches import Batch, GlobalBatch, TokenDataset, TrainDataset, pad
 from lx.data.plan import (
     EVAL_TOKENS,
+    LoaderOptions,
     RankBatch,
     TrainSampler,
     epoch_plan,
@@ -97,11 +98,13 @@ def test_an_odd_example_goes_to_the_rank_with_fewer_tokens() -> None:
     assert [part.tolist() for part in shard_batch(np.array([7, 8, 9]), 2)] == [[9], [7, 8]]
 
 
+def train_sampler(epoch: int = 0, skip: int = 0, **options: Any) -> TrainSampler:
+    return TrainSampler(LENGTHS, 13, LoaderOptions(seed=5, **options), epoch, skip)
+
+
 def all_ranks(world_size: int, **settings: Any) -> list[list[RankBatch]]:
     """The batches of every rank, in the order of the global batches."""
-    samplers = [
-        TrainSampler(LENGTHS, 13, 5, rank=rank, world_size=world_size, **settings) for rank in range(world_size)
-    ]
+    samplers = [train_sampler(rank=rank, world_size=world_size, **settings) for rank in range(world_size)]
     return [list(together) for together in zip(*samplers, strict=True)]
 
 
@@ -127,19 +130,19 @@ def plain(sampler: TrainSampler) -> list[list[list[int]]]:
 @pytest.mark.parametrize("skip", [0, 1, 77, 78])
 def test_a_skip_goes_on_with_the_sequence(skip: int) -> None:
     settings = {"epoch": 3, "micro_batch": 4, "rank": 1, "world_size": 2}
-    sampler = TrainSampler(LENGTHS, 13, 5, skip=skip, **settings)
-    assert plain(sampler) == plain(TrainSampler(LENGTHS, 13, 5, **settings))[skip:]
+    sampler = train_sampler(skip=skip, **settings)
+    assert plain(sampler) == plain(train_sampler(**settings))[skip:]
     assert len(sampler) == 78 - skip == len(plain(sampler))
 
 
 def test_limit_takes_the_first_batches() -> None:
-    sampler = TrainSampler(LENGTHS, 13, 5, limit=4)
+    sampler = train_sampler(limit_train_batches=4)
     assert [rows for (rows,) in plain(sampler)] == plan(epoch=0)[:4]
     assert len(sampler) == 4
-    resumed = TrainSampler(LENGTHS, 13, 5, limit=4, skip=3)
+    resumed = train_sampler(limit_train_batches=4, skip=3)
     assert [rows for (rows,) in plain(resumed)] == plan(epoch=0)[3:4]
     assert len(resumed) == 1
-    assert len(TrainSampler(LENGTHS, 13, 5, limit=1000)) == 78
+    assert len(train_sampler(limit_train_batches=1000)) == 78
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 501])

@@ -80,16 +80,18 @@ def test_a_file_lies_in_one_split(packages: Path) -> None:
             assert len({split_of[words(package, 3 * number + n).lower()] for n in range(3)}) == 1
 
 
-def test_it_is_built_once(packages: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    first = read(DocstringSource(PACKAGES, cache_dir=packages / "cache", workers=1))
-    assert "reading the documentation of 3 libraries (once): " in capsys.readouterr().err
+def test_it_is_built_once(packages: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", "lx"):
+        first = read(DocstringSource(PACKAGES, cache_dir=packages / "cache", workers=1))
+    assert "reading the documentation of 3 libraries (once) (" in caplog.text
+    caplog.clear()
 
     def never(*_: object, **__: object) -> None:
         raise AssertionError("read again")
 
     monkeypatch.setattr("lx.data.sources.docstrings.source.extract", never)
     assert read(DocstringSource(PACKAGES, cache_dir=packages / "cache")) == first
-    assert capsys.readouterr().err == ""
+    assert not caplog.text
 
 
 def test_limits(packages: Path) -> None:

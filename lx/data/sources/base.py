@@ -6,8 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from lx.errors import LxError, did_you_mean
-
 CHUNK = 4096
 """Rows that a source yields at a time, so that reading needs bounded memory."""
 
@@ -57,11 +55,3 @@ class Source(Protocol):
 
     def locate(self, split: str, row_number: int) -> str:
         """Return a name for one row in messages, such as ``train.csv:17``."""
-
-
-def missing_column(where: str, key: str, column: str, known: Sequence[str]) -> LxError:
-    """Return the error for a missing column: which columns there are, and which key to set."""
-    return LxError(
-        f"{where}: there is no column {column!r}{did_you_mean(column, known)}. "
-        f"The columns are: {', '.join(known)}. Set {key}=..."
-    )

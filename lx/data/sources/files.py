@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lx.data.sources.base import CHUNK, Rows
-from lx.data.sources.readers import known_extensions, reader_of
+from lx.data.sources.readers import is_known, known_extensions, read_rows
 from lx.data.sources.rows import Columns, split_label
 from lx.errors import LxError, did_you_mean
 from lx.system.cache import digest
@@ -88,10 +88,8 @@ class FileSource:
         if path.is_dir():
             yield from _read_folder(path)
             return
-        reader = reader_of(path)
-        assert reader is not None  # checked at the start
         empty = True
-        for rows in reader(path, self._columns):
+        for rows in read_rows(path, self._columns):
             empty = False
             if self._label_separator is not None:
                 rows = replace(rows, labels=[split_label(label, self._label_separator) for label in rows.labels])
@@ -120,7 +118,7 @@ def _check(path: Path, key: str) -> None:
         hint = did_you_mean(path.name, siblings)
         missing_folder = "" if path.parent.is_dir() else f" (nor is the folder {path.parent})"
         raise LxError(f"{key}: there is no file {path}{missing_folder}{hint}. Paths start from {Path.cwd()}")
-    if reader_of(path) is None:
+    if not is_known(path):
         raise LxError(
             f"{key}: {path} has the extension {path.suffix or '(none)'!r}, which is not a known format. "
             f"Known are {', '.join(known_extensions())}, and a folder with a sub-folder for each class"

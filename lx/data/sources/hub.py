@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
-from lx.data.sources.base import CHUNK, Rows, missing_column
+from lx.data.sources.base import CHUNK, Rows
 from lx.data.sources.rows import Columns, split_label
 from lx.errors import LxError, did_you_mean, shorten
 from lx.system.cache import digest
@@ -100,7 +100,7 @@ class HubSource:
             LxError: If a value is not what its column should hold, or the split's labels are hidden.
         """
         first = 1
-        columns = list(self._columns.keys().values())
+        columns = self._columns.names()
         named = self.class_names if self._declared_names is not None else None
         table = self._tables[split].select_columns(list(dict.fromkeys(columns))).with_format("arrow")
         for batch in table.iter(CHUNK):
@@ -152,9 +152,8 @@ class HubSource:
     def _check(self, split: str, features: Any) -> None:
         """Refuse a split whose columns are missing or whose texts are not strings."""
         where = self.describe(split)
+        self._columns.require(where, list(features))
         for key, column in self._columns.keys().items():
-            if column not in features:
-                raise missing_column(where, key, column, list(features))
             is_text = str(getattr(features[column], "dtype", None)).startswith(("string", "large_string"))
             if key != "data.label" and not is_text:
                 raise LxError(f"{where}: the column {column!r} holds {features[column]}, not strings. Set {key}=...")

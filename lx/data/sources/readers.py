@@ -1,4 +1,4 @@
-"""Readers of CSV, TSV, JSON Lines and Parquet, a few thousand rows at a time; errors name the line."""
+"""Read CSV, TSV, JSON Lines and Parquet; errors name the line."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
 
-from lx.data.sources.base import CHUNK, Rows, missing_column
-from lx.data.sources.rows import Columns, RowBuffer, kind_of
+from lx.data.sources.base import CHUNK, Rows
+from lx.data.sources.rows import Columns, Record, in_chunks, kind_of
 from lx.errors import LxError
 
 if TYPE_CHECKING:
@@ -22,31 +22,44 @@ if TYPE_CHECKING:
 _LONGEST_FIELD = 64 * 2**20  # characters; also bounds what a quote that is never closed can swallow
 
 
-Reader = Callable[[Path, Columns], Iterator[Rows]]
+def read_rows(path: Path, columns: Columns) -> Iterator[Rows]:
+    """Read a file of a known kind, a few thousand rows at a time.
+
+    Raises:
+        LxError: it is damaged, empty or lacks a column, or a text is not a string.
+    """
+    reader = _READERS[_extension(path).removesuffix(".gz")]
+    return in_chunks(path, columns, reader(path, columns))
 
 
-def reader_of(path: Path) -> Reader | None:
-    """Return the reader for a file's extension, or None if the extension is not known."""
-    suffix, packed = path.suffix.lower(), False
-    if suffix == ".gz":
-        suffix, packed = Path(path.stem).suffix.lower(), True
-    reader = _READERS.get(suffix)
-    return None if packed and reader is read_parquet else reader
+def is_known(path: Path) -> bool:
+    """Return whether the extension is one that is read."""
+    return _extension(path) in known_extensions()
 
 
-def read_csv(path: Path, columns: Columns) -> Iterator[Rows]:
+def known_extensions() -> Sequence[str]:
+    """Return the extensions that are read, for messages."""
+    return [*_READERS, *(f"{suffix}.gz" for suffix in _READERS if suffix != ".parquet")]
+
+
+def _extension(path: Path) -> str:
+    suffix = path.suffix.lower()
+    return Path(path.stem).suffix.lower() + suffix if suffix == ".gz" else suffix
+
+
+def _read_csv(path: Path, columns: Columns) -> Iterator[Record]:
     """Read comma-separated values with a header; fields may be quoted and then span lines."""
     with _opened(path) as file:
         yield from _read_records(path, columns, csv.reader(file, strict=True))
 
 
-def read_tsv(path: Path, columns: Columns) -> Iterator[Rows]:
+def _read_tsv(path: Path, columns: Columns) -> Iterator[Record]:
     """Read tab-separated values with a header. Quotation marks are text like any other, as is usual in TSV."""
     with _opened(path) as file:
         yield from _read_records(path, columns, csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
 
 
-def _read_records(path: Path, columns: Columns, records: _CsvReader) -> Iterator[Rows]:
+def _read_records(path: Path, columns: Columns, records: _CsvReader) -> Iterator[Record]:
     """Yield the rows under a header; the number of a row is the line on which its record begins."""
     csv.field_size_limit(_LONGEST_FIELD)
     line = 1
@@ -54,23 +67,18 @@ def _read_records(path: Path, columns: Columns, records: _CsvReader) -> Iterator
         header = next(records, None)
         if not header:
             raise LxError(f"{path}: the file is empty" if header is None else f"{path}:1: the header is blank")
-        indices = []
-        for key, column in columns.keys().items():
-            if column not in header:
-                raise missing_column(f"{path}:1", key, column, header)
-            indices.append(header.index(column))
-        buffer = RowBuffer(path, columns)
+        columns.require(f"{path}:1", header)
+        indices = [header.index(name) for name in columns.names()]
         line = records.line_num + 1
         for record in records:
             if len(record) == len(header):
-                yield from buffer.add(line, *(record[index] for index in indices))
+                yield line, [record[index] for index in indices]
             elif record:  # a blank line is no record
                 raise LxError(
                     f"{path}:{line}: {len(record)} field(s) where the header has {len(header)}. In a .csv "
                     "file, quote a field with a comma or a line break in it; a .tsv file cannot hold one"
                 )
             line = records.line_num + 1
-        yield from buffer.rest()
     except csv.Error as error:
         reason = str(error)
         if "unexpected end of data" in reason or "field larger" in reason:
@@ -78,14 +86,14 @@ def _read_records(path: Path, columns: Columns, records: _CsvReader) -> Iterator
         raise LxError(f"{path}:{line}: malformed CSV: {reason}, in the record that begins here") from error
 
 
-def read_jsonl(path: Path, columns: Columns) -> Iterator[Rows]:
+def _read_jsonl(path: Path, columns: Columns) -> Iterator[Record]:
     """Read one JSON object a line; blank lines are skipped."""
-    keys = columns.keys()
-    buffer = RowBuffer(path, columns)
+    names, is_empty = columns.names(), True
     with _opened(path) as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue
+            is_empty = False
             try:
                 row = json.loads(line)
             except json.JSONDecodeError as error:
@@ -97,17 +105,14 @@ def read_jsonl(path: Path, columns: Columns) -> Iterator[Rows]:
                     f"{path}:{number}: {kind_of(row)} instead of an object. lx reads JSON Lines: "
                     "one object a line, no list round them"
                 )
-            for key, column in keys.items():
-                if column not in row:
-                    raise missing_column(f"{path}:{number}", key, column, list(row))
-            yield from buffer.add(number, *(row[column] for column in keys.values()))
-    if buffer.is_empty:
+            if not row.keys() >= set(names):
+                columns.require(f"{path}:{number}", list(row))
+            yield number, [row[name] for name in names]
+    if is_empty:
         raise LxError(f"{path}: the file is empty")
-    yield from buffer.rest()
 
 
-def read_parquet(path: Path, columns: Columns) -> Iterator[Rows]:
-    """Read a Parquet file, a few thousand rows at a time."""
+def _read_parquet(path: Path, columns: Columns) -> Iterator[Record]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -116,22 +121,15 @@ def read_parquet(path: Path, columns: Columns) -> Iterator[Rows]:
     except (pa.ArrowInvalid, OSError) as error:
         raise LxError(f"{path}: not a Parquet file, or a damaged one: {error}") from error
     with file:
-        schema = file.schema_arrow
-        for key, column in columns.keys().items():
-            if column not in schema.names:
-                raise missing_column(str(path), key, column, schema.names)
-        buffer = RowBuffer(path, columns)
-        names = list(columns.keys().values())
-        row_number = 0
+        columns.require(str(path), file.schema_arrow.names)
+        names, row_number = columns.names(), 0
         try:
             for batch in file.iter_batches(batch_size=CHUNK, columns=list(dict.fromkeys(names))):
-                values = {name: batch.column(name).to_pylist() for name in batch.schema.names}
-                for row in zip(*(values[name] for name in names), strict=True):
+                for row in zip(*(batch.column(name).to_pylist() for name in names), strict=True):
                     row_number += 1
-                    yield from buffer.add(row_number, *row)
+                    yield row_number, row
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
             raise LxError(f"{path}: damaged after row {row_number:,}: {error}") from error
-        yield from buffer.rest()
 
 
 @contextmanager
@@ -167,16 +165,11 @@ def _undecodable(path: Path) -> tuple[int, str]:
     return 1, "unreadable"
 
 
-def known_extensions() -> Sequence[str]:
-    """Return the extensions that are read, for messages."""
-    return [*_READERS, *(f"{suffix}.gz" for suffix in _READERS if suffix != ".parquet")]
-
-
-_READERS: dict[str, Reader] = {
-    ".csv": read_csv,
-    ".tsv": read_tsv,
-    ".jsonl": read_jsonl,
-    ".ndjson": read_jsonl,
-    ".json": read_jsonl,
-    ".parquet": read_parquet,
+_READERS: dict[str, Callable[[Path, Columns], Iterator[Record]]] = {
+    ".csv": _read_csv,
+    ".tsv": _read_tsv,
+    ".jsonl": _read_jsonl,
+    ".ndjson": _read_jsonl,
+    ".json": _read_jsonl,
+    ".parquet": _read_parquet,
 }

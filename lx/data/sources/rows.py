@@ -1,14 +1,18 @@
-"""Checks the texts of rows as they are read, and gathers rows into chunks."""
+"""The columns of a table, and the rows read from them: checked, and gathered into chunks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from lx.data.sources.base import CHUNK, Rows
-from lx.errors import LxError
+from lx.errors import LxError, did_you_mean
+
+Record = tuple[int, Sequence[Any]]
+"""A row: its line or row number, and its values in the columns to read, in the order of :meth:`Columns.names`."""
 
 
 @dataclass(frozen=True)
@@ -24,53 +28,47 @@ class Columns:
         columns = {"data.text": self.text, "data.text_pair": self.pair, "data.label": self.label}
         return {key: column for key, column in columns.items() if column is not None}
 
+    def names(self) -> list[str]:
+        """Return the columns to read: text, text pair, label."""
+        return list(self.keys().values())
 
-class RowBuffer:
-    """Takes rows one by one and yields them in chunks.
+    def require(self, where: str, known: Sequence[str]) -> None:
+        """Refuse a table that lacks one of the columns to read.
 
-    Args:
-        path: The file they come from, for messages.
-        columns: What the values of a row are.
+        Raises:
+            LxError: says where, which columns there are, and which key to set.
+        """
+        for key, column in self.keys().items():
+            if column not in known:
+                raise LxError(
+                    f"{where}: there is no column {column!r}{did_you_mean(column, known)}. "
+                    f"The columns are: {', '.join(known)}. Set {key}=..."
+                )
+
+
+def in_chunks(path: Path, columns: Columns, records: Iterable[Record]) -> Iterator[Rows]:
+    """Gather the rows of a file, a few thousand at a time.
+
+    Raises:
+        LxError: a text is not a string.
     """
+    num_texts = 1 if columns.pair is None else 2
+    checked = _with_checked_texts(path, num_texts, records)
+    while chunk := list(islice(checked, CHUNK)):
+        row_numbers = [number for number, _ in chunk]
+        texts, *others = (list(column) for column in zip(*(values for _, values in chunk), strict=True))
+        pairs = others[0] if num_texts == 2 else None
+        yield Rows(texts, pairs, others[-1] if columns.label is not None else [], row_numbers[0], row_numbers)
 
-    def __init__(self, path: Path, columns: Columns) -> None:
-        self.path = path
-        self.is_empty = True
-        self._has_pairs = columns.pair is not None
-        self._has_labels = columns.label is not None
-        self._clear()
 
-    def _clear(self) -> None:
-        self._texts: list[str | None] = []
-        self._pairs: list[str | None] = []
-        self._labels: list[Any] = []
-        self._row_numbers: list[int] = []
-
-    def add(self, row_number: int, *values: object) -> Iterator[Rows]:
-        """Take text, second text if there is one, and label if it is read; yield a chunk when it is full."""
-        self.is_empty = False
-        for text in values[:-1] if self._has_labels else values:
+def _with_checked_texts(path: Path, num_texts: int, records: Iterable[Record]) -> Iterator[Record]:
+    for number, values in records:
+        for text in values[:num_texts]:
             if text is not None and type(text) is not str:
                 raise LxError(
-                    f"{self.path}:{row_number}: the text is {kind_of(text)}, not a string. "
-                    "Is data.text the right column?"
+                    f"{path}:{number}: the text is {kind_of(text)}, not a string. Is data.text the right column?"
                 )
-        self._texts.append(cast("str | None", values[0]))
-        if self._has_pairs:
-            self._pairs.append(cast("str | None", values[1]))
-        if self._has_labels:
-            self._labels.append(values[-1])
-        self._row_numbers.append(row_number)
-        if len(self._texts) == CHUNK:
-            yield from self.rest()
-
-    def rest(self) -> Iterator[Rows]:
-        """Yield the rows that are not in a chunk yet."""
-        if self._texts:
-            pairs = self._pairs if self._has_pairs else None
-            rows = Rows(self._texts, pairs, self._labels, self._row_numbers[0], self._row_numbers)
-            self._clear()
-            yield rows
+        yield number, values
 
 
 def split_label(label: Any, separator: str | None) -> Any:

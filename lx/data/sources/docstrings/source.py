@@ -6,7 +6,6 @@ import logging
 import os
 import platform
 import re
-import sys
 import sysconfig
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,14 +16,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pyarrow as pa
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lx.data.arrow import read_batches
 from lx.data.sources.base import CHUNK, Rows
 from lx.data.sources.docstrings.extract import extract
 from lx.errors import LxError
 from lx.system.cache import build_once, cache_home, digest
+from lx.system.progress import track
 
 log = logging.getLogger(__name__)
 
@@ -133,20 +131,10 @@ class DocstringSource:
             writer.write_table(table, CHUNK)
 
     def _extract(self, files: list[Path]) -> list[list[str]]:
-        """The usable texts of each file, with progress shown on standard error."""
+        """The usable texts of each file."""
         message = f"reading the documentation of {len(self._roots)} libraries (once)"
-        console = Console(stderr=True)
-        if not console.is_terminal:
-            print(f"{message}: {len(files):,} files", file=sys.stderr, flush=True)
-        columns = (TextColumn(message), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-            bar = progress.add_task(message, total=len(files))
-            texts_of_files = extract(
-                files,
-                list(self._roots),
-                workers=self._workers,
-                done=lambda count: progress.advance(bar, count),
-            )
+        with track(message, len(files), "files") as advance:
+            texts_of_files = extract(files, list(self._roots), workers=self._workers, done=advance)
         least, most, _ = self._limits
         return [[first for text in strings if (first := _truncated(text, least, most))] for strings in texts_of_files]
 
