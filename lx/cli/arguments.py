@@ -25,13 +25,7 @@ class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are an :class:`LxError`, printed as every other bad input is."""
 
     def __init__(self, verb: str, description: str, table: str = "") -> None:
-        """Name the command.
-
-        Args:
-            verb: as typed after ``lx``.
-            description: what it does.
-            table: printed below the arguments by ``--help``, in its own lines.
-        """
+        """Name the command as it is typed after ``lx``; ``--help`` prints ``table`` below the arguments."""
         super().__init__(f"lx {verb}", description=description)
         self.table = table
 
@@ -49,15 +43,10 @@ class Parser(argparse.ArgumentParser):
 
     def add_config_dir(self) -> None:
         """Add ``--config-dir``."""
-        self.add_argument(
-            "--config-dir",
-            "-cd",
-            metavar="DIR",
-            help="a directory with config groups of your own, which adds options to lx's (default: $LX_CONFIG_DIR)",
-        )
+        text = "a directory with config groups of your own, which adds options to lx's (default: $LX_CONFIG_DIR)"
+        self.add_argument("--config-dir", "-cd", metavar="DIR", help=text)
 
     def add_trust(self) -> None:
         """Add ``--trust``, for commands on a run directory that may come from a stranger."""
-        self.add_argument(
-            "--trust", action="append", default=[], metavar="PACKAGE", help="also build classes of this package"
-        )
+        text = "also build classes of this package"
+        self.add_argument("--trust", action="append", default=[], metavar="PACKAGE", help=text)

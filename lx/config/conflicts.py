@@ -20,12 +20,7 @@ _ALTERNATIVES = {
 
 
 def check_sources(hydra: Hydra, overrides: Sequence[str], cfg: DictConfig) -> None:
-    """Check the command line against the composed configuration, and the settings of each file of the user's.
-
-    Args:
-        hydra: the session.
-        overrides: of the command line.
-        cfg: composed of them.
+    """Check the command line against the configuration composed of it, and the settings of each file of the user's.
 
     Raises:
         LxError: two settings of which one overrides the other, or a file outside of ``hardware/`` that sets
@@ -49,8 +44,7 @@ def check_sources(hydra: Hydra, overrides: Sequence[str], cfg: DictConfig) -> No
 def files_of(hydra: Hydra, overrides: Sequence[str]) -> list[tuple[str, str]]:
     """Return the files that a configuration is composed of, but for ``train.yaml`` and Hydra's own.
 
-    Returns:
-        The path of each, for example ``experiment/mine``, and the key that its content is placed under.
+    Of each its path, such as ``experiment/mine``, and the key that its content is placed under.
     """
     from hydra.types import RunMode
 
@@ -95,12 +89,7 @@ def _flat(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:
 
 
 def hardware_refusal(path: str, key: str) -> LxError:
-    """Return the error for an option file that sets or chooses hardware.
-
-    Args:
-        path: of the file below ``conf/``, for example ``experiment/mine``.
-        key: what it sets.
-    """
+    """Return the error for an option file, such as ``experiment/mine``, that sets or chooses hardware by ``key``."""
     group, _, option = path.rpartition("/")
     return LxError(
         f"{group}={option} sets {key}, but only the command line and the files of hardware/ do, so that an experiment "

@@ -40,9 +40,7 @@ _NULLABLE: dict[str, type] = {
 def check_config(cfg: DictConfig, defaults: DictConfig) -> None:
     """Check types, ranges and the facts that hold across groups.
 
-    Args:
-        cfg: the composed configuration.
-        defaults: the same groups composed without value overrides; a value must have its default's type.
+    ``defaults`` are the same groups composed without value overrides: a value must have the type of its default.
 
     Raises:
         LxError: names the key, what it must be, and what it is.
@@ -157,13 +155,7 @@ def _check_schema(cfg: DictConfig, schema: type, prefix: str) -> None:
 def _require(key: str, value: object, allowed: tuple[type, ...]) -> None:
     is_stray_bool = isinstance(value, bool) and bool not in allowed  # to Python, True is a whole number
     if is_stray_bool or not isinstance(value, allowed):
-        words = {
-            int: "a whole number",
-            float: "a number",
-            str: "text",
-            bool: "true or false",
-            type(None): "null",
-        }
+        words = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"}
         kinds = " or ".join(words[kind] for kind in allowed if not (kind is int and float in allowed))
         hint = f"; quote it twice, {key}=\"'{value}'\", if it is meant" if allowed[0] is str else ""
         raise LxError(f"{key} must be {kinds}, not {value!r}{hint}")

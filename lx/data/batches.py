@@ -103,13 +103,9 @@ class NetInputs(NamedTuple):
 
 
 def pad(tokens: TokenRows, rows: NDArray[np.int64], pad_id: int, with_types: bool) -> NetInputs:
-    """Pad some examples to the longest of them.
+    """Pad the examples ``rows`` [B] to the longest of them; without any, the result shows one padding token.
 
-    Args:
-        tokens: of all examples.
-        rows: [B] which of them; without any, the result shows one padding token.
-        pad_id: fills token ids up.
-        with_types: whether to mark the tokens of the second text of a pair with 1, those of the first with 0.
+    ``with_types`` marks the tokens of the second text of a pair with 1, those of the first with 0.
     """
     if not len(rows):
         types = torch.zeros(1, 1, dtype=torch.int64) if with_types else None
@@ -129,11 +125,7 @@ def pad(tokens: TokenRows, rows: NDArray[np.int64], pad_id: int, with_types: boo
 class TokenDataset(Dataset[Batch]):
     """Assembles batches of a split: an index is the array of a batch's examples, perhaps none.
 
-    Args:
-        table: tokens and labels of the split.
-        pad_id: fills token ids up.
-        with_types: whether batches have token types.
-        collate_labels: turns the labels of a batch from an Arrow array into a tensor; the task's.
+    ``collate_labels`` is the task's: it turns the labels of a batch from an Arrow array into a tensor.
     """
 
     def __init__(

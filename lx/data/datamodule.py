@@ -136,15 +136,10 @@ class TextDataModule(LightningDataModule):
     @property
     def fingerprint(self) -> str:
         """Equal for equal token ids in equal batches."""
-        return self._token_key()
+        return digest(self.corpus.fingerprint, self.tokenizer.to_json(), self.options.max_length, _FORMAT)
 
     def start_at(self, epoch: int, batch: int) -> None:
-        """Skip the global batches of an epoch that a resumed run has trained on.
-
-        Args:
-            epoch: the current one, from 0.
-            batch: how many of its global batches have been trained on.
-        """
+        """Go on in an epoch, counted from 0, after the global batches of it that a resumed run has trained on."""
         self._start = (epoch, batch)
 
     def set_micro_batch_size(self, micro_batch: int) -> None:
@@ -169,12 +164,12 @@ class TextDataModule(LightningDataModule):
         sampler = TrainSampler(tokens.table.lengths, self.options.batch_size, self.loaders, epoch, batch)
         return self._loader(TrainDataset(tokens), sampler)
 
+    @override
     def val_dataloader(self) -> DataLoader[Batch]:
-        """Every validation example once."""
         return self.eval_dataloader("validation")
 
+    @override
     def test_dataloader(self) -> DataLoader[Batch]:
-        """Every test example once."""
         return self.eval_dataloader("test")
 
     def eval_dataloader(self, split: str) -> DataLoader[Batch]:
@@ -214,10 +209,7 @@ class TextDataModule(LightningDataModule):
         return Tokenizer.load(path)
 
     def _token_path(self, split: str) -> Path:
-        return self.cache / "tokens" / self._token_key() / f"{split}.arrow"
-
-    def _token_key(self) -> str:
-        return digest(self.corpus.fingerprint, self.tokenizer.to_json(), self.options.max_length, _FORMAT)
+        return self.cache / "tokens" / self.fingerprint / f"{split}.arrow"
 
     def _encoded(self, name: str, split: SplitView) -> Iterator[tuple[Encoded, pa.Array]]:
         start, labels = 0, split.labels

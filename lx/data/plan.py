@@ -36,7 +36,7 @@ def epoch_plan(lengths: NDArray[np.int32], batch_size: int, seed: int, epoch: in
         epoch: counted from 0.
 
     Returns:
-        The examples of each batch, longest last.
+        The examples of each batch, the longest last.
     """
     random = np.random.Generator(np.random.Philox(key=[seed, epoch]))
     shuffled = random.permutation(len(lengths))
@@ -72,17 +72,10 @@ def padding_share(lengths: NDArray[np.int32], batches: list[NDArray[np.int64]]) 
 
 
 def shard_batch(rows: NDArray[np.int64], num_ranks: int) -> list[NDArray[np.int64]]:
-    """Divide examples that are sorted by length among the ranks.
+    """Divide examples that are sorted by length among the ranks, each of which gets its own sorted by length.
 
     The longest goes to rank 0, the next to rank 1, and so on to the last rank and back again. Ranks differ by at most
     one example, and by no more tokens than the longest example has.
-
-    Args:
-        rows: examples sorted by length.
-        num_ranks: how many ranks.
-
-    Returns:
-        The examples of each rank, sorted by length.
     """
     turns = np.arange(len(rows))[::-1] % (2 * num_ranks)
     rank = np.minimum(turns, 2 * num_ranks - 1 - turns)

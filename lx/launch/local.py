@@ -27,17 +27,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 _KILLED_ON_REQUEST = -1000  # no exit code of a process: it was killed after a second Ctrl-C
-_PACKAGES = (
-    "lx",
-    "torch",
-    "lightning",
-    "hydra-core",
-    "torchmetrics",
-    "tokenizers",
-    "datasets",
-    "wandb",
-    "numpy",
-)
+_PACKAGES = ("lx", "torch", "lightning", "hydra-core", "torchmetrics", "tokenizers", "datasets", "wandb", "numpy")
 
 
 def train(cfg: DictConfig, overrides: Sequence[str] = ()) -> Result:
@@ -59,10 +49,7 @@ def train(cfg: DictConfig, overrides: Sequence[str] = ()) -> Result:
 
 
 def launch(cfg: DictConfig, overrides: Sequence[str] = ()) -> tuple[RunDirectory, int]:
-    """Make a run directory, or take the one that ``resume=true`` names, and train in it.
-
-    Returns:
-        The run directory and the exit code of the run.
+    """Make a run directory, or take the one that ``resume=true`` names, train in it, and return the exit code too.
 
     Raises:
         LxError: the run directory cannot be made.
@@ -100,11 +87,7 @@ def resume(run_dir: str | Path, overrides: Sequence[str] = (), trust: Sequence[s
 
 
 def start(run: RunDirectory) -> int:
-    """Train in a run directory: in worker processes, or where its ``launch`` says.
-
-    Returns:
-        The exit code of the run.
-    """
+    """Train in a run directory, in worker processes or where its ``launch`` says, and return the exit code."""
     config = run.read_config()
     if config["launch"] == "prepare":
         print(f"{run.path} is ready: start `python -m lx.worker {run.path}` for each rank, with torchrun or srun")
@@ -121,12 +104,7 @@ def start(run: RunDirectory) -> int:
 
 
 def run_on_ranks(run_dir: str | Path, overrides: Sequence[str], command: Sequence[str]) -> int | None:
-    """Run a command of ``lx`` on several ranks of this machine, if its settings ask for them.
-
-    Args:
-        run_dir: the run directory that it works in.
-        overrides: of ``hardware``.
-        command: its name and arguments.
+    """Run a command of ``lx`` on several ranks of this machine, if the overrides of ``hardware`` ask for them.
 
     Returns:
         The exit code; None: the caller does the work, since it is one of the ranks, or there is one alone.

@@ -64,11 +64,7 @@ class Outcome:
 
 
 def train_on_ranks(run: RunDirectory) -> int:
-    """Start as many ranks here as the run's configuration says, wait for them, and record how they ended.
-
-    Returns:
-        The exit code of the run.
-    """
+    """Start as many ranks here as the run's configuration says, record how they ended, and return the exit code."""
     had_begun = run.model.exists()
     try:
         outcome = start_ranks(run, run.read_config()["hardware"], ["lx.training.worker", str(run.path)])
@@ -90,12 +86,7 @@ def train_on_ranks(run: RunDirectory) -> int:
 
 
 def start_ranks(run: RunDirectory, settings: dict[str, Any], command: list[str]) -> Outcome:
-    """Start ranks on this machine and wait for them.
-
-    Args:
-        run: the run directory that they work in.
-        settings: the node ``hardware`` of a configuration.
-        command: a module and its arguments.
+    """Run a module with its arguments on ranks of this machine, by the settings of ``hardware``, and wait for them.
 
     Raises:
         LxError: this machine does not have what the settings ask for, and no rank was started.

@@ -67,16 +67,7 @@ class BagClassifier(nn.Module):
         mask: Bool[Tensor, "B T"],
         token_types: Int[Tensor, "B T"] | None = None,
     ) -> Float[Tensor, "B C"]:
-        """Score texts.
-
-        Args:
-            token_ids: Padded with zeros.
-            mask: True for a real token.
-            token_types: Ignored.
-
-        Returns:
-            Float[Tensor, "B C"]: Logits.
-        """
+        """Compute logits as :meth:`lx.nn.classifier.TransformerClassifier.forward` does; token types are ignored."""
         is_word = mask & (token_ids >= FIRST_WORD)
         words = token_ids.masked_fill(~is_word, PAD)
         bigrams = hash_bigrams(words, self.bigram_embedding.num_embeddings - 1)

@@ -80,13 +80,7 @@ class TransformerClassifier(nn.Module):
             block(dim, num_heads, hidden_dim, dropout, norm=norm, feedforward=feedforward) for _ in range(num_layers)
         ]
         self.encoder = TransformerEncoder(
-            TokenEmbedding(
-                vocab_size,
-                dim,
-                embedding_dim=embedding_dim,
-                num_token_types=num_token_types,
-                token_dropout=token_dropout,
-            ),
+            TokenEmbedding(vocab_size, dim, embedding_dim, num_token_types, token_dropout),
             position(dim=dim, num_heads=num_heads),
             blocks,
             norm(dim) if blocks[-1].needs_final_norm else nn.Identity(),
@@ -110,15 +104,12 @@ class TransformerClassifier(nn.Module):
         mask: Bool[Tensor, "B T"],
         token_types: Int[Tensor, "B T"] | None = None,
     ) -> Float[Tensor, "B C"]:
-        """Score texts.
+        """Compute logits.
 
         Args:
             token_ids: `[CLS] text [SEP]`, padded with zeros.
             mask: True for a real token.
             token_types: Segment of each token; None: the first segment throughout.
-
-        Returns:
-            Float[Tensor, "B C"]: Logits.
         """
         x = self.encoder(token_ids, mask, token_types, self.pooling.last_query)
         logits: Tensor = self.head(self.dropout(self.pooling(x, mask)))

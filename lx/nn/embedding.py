@@ -41,7 +41,6 @@ class TokenEmbedding(nn.Module):
         self,
         vocab_size: int,
         dim: int,
-        *,
         embedding_dim: int | None = None,
         num_token_types: int = 1,
         token_dropout: int | float = 0.0,
@@ -72,12 +71,7 @@ class TokenEmbedding(nn.Module):
     def forward(
         self, token_ids: Int[Tensor, "B T"], token_types: Int[Tensor, "B T"] | None = None
     ) -> Float[Tensor, "B T D"]:
-        """Embed tokens.
-
-        Args:
-            token_ids: Ids in [0, V).
-            token_types: Segment of each token; None: the first segment throughout.
-        """
+        """Embed ids in [0, V); without `token_types` the first segment is taken throughout."""
         if self.training and self.token_dropout > 0:
             token_ids = drop_words(token_ids, self.token_dropout)
         x: Tensor = self.projection(self.word(token_ids))

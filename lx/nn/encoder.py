@@ -54,17 +54,14 @@ class TransformerEncoder(nn.Module):
         token_types: Int[Tensor, "B T"] | None = None,
         last_query: LastQuery | None = None,
     ) -> Float[Tensor, "B Q D"]:
-        """Encode each token in its context.
+        """Encode each token in its context; the vectors of padding are meaningless.
 
         Args:
             token_ids: Padded with zeros.
             mask: True for a real token.
             token_types: Segment of each token.
-            last_query: Computes from the input of the last block and the mask the one vector per text that attends in
-                that block. None, or if it returns None: every token attends.
-
-        Returns:
-            Float[Tensor, "B Q D"]: Vectors of padding are meaningless.
+            last_query: Gives the one vector per text that attends in the last block. None, or if it returns None:
+                every token attends.
         """
         x = self.position.add(self.embedding(token_ids, token_types))
         x = self.dropout(x.to(compute_dtype(x)))  # the residual stream has the dtype of the products that feed it

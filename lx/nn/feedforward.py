@@ -1,6 +1,6 @@
 """Position-wise feed-forward networks.
 
-Axis legend: B batch, T tokens, D model width.
+Axis legend: B batch, T tokens, D model width. `hidden_dim` is the width between the two maps.
 """
 
 from __future__ import annotations
@@ -23,12 +23,6 @@ class FeedForward(nn.Module, ABC):
     output: nn.Linear
 
     def __init__(self, dim: int, hidden_dim: int) -> None:
-        """Build the maps.
-
-        Args:
-            dim: D.
-            hidden_dim: Width between the two maps.
-        """
         super().__init__()
         self.input = nn.Linear(dim, hidden_dim)
         self.output = nn.Linear(hidden_dim, dim)
@@ -67,12 +61,7 @@ class SwiGLUFeedForward(nn.Module):
     """
 
     def __init__(self, dim: int, hidden_dim: int) -> None:
-        """Build the maps.
-
-        Args:
-            dim: D.
-            hidden_dim: Width of the plain network that this one stands in for.
-        """
+        """Build the maps; `hidden_dim` is the width of the plain network that this one stands in for."""
         super().__init__()
         width = swiglu_width(hidden_dim)
         self.gate_and_value = nn.Linear(dim, 2 * width, bias=False)

@@ -95,15 +95,9 @@ class PretrainedClassifier(nn.Module):
         mask: Bool[Tensor, "B T"],
         token_types: Int[Tensor, "B T"] | None = None,
     ) -> Float[Tensor, "B C"]:
-        """Score texts.
+        """Compute logits as :meth:`lx.nn.classifier.TransformerClassifier.forward` does.
 
-        Args:
-            token_ids: Ids of the encoder's tokenizer.
-            mask: True for a real token.
-            token_types: Segment of each token; not passed to encoders without segments.
-
-        Returns:
-            Float[Tensor, "B C"]: Logits.
+        Token types are not passed to encoders without segments.
 
         Raises:
             LxError: There are more tokens than positions.

@@ -50,9 +50,6 @@ def load_word_vectors(
         tokens: The vocabulary, in the order of its ids.
         width_argument: Name of the model's argument that sets E, for messages.
 
-    Returns:
-        Coverage: How many tokens have a vector.
-
     Raises:
         ArgumentError: The file cannot be read, or its vectors have another width than the word table.
         LxError: The file is malformed; the message names the line.
@@ -69,11 +66,7 @@ def load_word_vectors(
 
 
 def check_freezing(vectors: str | None, freeze: bool) -> None:
-    """Refuse to freeze random embeddings.
-
-    Raises:
-        ArgumentError: Frozen without a file.
-    """
+    """Raise ArgumentError if random embeddings would be frozen."""
     if freeze and vectors is None:
         raise ArgumentError("vectors=null leaves no word vectors to freeze: name a file, or set freeze_vectors=false")
 
@@ -97,11 +90,7 @@ def check_width(path: Path, width: int, argument: str) -> None:
 
 
 def lookup(path: Path, width: int, tokens: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """Find the vectors of the vocabulary in a file.
-
-    Returns:
-        tuple[Tensor, Tensor]: Ids of the tokens with a vector [N] and their vectors [N, E].
-    """
+    """Find the ids of the tokens with a vector in a file [N], and those vectors [N, E]."""
     tokens_of = spellings(tokens)
     best: dict[int, tuple[int, list[float]]] = {}
     for line_number, fields in read_lines(path):
@@ -152,16 +141,13 @@ def read_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
 
 
 def parse(fields: Sequence[str], path: Path, line_number: int) -> list[float]:
-    """Parse the numbers of a vector.
-
-    Raises:
-        LxError: A field is not a finite number.
-    """
+    """Parse the numbers of a vector; raise LxError for one that is not finite."""
+    numbers = []
     for field in fields:
         try:
-            finite = math.isfinite(float(field))
+            numbers.append(float(field))
         except ValueError:
-            finite = False
-        if not finite:
+            numbers.append(math.nan)
+        if not math.isfinite(numbers[-1]):
             raise LxError(f"{path}:{line_number}: {field!r} is not a number")
-    return [float(field) for field in fields]
+    return numbers

@@ -18,10 +18,6 @@ def parameter_groups(net: nn.Module, weight_decay: float) -> list[dict[str, Any]
     Matrices are decayed. Biases and other vectors, norms and embeddings are not, nor is a matrix tied to an embedding.
     Frozen parameters are in no group, and empty groups are left out.
 
-    Args:
-        net: the network to train.
-        weight_decay: the decay of the matrices, as the optimizer defines it.
-
     Returns:
         Parameter groups for any ``torch.optim.Optimizer``: ``name`` ("decay" or "no_decay"), ``params`` and
         ``param_names`` in the order of ``net.named_parameters()``, and ``weight_decay``. All but the parameters are

@@ -11,29 +11,15 @@ from rich.text import Text
 
 
 def result_table(metrics: Mapping[str, float], seconds: float) -> Table:
-    """Build the table at the end of a run.
-
-    Args:
-        metrics: Metric name to value, shown in this order.
-        seconds: How long the run took.
-    """
+    """Build the table at the end of a run that took so many seconds; metrics are shown in their order."""
     shown = {name: f"{value:.4f}" for name, value in metrics.items()}
     return pairs_table("result", {**shown, "time": duration(seconds)})
 
 
 def next_commands(run_dir: Path, sync_command: str | None = None) -> list[str]:
-    """Three commands to go on with, ready to paste.
-
-    Args:
-        run_dir: The run directory, as the person would write it.
-        sync_command: The command that uploads the tracked run, if it was recorded offline.
-    """
+    """Three commands to go on with, ready to paste; ``sync_command`` uploads a tracked run recorded offline."""
     run = shlex.quote(str(run_dir))
-    return [
-        f'lx predict {run} --text "your text"',
-        f"lx eval {run}",
-        sync_command or "lx train model=base",
-    ]
+    return [f'lx predict {run} --text "your text"', f"lx eval {run}", sync_command or "lx train model=base"]
 
 
 def duration(seconds: float) -> str:

@@ -41,7 +41,7 @@ def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
             torch.save(dict(content), hashing)  # type: ignore[arg-type]
             file.seek(-_LENGTH_FIELD, os.SEEK_END)
             file.write(_COMMENT.to_bytes(_LENGTH_FIELD, "little"))
-            file.write(_LABEL + hashing.digest)
+            file.write(_LABEL + hashing.hash.hexdigest().encode())
     except (LxError, RuntimeError) as error:  # torch turns an OSError into the second
         cause = error if hashing.error is None else hashing.error
         raise TrainingError(
@@ -54,9 +54,10 @@ class _Hashing:
     """A file that computes the hash of what is written to it, and keeps the error of a failed write."""
 
     def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self._hash = sha256()
+        self.flush = file.flush
+        self.hash = sha256()
         self.error: OSError | None = None
+        self._file = file
 
     def write(self, data: bytes) -> int:
         """Write the data and add it to the hash."""
@@ -65,17 +66,8 @@ class _Hashing:
         except OSError as error:
             self.error = error
             raise
-        self._hash.update(data)
+        self.hash.update(data)
         return memoryview(data).nbytes
-
-    def flush(self) -> None:
-        """Flush the file."""
-        self._file.flush()
-
-    @property
-    def digest(self) -> bytes:
-        """The hash of everything written, in hexadecimal."""
-        return self._hash.hexdigest().encode()
 
 
 def is_intact(path: Path) -> bool:
@@ -93,10 +85,6 @@ def is_intact(path: Path) -> bool:
 
 def find_state(run: RunDirectory, data_fingerprint: str) -> tuple[Path | None, int]:
     """Find the training state to resume from and the number of optimizer steps it holds; None and 0 at the start.
-
-    Args:
-        run: its directory.
-        data_fingerprint: of the data as it is now.
 
     Raises:
         LxError: every state is damaged, or the data is not what the run began with.
@@ -199,11 +187,7 @@ class CheckpointWriter:
         self._writing: Future[None] | None = None
 
     def submit(self, content: Mapping[str, Any], write: Callable[[dict[str, Any]], None]) -> None:
-        """Copy the content and start writing it, after the write before it.
-
-        Args:
-            content: plain containers and tensors.
-            write: writes the copy, for example :func:`write_training_state` of a run.
+        """Copy plain containers and tensors, and have ``write`` write the copy after the write before it.
 
         Raises:
             TrainingError: the write before it failed.

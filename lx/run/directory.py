@@ -80,12 +80,7 @@ class RunDirectory:
             raise LxError(f"cannot write the run directory {self.path}: {error.strerror or error}") from error
 
     def wait_for(self, config: Mapping[str, Any], seconds: float = 10.0) -> bool:
-        """Return whether another machine makes the directory of this run, and wait until it has.
-
-        Args:
-            config: the run's configuration.
-            seconds: how long to wait for ``config.yaml`` once the directory exists.
-        """
+        """Return whether another machine makes the directory of this run; wait up to ``seconds`` until it has."""
         deadline = time.monotonic() + seconds
         while self.last.parent.exists() and not self.result.exists() and not self.trained:
             if self.config.exists():

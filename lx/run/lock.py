@@ -13,6 +13,7 @@ from lx.run.directory import RunDirectory
 
 # A killed process holds its lock until its memory is freed, which takes a moment.
 _WAIT_S = 3.0
+_IN_USE = "{} is being trained by another process at this moment"
 
 
 @contextmanager
@@ -24,26 +25,20 @@ def locked(run: RunDirectory) -> Iterator[None]:
     """
     with run.lock.open("a") as file:
         if not _acquire(file, _WAIT_S):
-            raise _in_use_error(run)
+            raise LxError(_IN_USE.format(run.path))
         yield
 
 
 def require_idle(run: RunDirectory) -> None:
-    """Refuse a run directory that another process trains in.
-
-    Raises:
-        LxError: one does.
-    """
+    """Raise LxError if another process trains in a run directory."""
     if in_use(run, _WAIT_S):
-        raise _in_use_error(run)
+        raise LxError(_IN_USE.format(run.path))
 
 
 def in_use(run: RunDirectory, wait_s: float = 0.0) -> bool:
-    """Return whether another process trains in a run directory. The process that holds the lock must not call this.
+    """Return whether another process trains in a run directory; wait ``wait_s`` seconds for it to end.
 
-    Args:
-        run: the directory.
-        wait_s: seconds to wait for that process to end.
+    The process that holds the lock must not call this.
     """
     if not run.lock.exists():
         return False
@@ -63,7 +58,3 @@ def _acquire(file: IO[str], wait_s: float) -> bool:
             time.sleep(0.05)
         else:
             return True
-
-
-def _in_use_error(run: RunDirectory) -> LxError:
-    return LxError(f"{run.path} is being trained by another process at this moment")

@@ -25,14 +25,7 @@ def build_once(final: Path, build: Callable[[Path], None]) -> Path:
     """Fill the folder ``final`` with ``build`` unless it is there already.
 
     The work is done in a temporary folder beside it and renamed at the end, so a killed or failed build
-    leaves nothing half-made, and of several builders at once the first to finish wins.
-
-    Args:
-        final: The folder that is wanted.
-        build: Writes the files into the folder it is given.
-
-    Returns:
-        ``final``.
+    leaves nothing half-made, and of several builders at once the first to finish wins. Returns ``final``.
 
     Raises:
         LxError: If the cache cannot be written.

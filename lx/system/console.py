@@ -14,13 +14,9 @@ _PIPE_WIDTH = 120
 
 
 def console(stderr: bool = False) -> Console:
-    """Build a console for one of the standard streams.
+    """Build a console for standard output, or for standard error.
 
-    Args:
-        stderr: standard error (progress, log lines) instead of standard output (tables, commands).
-
-    Returns:
-        On a terminal, rich's default; otherwise 120 columns wide and free of control codes, even if FORCE_COLOR is set.
+    On a terminal it is rich's default; else 120 columns wide and free of control codes, even if FORCE_COLOR is set.
     """
     stream = sys.stderr if stderr else sys.stdout
     if stream.isatty():

@@ -10,14 +10,10 @@ _TIMEOUT_S = 10.0
 
 
 def revision(directory: Path | None = None) -> str | None:
-    """Name the commit that a directory is at.
+    """Name the commit that a directory (by default the working directory) is at.
 
-    Args:
-        directory: A directory inside the repository; the working directory by default.
-
-    Returns:
-        The 40-digit commit, followed by ``-dirty`` if tracked files differ from it; None outside a
-        repository, before its first commit, or where git is missing.
+    It has 40 digits, followed by ``-dirty`` if tracked files differ from it. None outside a repository, before its
+    first commit, or where git is missing.
     """
     command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
     try:

@@ -33,24 +33,13 @@ def skip_sigterm_broadcast(trainer: Trainer) -> None:
 
 
 def set_validation_steps(trainer: Trainer, validates_after: Callable[[int], bool]) -> None:
-    """Let a function of the optimizer step decide when Lightning validates; its own interval is a whole number.
-
-    Args:
-        trainer: before its loops run.
-        validates_after: whether a validation follows when this many steps have been taken.
-    """
+    """Let a function of the steps taken decide when Lightning validates, whose own interval is a whole number."""
     loop = trainer.fit_loop.epoch_loop
     loop._should_check_val_fx = lambda data_fetcher: validates_after(trainer.global_step)  # type: ignore[method-assign]
 
 
 def set_loop_counters(trainer: Trainer, epoch: int, step: int) -> None:
-    """Set the counters of the loops to a number of whole epochs and of optimizer steps; there is no public way.
-
-    Args:
-        trainer: before its loops run.
-        epoch: whole epochs that are done.
-        step: optimizer steps that are done.
-    """
+    """Set the counters of the loops to the whole epochs and optimizer steps that are done, before the loops run."""
     loop = trainer.fit_loop
     for epochs in (loop.epoch_progress.current, loop.epoch_progress.total):
         epochs.ready = epochs.completed = epoch

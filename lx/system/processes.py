@@ -15,15 +15,7 @@ from typing import NoReturn
 ENDPOINT = "LX_RDZV_ENDPOINT"  # HOST:PORT where the machines of a run meet
 _PARENT = "LX_PARENT_PID"
 _PR_SET_PDEATHSIG = 1  # from linux/prctl.h
-_SCRUBBED = (
-    "LOCAL_RANK",
-    "RANK",
-    "NODE_RANK",
-    "GROUP_RANK",
-    "WORLD_SIZE",
-    "LOCAL_WORLD_SIZE",
-    "PL_GLOBAL_SEED",
-)
+_SCRUBBED = ("LOCAL_RANK", "RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "PL_GLOBAL_SEED")
 _SCRUBBED_PREFIXES = ("MASTER_", "TORCHELASTIC_")
 
 
@@ -62,11 +54,8 @@ def report_exit(message: str, code: int, secondary: bool = False) -> int:
 
     Args:
         message: for a person.
-        code: the exit code of the process.
+        code: the exit code of the process, which is returned.
         secondary: whether another rank's end caused this one's.
-
-    Returns:
-        ``code``.
     """
     if file := os.environ.get("TORCHELASTIC_ERROR_FILE"):
         content = {"message": message, "timestamp": int(time.time()), "secondary": secondary}

@@ -107,11 +107,7 @@ class LabelSetEncoder:
 
     def label_set(self, labels: pa.Array) -> dict[str, Any]:
         """Return ``class_names``, ``class_counts`` (training examples with each label) and ``num_examples``."""
-        return {
-            "class_names": self._classes.names,
-            "class_counts": self._counts(labels),
-            "num_examples": len(labels),
-        }
+        return {"class_names": self._classes.names, "class_counts": self._counts(labels), "num_examples": len(labels)}
 
     def report(self, labels: pa.Array) -> LabelReport:
         """Describe how many labels a text has and how frequent they are, and warn of those without rows."""

@@ -95,11 +95,7 @@ class CsvLogger(Logger):
 
     @rank_zero_only
     def truncate_after(self, step: int) -> None:
-        """Drop the rows of later steps, as when training goes on from an earlier checkpoint.
-
-        Args:
-            step: The last step to keep.
-        """
+        """Drop the rows of steps after this one, as when training goes on from an earlier checkpoint."""
         if self._columns:
             self._rewrite(last_step=step)
 

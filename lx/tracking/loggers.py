@@ -15,16 +15,9 @@ from lx.tracking.context import RunContext, Tracker
 
 
 def build_loggers(nodes: Mapping[str, Any] | None, run: RunContext) -> list[Logger]:
-    """Build the loggers of a run.
+    """Build the loggers of a run from their config nodes by name, in this order; a null node switches one off.
 
     A node with ``_partial_: true`` is called with the run; any other node is a complete Lightning logger.
-
-    Args:
-        nodes: Name to config node with ``_target_``; null switches one off. None or empty: no logger.
-        run: The run's facts.
-
-    Returns:
-        The loggers, in the order of the config.
 
     Raises:
         LxError: A logger's package is missing, or its settings cannot work.
@@ -61,13 +54,7 @@ def finished_at_end(loggers: Sequence[Logger]) -> Iterator[None]:
 
 
 def finish(loggers: Sequence[Logger], status: str, exit_code: int) -> None:
-    """Close every logger that keeps an end state.
-
-    Args:
-        loggers: The run's loggers.
-        status: ``finished``, ``failed``, ``stopped`` or ``pruned``.
-        exit_code: The exit code of the run's process; 0 is a success.
-    """
+    """Close every logger that keeps an end state: ``finished``, ``failed``, ``stopped`` or ``pruned``."""
     for logger in loggers:
         if isinstance(logger, Tracker):
             logger.finish(status, exit_code)

@@ -11,6 +11,7 @@ from lx.data.datamodule import TextDataModule
 from lx.distributed.process_group import all_gather, all_reduce_min
 from lx.errors import TrainingError
 from lx.run.directory import RunDirectory
+from lx.system.files import atomic_write_json
 from lx.system.hardware import Hardware
 from lx.training.module import TextClassifier
 
@@ -42,7 +43,7 @@ def micro_batch_size(
     kept = all_gather(_kept_size(run, trial))[0]  # the first rank's: a shared directory may show the others less
     size = kept or largest_micro_batch(module, data, hardware, share)
     if data.loaders.rank == 0:
-        run.write_json(run.micro_batch, {**trial, "micro_batch": size})
+        atomic_write_json(run.micro_batch, {**trial, "micro_batch": size})
     return size
 
 

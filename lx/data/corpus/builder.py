@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
 
@@ -87,7 +87,7 @@ class CorpusBuilder:
             "files": {split: draft.file for split, draft in drafts.items()},
             "has_pairs": self._has_pairs,
             "label_set": self._encoder.label_set(drafts["train"].labels),
-            "report": report.to_dict(),
+            "report": asdict(report),
         }
         (folder / "corpus.json").write_text(json.dumps(state, ensure_ascii=False), "utf-8")
 

@@ -37,13 +37,7 @@ class CleanRows:
 
 
 def read_clean(source: Source, split: str, encoder: LabelEncoder, *, learn: bool) -> Iterator[CleanRows]:
-    """Read a split, a few thousand rows at a time.
-
-    Args:
-        source: Where the rows come from.
-        split: Which of its splits.
-        encoder: Reads the labels.
-        learn: Whether labels that were not met before are learned.
+    """Read a split of a source, a few thousand rows at a time; ``learn`` labels that were not met before.
 
     Raises:
         LxError: A label is invalid, a text is no Unicode, or whatever the source itself refuses.

@@ -52,9 +52,6 @@ def load_corpus(
         on_empty: What happens to a row whose text is null or blank: "drop" or "error".
         cache_dir: The cache folder; this uses its sub-folder ``corpus``.
 
-    Returns:
-        The corpus.
-
     Raises:
         LxError: For an option out of range, a split without rows, labels that the task refuses, an empty text under
             ``on_empty="error"``, a cache that cannot be written, and whatever the source itself refuses.
@@ -73,11 +70,7 @@ def load_corpus(
     state = json.loads((folder / "corpus.json").read_text("utf-8"))
     report = CorpusReport.from_dict(state["report"])
     splits = {
-        name: SplitView(
-            path=folder / file,
-            rows=np.load(folder / f"{name}.rows.npy", mmap_mode="r"),
-            has_pairs=state["has_pairs"],
-        )
+        name: SplitView(folder / file, np.load(folder / f"{name}.rows.npy", mmap_mode="r"), state["has_pairs"])
         for name, file in state["files"].items()
     }
     return Corpus(splits, state["label_set"], fingerprint, report)

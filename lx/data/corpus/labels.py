@@ -28,7 +28,7 @@ class LabelReport:
 
     spread: str
     counts: dict[str, int]
-    warnings: tuple[str, ...] = ()
+    warnings: Sequence[str] = ()
 
 
 class LabelEncoder(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
@@ -73,14 +73,13 @@ class CorpusReport:
                 sentences.append(f"{second}: {count:,} rows ({share:.1%}) have a text that also stands in {first}")
         return sentences
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain containers, for JSON."""
-        return asdict(self)
-
     @classmethod
     def from_dict(cls, state: Mapping[str, Any]) -> CorpusReport:
-        """Rebuild a report from :meth:`to_dict`."""
-        splits = {name: SplitReport(**{**split, "labels": _labels(split)}) for name, split in state["splits"].items()}
+        """Rebuild a report from the plain containers that ``dataclasses.asdict`` made of it."""
+        splits = {
+            name: SplitReport(**{**split, "labels": LabelReport(**split["labels"])})
+            for name, split in state["splits"].items()
+        }
         return cls(**{**state, "splits": splits})
 
     def log(self) -> None:
@@ -99,10 +98,6 @@ class CorpusReport:
             numbers = (f"{number:,}" for number in (split.rows, split.dropped, split.repeats))
             table.add_row(name, *numbers, split.labels.spread)
         return table
-
-
-def _labels(split: Mapping[str, Any]) -> LabelReport:
-    return LabelReport(**{**split["labels"], "warnings": tuple(split["labels"]["warnings"])})
 
 
 def count_repeats(hashes: NDArray[np.uint64]) -> int:

@@ -64,13 +64,7 @@ class RowWriter:
     def __init__(self, path: Path, label_type: pa.DataType, *, has_pairs: bool) -> None:
         pair = [("text_pair", pa.string())] if has_pairs else []
         self.schema = pa.schema(
-            [
-                ("text", pa.string()),
-                *pair,
-                ("label", label_type),
-                ("hash", pa.uint64()),
-                ("row_number", pa.int64()),
-            ]
+            [("text", pa.string()), *pair, ("label", label_type), ("hash", pa.uint64()), ("row_number", pa.int64())]
         )
         self._writer = pa.ipc.new_file(str(path), self.schema)
         self._hashes: list[NDArray[np.uint64]] = []

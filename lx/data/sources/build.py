@@ -11,12 +11,9 @@ from lx.data.sources.base import Source
 
 
 def build_source(data: DictConfig) -> Source:
-    """Build ``data.source`` with those settings of ``data`` that its class has parameters for.
+    """Build ``data.source`` with those settings of the node ``data`` that its class has parameters for.
 
     A setting in the node ``data.source`` itself goes before one of ``data`` with the same name.
-
-    Args:
-        data: The node ``data`` of a configuration.
 
     Raises:
         LxError: The class cannot be imported, or refuses a setting.

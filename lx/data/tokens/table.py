@@ -25,13 +25,7 @@ def token_schema(label_type: pa.DataType) -> pa.Schema:
 
 
 def write_tokens(path: Path, chunks: Iterator[tuple[Encoded, pa.Array]], label_type: pa.DataType) -> None:
-    """Write encoded texts with their labels, one record batch a chunk; atomically.
-
-    Args:
-        path: the Arrow IPC file to make.
-        chunks: encoded texts and the label of each.
-        label_type: of the labels.
-    """
+    """Write encoded texts, with the label of each, to an Arrow IPC file, one record batch a chunk; atomically."""
     schema = token_schema(label_type)
     with (
         atomic_write(path) as temporary,
@@ -93,20 +87,12 @@ class TokenTable:
         self.has_pairs = bool(self.pair_lengths.any())
 
     def check(self, vocab_size: int, labels_fit: Callable[[pa.Array], bool]) -> None:
-        """Refuse a file whose content does not fit a model, or is damaged: it may come from a stranger.
-
-        Args:
-            vocab_size: token ids lie below it.
-            labels_fit: whether labels are those of the model's task.
-
-        Raises:
-            LxError: says so.
-        """
+        """Raise LxError if the content does not fit the model, or is damaged: it may come from a stranger."""
         ids = [chunk.token_ids for chunk in self._chunks if len(chunk.token_ids)]
         fits = (
             len(self) > 0
             and all(int(piece.min()) >= 0 and int(piece.max()) < vocab_size for piece in ids)
-            and all(self._is_ordered(chunk) for chunk in self._chunks)
+            and all(chunk.offsets[0] >= 0 and chunk.offsets[-1] <= len(chunk.token_ids) for chunk in self._chunks)
             and int(self.lengths.min()) > 0
             and labels_fit(self.labels)
         )
@@ -120,17 +106,8 @@ class TokenTable:
         """Pickle the path alone: worker processes map the file again instead of receiving its content."""
         return TokenTable, (self.path,)
 
-    @staticmethod
-    def _is_ordered(chunk: _Chunk) -> bool:
-        return bool(chunk.offsets[0] >= 0 and chunk.offsets[-1] <= len(chunk.token_ids))
-
     def gather(self, rows: NDArray[np.int64], out: NDArray[np.int64]) -> None:
-        """Copy the token ids of some examples into the rows of a padded matrix.
-
-        Args:
-            rows: [B] which examples.
-            out: [B, T] filled with the padding id; T is at least the longest length.
-        """
+        """Copy the token ids of the examples ``rows`` [B] into a matrix [B, T] that is filled with the padding id."""
         chunks = np.searchsorted(self._starts, rows, side="right") - 1
         inside = rows - self._starts[chunks]
         for target, chunk_index, row in zip(out, chunks.tolist(), inside.tolist(), strict=True):

@@ -39,12 +39,7 @@ class Encoded:
         return np.cumsum(self.lengths, dtype=np.int64) - self.lengths
 
     def gather(self, rows: NDArray[np.int64], out: NDArray[np.int64]) -> None:
-        """Copy the token ids of some texts into the rows of a padded matrix.
-
-        Args:
-            rows: [B] which texts.
-            out: [B, T] filled with the padding id; T is at least the longest length.
-        """
+        """Copy the token ids of the texts ``rows`` [B] into a matrix [B, T] that is filled with the padding id."""
         for target, start, length in zip(out, self.starts[rows].tolist(), self.lengths[rows].tolist(), strict=True):
             target[:length] = self.token_ids[start : start + length]
 
@@ -138,11 +133,7 @@ class Tokenizer:
 
 
 def train(spec: TokenizerSpec, texts: Callable[[], Iterable[str]]) -> Tokenizer:
-    """Train a tokenizer on the texts of the training split.
-
-    Args:
-        spec: what to train.
-        texts: gives the training texts anew at each call.
+    """Train a tokenizer on the texts of the training split, which ``texts`` gives anew at each call.
 
     Raises:
         LxError: the vocabulary cannot hold the alphabet of the texts.

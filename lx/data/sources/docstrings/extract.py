@@ -54,16 +54,13 @@ def docstrings(source: bytes) -> Iterator[str]:
 def extract(
     files: Sequence[Path], libraries: Sequence[str], *, workers: int, done: Callable[[int], None]
 ) -> list[list[str]]:
-    """The masked prose of every documentation string of each file.
+    """The prose of every documentation string of each file, with the names of the libraries masked.
 
     Args:
         files: Python source files.
         libraries: The libraries whose names are masked.
         workers: Number of processes; the result does not depend on it.
         done: Called with the number of files just read, from several threads.
-
-    Returns:
-        One list a file, in the order of ``files``.
     """
     shares: list[list[int]] = [[] for _ in range(workers)]
     loads = [0] * workers
@@ -75,11 +72,7 @@ def extract(
     texts_of_files: list[list[str]] = [[] for _ in files]
 
     def run(share: list[int]) -> None:
-        environment = {
-            **os.environ,
-            "PYTHONPATH": str(Path(__file__).parents[4]),
-            "PYTHONIOENCODING": "utf-8",
-        }
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[4]), "PYTHONIOENCODING": "utf-8"}
         command = [sys.executable, "-c", "from lx.data.sources.docstrings.extract import serve; serve()"]
         with subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, encoding="utf-8"

@@ -9,10 +9,7 @@ PLACEHOLDER = "LIB"
 
 # Stems are masked wherever they stand inside an identifier (`is_torch_tensor`); words only on their own,
 # since "datasets" or "np" inside another word means nothing.
-_STEMS = {
-    "huggingface_hub": ("huggingface", "hugging_face"),
-    "torchmetrics": ("torchmetrics",),
-}
+_STEMS = {"huggingface_hub": ("huggingface", "hugging_face"), "torchmetrics": ("torchmetrics",)}
 _WORDS = {
     "python": ("stdlib",),
     "torch": ("aten", "c10"),

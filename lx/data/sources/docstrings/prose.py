@@ -5,17 +5,7 @@ from __future__ import annotations
 import re
 from inspect import cleandoc
 
-_SPOKEN_DIRECTIVES = {
-    "note",
-    "warning",
-    "warnings",
-    "caution",
-    "important",
-    "tip",
-    "hint",
-    "seealso",
-    "deprecated",
-}
+_SPOKEN_DIRECTIVES = {"note", "warning", "warnings", "caution", "important", "tip", "hint", "seealso", "deprecated"}
 _DIRECTIVE = re.compile(r"\.\. +([\w:-]+):: *(.*)")
 _RULE = re.compile(r"([=\-~^\"'#*+_`.:<>])\1{2,}")
 _TABLE_RULE = re.compile(r"[\s=+|:-]{4,}")
@@ -47,12 +37,6 @@ def prose(docstring: str) -> str:
     Left out: doctests and their output, literal and fenced blocks, directives other than spoken ones
     (notes, warnings), underlines, section titles, call signatures, ``name : type`` entries, tables,
     formulas and addresses. Of a parameter entry the description stays, of a role or link its words.
-
-    Args:
-        docstring: As it stands in the source, indented or not.
-
-    Returns:
-        The prose with single spaces between words; empty if there is none.
     """
     lines: list[str] = []
     hidden: int | None = None  # indent of the line that opened a literal block
