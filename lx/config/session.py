@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,30 +37,51 @@ def hydra_session(config_dir: str | Path | None = None) -> Iterator[Hydra]:
     Raises:
         LxError: the folder does not exist, or holds a file that lx has, too, and which would never be read.
     """
-    from hydra._internal.hydra import Hydra
-    from hydra._internal.utils import create_config_search_path
-    from hydra.core.config_search_path import SearchPathQuery
     from hydra.core.global_hydra import GlobalHydra
 
-    search_path = create_config_search_path(str(conf_dir()))
-    if (folder := _user_folder(config_dir)) is not None:
-        search_path.append(USER, folder.as_uri(), anchor=SearchPathQuery("main", None))
+    folder = _user_folder(config_dir)
     previous = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:
-        yield Hydra.create_main_hydra2("lx", search_path)
+        hydra = _own_hydra() if folder is None else _create_hydra(folder)
+        GlobalHydra.instance().clear()
+        GlobalHydra.instance().initialize(hydra)
+        yield hydra
     finally:
         GlobalHydra.instance().clear()
         if previous is not None:
             GlobalHydra.instance().initialize(previous)
 
 
+def _create_hydra(user_folder: Path | None) -> Hydra:
+    from hydra._internal.hydra import Hydra
+    from hydra._internal.utils import create_config_search_path
+    from hydra.core.config_search_path import SearchPathQuery
+
+    search_path = create_config_search_path(str(conf_dir()))
+    if user_folder is not None:
+        search_path.append(USER, user_folder.as_uri(), anchor=SearchPathQuery("main", None))
+    return Hydra.create_main_hydra2("lx", search_path)
+
+
+@lru_cache(maxsize=1)
+def _own_hydra() -> Hydra:
+    """Return the one of this process for lx's own configuration, so that its compositions are found again."""
+    return _create_hydra(None)
+
+
 def compose_unchecked(hydra: Hydra, overrides: Sequence[str]) -> DictConfig:
     """Compose, name the run after its data and model, and drop Hydra's own node."""
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl
+    from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.types import RunMode
     from omegaconf import open_dict
 
-    cfg = hydra.compose_config(CONFIG_NAME, list(overrides), RunMode.RUN, with_log_configuration=False)
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    ConfigLoaderImpl.validate_sweep_overrides_legal(parsed, RunMode.RUN, from_shell=True)
+    chosen = group_choices(hydra, overrides)
+    cfg = deepcopy(_compose_choices(hydra, tuple(chosen)))
+    ConfigLoaderImpl._apply_overrides_to_config([value for value in parsed if value.input_line not in chosen], cfg)
     choices = cfg.hydra.runtime.choices
     with open_dict(cfg):
         if cfg.name is None:
@@ -67,10 +90,23 @@ def compose_unchecked(hydra: Hydra, overrides: Sequence[str]) -> DictConfig:
     return cfg
 
 
+@lru_cache(maxsize=32)
+def _compose_choices(hydra: Hydra, choices: tuple[str, ...]) -> DictConfig:
+    """Compose options without values: most of the time of a composition, and the same for many trials of a sweep."""
+    from hydra.types import RunMode
+
+    return hydra.compose_config(CONFIG_NAME, list(choices), RunMode.RUN, with_log_configuration=False)
+
+
 def group_choices(hydra: Hydra, overrides: Sequence[str]) -> list[str]:
     """Return those overrides that choose a group's option (``model=tiny``) rather than set a value."""
     groups = set(hydra.config_loader.list_groups(""))
-    return [override for override in overrides if (name := _group_name(override)) in groups or "/" in name]
+    return [override for override in overrides if _is_choice(override, groups)]
+
+
+def _is_choice(override: str, groups: set[str]) -> bool:
+    name, value = _group_name(override), override.partition("=")[2]
+    return (name in groups and not value.startswith("{")) or "/" in name
 
 
 def _group_name(override: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import torch
 import lx
 from lx.distributed.rank_info import RankInfo
 from lx.errors import LxError
+from lx.launch.local import prepare_run
 from lx.launch.torchrun import train_on_ranks
 from lx.run.directory import RunDirectory
 from lx.system.hardware import resolve
@@ -25,6 +27,7 @@ def gpus(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     monkeypatch.setattr("torch.cuda.get_device_name", lambda *device: "a GPU")
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda *device: (9, 0))
     monkeypatch.setattr("torch.backends.mps.is_available", lambda: False)
+    monkeypatch.setattr("lightning.pytorch.utilities.rank_zero_only.rank", 0)  # a Trainer of another rank sets it
     threads = torch.get_num_threads()
     yield monkeypatch
     torch.set_num_threads(threads)
@@ -60,9 +63,9 @@ def test_more_processes_than_gpus(kind: str, gpus: pytest.MonkeyPatch) -> None:
         resolve(kind, local_rank=0, local_world_size=3)
 
 
-def test_more_devices_than_gpus_start_nothing(gpus: pytest.MonkeyPatch, tmp_path: pytest.TempPathFactory) -> None:
+def test_more_devices_than_gpus_start_nothing(gpus: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """The launcher refuses, and the name of the run is free again."""
-    run = lx.launch.local.prepare_run(lx.compose(["hardware=ddp", "hardware.devices=4", f"run_dir={tmp_path}/run"]), [])
+    run = prepare_run(lx.compose(["hardware=ddp", "hardware.devices=4", f"run_dir={tmp_path}/run"]), [])
     with pytest.raises(LxError, match=r"hardware\.devices=4: torch finds 2 GPUs"):
         train_on_ranks(RunDirectory(run.path))
     assert not run.path.exists()
