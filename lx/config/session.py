@@ -53,7 +53,7 @@ def hydra_session(config_dir: str | Path | None = None) -> Iterator[Hydra]:
             GlobalHydra.instance().initialize(previous)
 
 
-def _create_hydra(user_folder: Path | None) -> Hydra:
+def _create_hydra(user_folder: Path | None = None) -> Hydra:
     from hydra._internal.hydra import Hydra
     from hydra._internal.utils import create_config_search_path
     from hydra.core.config_search_path import SearchPathQuery
@@ -66,8 +66,8 @@ def _create_hydra(user_folder: Path | None) -> Hydra:
 
 @lru_cache(maxsize=1)
 def _own_hydra() -> Hydra:
-    """Return the one of this process for lx's own configuration, so that its compositions are found again."""
-    return _create_hydra(None)
+    """Return one for all sessions of this process, with which their compositions are kept."""
+    return _create_hydra()
 
 
 def compose_unchecked(hydra: Hydra, overrides: Sequence[str]) -> DictConfig:
@@ -79,20 +79,21 @@ def compose_unchecked(hydra: Hydra, overrides: Sequence[str]) -> DictConfig:
 
     parsed = OverridesParser.create().parse_overrides(list(overrides))
     ConfigLoaderImpl.validate_sweep_overrides_legal(parsed, RunMode.RUN, from_shell=True)
-    chosen = group_choices(hydra, overrides)
-    cfg = deepcopy(_compose_choices(hydra, tuple(chosen)))
-    ConfigLoaderImpl._apply_overrides_to_config([value for value in parsed if value.input_line not in chosen], cfg)
-    choices = cfg.hydra.runtime.choices
+    choices = group_choices(hydra, overrides)
+    cfg = deepcopy(_compose_choices(hydra, tuple(choices)))
+    values = [override for override in parsed if override.input_line not in choices]
+    ConfigLoaderImpl._apply_overrides_to_config(values, cfg)
+    options = cfg.hydra.runtime.choices
     with open_dict(cfg):
         if cfg.name is None:
-            cfg.name = f"{choices['data']}-{choices['model']}"
+            cfg.name = f"{options['data']}-{options['model']}"
         del cfg["hydra"]
     return cfg
 
 
 @lru_cache(maxsize=32)
 def _compose_choices(hydra: Hydra, choices: tuple[str, ...]) -> DictConfig:
-    """Compose options without values: most of the time of a composition, and the same for many trials of a sweep."""
+    """Compose options of groups: nearly all the time of a composition, and the same for the trials of a sweep."""
     from hydra.types import RunMode
 
     return hydra.compose_config(CONFIG_NAME, list(choices), RunMode.RUN, with_log_configuration=False)

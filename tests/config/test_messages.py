@@ -28,6 +28,20 @@ def test_values_arrive(override: str, key: str, value: float) -> None:
     assert lx.compose([override]).optimizer[key] == value
 
 
+def test_compositions_share_nothing() -> None:
+    """Those of the same options are one composition, copied."""
+    changed = lx.compose(["model=tiny", "model.num_layers=3"])
+    changed.model.dim = 7
+    again = lx.compose(["model=tiny"])
+    assert (again.model.dim, again.model.num_layers) == (128, 2)
+
+
+@pytest.mark.parametrize("dim", [4, 8])
+def test_the_last_value_counts(dim: int) -> None:
+    overrides = ["model={dim: 4}", "model.dim=8"]
+    assert lx.compose(overrides if dim == 8 else overrides[::-1]).model.dim == dim
+
+
 def test_hydra_is_left_as_it_was() -> None:
     from hydra import compose, initialize_config_dir
 
@@ -72,6 +86,7 @@ def test_a_missing_value_is_named() -> None:
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
+        (["model={dim: wide}"], "model.dim must be a whole number, not 'wide'"),
         (["optimizer.lr=fast"], "optimizer.lr must be a number, not 'fast'"),
         (["data.text=5", "data=files"], "data.text must be text, not 5"),
         (["tokenizer.lowercase=1"], "tokenizer.lowercase must be true or false, not 1"),
