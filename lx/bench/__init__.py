@@ -1,1 +1,1 @@
-"""Measure training speed: ``benchmark`` trains in rounds and reports; ``timers`` are the callbacks that time it."""
+"""Measure training speed: ``benchmark`` trains in rounds, ``timers`` time it, ``report`` shows what came out."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol
@@ -17,16 +16,15 @@ import torch
 from lightning.pytorch import Callback, seed_everything
 from lightning.pytorch.profilers import Profiler
 from omegaconf import DictConfig
-from rich.table import Table
 from torch import nn
 
+from lx.bench.report import Report
 from lx.bench.timers import PhaseTimer, ProfilerBridge, StepTimer, wait_for_device
 from lx.data.datamodule import TextDataModule
 from lx.distributed.rank_info import RankInfo
 from lx.kernels.swap import describe_arithmetic
 from lx.nn.classifier import TransformerClassifier
 from lx.nn.pooling import QueryPooling
-from lx.system.console import console
 from lx.system.hardware import Hardware, resolve
 from lx.system.logging import log_to
 from lx.system.progress import track
@@ -40,42 +38,10 @@ from lx.training.run_length import RunLength
 from lx.training.trainer import build_trainer
 
 _RATE_SECONDS = 1.0  # of matrix products, for the rate that utilisation is measured against
+_STEPS = 20  # timed in a round, at least
+_FIRST_WARMUP = 60  # steps of a GPU whose kernels are not loaded yet
+_ROUND_SECONDS = 2.0  # of a GPU's round, which 20 steps would not fill
 _NEVER = 10**9  # steps: in a benchmark nothing is validated or saved
-
-
-@dataclass
-class Report:
-    """The results of a benchmark, and the content of its JSON file.
-
-    Attributes:
-        device: its name.
-        arithmetic: its precision, and whose kernels compute.
-        threads: CPU threads.
-        batch_size: examples of a step.
-        tokens_per_second: real tokens, the median of the rounds.
-        examples_per_second: likewise.
-        padding: share of the tokens that are padding.
-        matmul_flops: of square matrix products on this device in this precision, per second; the median of the rounds.
-        utilisation: arithmetic of the real tokens over that rate, measured before each round; the median of the rounds.
-        phases: seconds of a step, by phase.
-        peak_memory: bytes, of the process on a CPU, of the device elsewhere.
-        rounds: real tokens per second of each round, by program.
-        matmul_rounds: the rate of matrix products before each round.
-    """
-
-    device: str
-    arithmetic: str
-    threads: int
-    batch_size: int
-    tokens_per_second: float
-    examples_per_second: float
-    padding: float
-    matmul_flops: float
-    utilisation: float
-    phases: dict[str, float]
-    peak_memory: int
-    rounds: dict[str, list[float]] = field(default_factory=dict)
-    matmul_rounds: list[float] = field(default_factory=list)
 
 
 @dataclass
@@ -107,12 +73,12 @@ class Program(Protocol):
         """Train, and time the steps after the warmup."""
 
 
-def bench(cfg: DictConfig, steps: int, warmup: int, rounds: int, baselines: Sequence[Program] = ()) -> Report:
+def bench(cfg: DictConfig, steps: int | None, warmup: int, rounds: int, baselines: Sequence[Program] = ()) -> Report:
     """Measure training speed in several rounds.
 
     Args:
         cfg: the composed configuration.
-        steps: timed steps of a round.
+        steps: timed steps of a round; None: 20, and on a GPU as many more as make a round last two seconds.
         warmup: steps before them.
         rounds: number of rounds.
         baselines: other programs; each trains once in every round, after lx.
@@ -127,6 +93,7 @@ def bench(cfg: DictConfig, steps: int, warmup: int, rounds: int, baselines: Sequ
         data = built.data
         training = LxTraining(cfg, data, built.module, hardware, Path(scratch))
         programs: list[Program] = [training, *baselines]
+        steps = steps or training.steps_of_a_round()
         rates: list[float] = []
         speeds: dict[str, list[Speed]] = defaultdict(list)
         with track("rounds", rounds * len(programs), "runs") as advance:
@@ -172,6 +139,13 @@ class LxTraining:
         self.hardware = hardware
         self.scratch = scratch
         self.peak_memory = 0  # bytes, so far
+
+    def steps_of_a_round(self) -> int:
+        """Choose how many steps to time; on a GPU by a first round, which loads its kernels and fills its memory."""
+        if self.hardware.device.type == "cpu":
+            return _STEPS
+        seconds = self.run(_FIRST_WARMUP, _STEPS).seconds
+        return max(_STEPS, round(_ROUND_SECONDS / seconds * _STEPS))
 
     def run(self, warmup: int, steps: int) -> Speed:
         """Train as ``lx train`` does, and time the steps after the warmup."""
@@ -244,29 +218,3 @@ def _peak_memory(hardware: Hardware) -> int:
     import resource
 
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def show(report: Report) -> None:
-    """Print a report."""
-    out = console()
-    table = Table(title="training speed", title_justify="left", show_header=False)
-    table.add_row("hardware", f"{report.device}, {report.arithmetic}, {report.threads} threads")
-    table.add_row("real tokens", f"{report.tokens_per_second:,.0f} a second")
-    table.add_row("examples", f"{report.examples_per_second:,.1f} a second, {report.batch_size} a step")
-    table.add_row("padding", f"{report.padding:.1%} of the tokens")
-    table.add_row("matrix products", f"{report.matmul_flops / 1e9:,.0f} GFLOP/s, measured before each round")
-    table.add_row("utilisation", f"{report.utilisation:.1%} of that, by the arithmetic of the real tokens")
-    table.add_row("peak memory", f"{report.peak_memory / 2**30:.2f} GiB")
-    out.print(table)
-    step = sum(report.phases.values())
-    phases = Table("phase of a step", title=f"{1000 * step:,.1f} ms a step", title_justify="left")
-    phases.add_column("ms", justify="right")
-    phases.add_column("share", justify="right")
-    for name, seconds in sorted(report.phases.items(), key=lambda item: -item[1]):
-        phases.add_row(name, f"{1000 * seconds:,.1f}", f"{seconds / step:.1%}")
-    out.print(phases)
-
-
-def write(report: Report, path: Path) -> None:
-    """Write a report as JSON."""
-    path.write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")

@@ -79,6 +79,10 @@ RANGES: dict[str, Range] = {
     "hardware.micro_batch": Range(
         lambda value: value == "auto" or (isinstance(value, int) and value >= 1), "at least 1, auto or null"
     ),
+    "hardware.compile": Range(lambda value: value in (True, False, "auto"), "true, false or auto"),
+    "hardware.pad_multiple": Range(
+        lambda value: value == "auto" or (isinstance(value, int) and value >= 1), "at least 1, or auto"
+    ),
     "hardware.num_workers": at_least(0, "0 or more"),
     "hardware.threads": COUNT_OR_NULL,
     "hardware.submit": one_of("slurm"),

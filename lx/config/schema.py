@@ -69,7 +69,8 @@ class HardwareSettings:
     strategy: str
     precision: str
     micro_batch: int | str | None
-    compile: bool
+    compile: bool | str
+    pad_multiple: int | str
     num_workers: int
     threads: int | None
 

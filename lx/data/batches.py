@@ -102,16 +102,21 @@ class NetInputs(NamedTuple):
     token_types: Tensor | None
 
 
-def pad(tokens: TokenRows, rows: NDArray[np.int64], pad_id: int, with_types: bool) -> NetInputs:
+def pad(
+    tokens: TokenRows, rows: NDArray[np.int64], pad_id: int, with_types: bool, multiple: int = 1, limit: int = 0
+) -> NetInputs:
     """Pad the examples ``rows`` [B] to the longest of them; without any, the result shows one padding token.
 
-    ``with_types`` marks the tokens of the second text of a pair with 1, those of the first with 0.
+    ``with_types`` marks the tokens of the second text of a pair with 1, those of the first with 0. T is rounded up to a
+    ``multiple``, for fewer shapes, but not beyond ``limit``: a network may have no more positions.
     """
     if not len(rows):
         types = torch.zeros(1, 1, dtype=torch.int64) if with_types else None
         return NetInputs(torch.full((1, 1), pad_id), torch.ones(1, 1, dtype=torch.bool), types)
     lengths = tokens.lengths[rows]
-    token_ids = np.full((len(rows), int(lengths.max())), pad_id, np.int64)
+    longest = int(lengths.max())
+    width = max(longest, min(-(-longest // multiple) * multiple, limit))
+    token_ids = np.full((len(rows), width), pad_id, np.int64)
     tokens.gather(rows, token_ids)
     positions = np.arange(token_ids.shape[1])
     mask = positions < lengths[:, None]
@@ -125,19 +130,27 @@ def pad(tokens: TokenRows, rows: NDArray[np.int64], pad_id: int, with_types: boo
 class TokenDataset(Dataset[Batch]):
     """Assembles batches of a split: an index is the array of a batch's examples, perhaps none.
 
-    ``collate_labels`` is the task's: it turns the labels of a batch from an Arrow array into a tensor.
+    ``collate_labels`` is the task's: it turns the labels of a batch from an Arrow array into a tensor. Lengths are
+    rounded up to a multiple of ``pad_multiple``, but not beyond the longest example of the split.
     """
 
     def __init__(
-        self, table: TokenTable, pad_id: int, with_types: bool, collate_labels: Callable[[pa.Array], Tensor]
+        self,
+        table: TokenTable,
+        pad_id: int,
+        with_types: bool,
+        collate_labels: Callable[[pa.Array], Tensor],
+        pad_multiple: int = 1,
     ) -> None:
         self.table = table
         self.pad_id = pad_id
         self.with_types = with_types
         self.collate_labels = collate_labels
+        self.pad_multiple = pad_multiple
+        self._longest = int(table.lengths.max(initial=0))
 
     def __getitem__(self, rows: NDArray[np.int64]) -> Batch:
-        inputs = pad(self.table, rows, self.pad_id, self.with_types)
+        inputs = pad(self.table, rows, self.pad_id, self.with_types, self.pad_multiple, self._longest)
         return Batch(
             token_ids=inputs.token_ids,
             mask=inputs.mask,

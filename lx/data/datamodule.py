@@ -153,7 +153,8 @@ class TextDataModule(LightningDataModule):
     def train_padding_share(self) -> float:
         """Return the share of padding among the tokens of the first epoch."""
         lengths = self.tables["train"].lengths
-        return padding_share(lengths, epoch_plan(lengths, self.options.batch_size, self.loaders.seed, 0))
+        batches = epoch_plan(lengths, self.options.batch_size, self.loaders.seed, 0)
+        return padding_share(lengths, batches, self.loaders.pad_multiple)
 
     def train_dataloader(self) -> DataLoader[GlobalBatch]:
         """This rank's examples of the global batches of the current epoch, in the order of the plan."""
@@ -184,7 +185,8 @@ class TextDataModule(LightningDataModule):
 
     def _dataset(self, split: str) -> TokenDataset:
         with_types = self.num_token_types > 1
-        return TokenDataset(self.tables[split], self.tokenizer.pad_id, with_types, self.collate_labels)
+        table, pad_id, multiple = self.tables[split], self.tokenizer.pad_id, self.loaders.pad_multiple
+        return TokenDataset(table, pad_id, with_types, self.collate_labels, multiple)
 
     def _loader(self, dataset: Any, sampler: Sampler[Any] | list[NDArray[np.int64]]) -> DataLoader[Any]:
         return DataLoader(
@@ -192,7 +194,7 @@ class TextDataModule(LightningDataModule):
             batch_size=None,  # the sampler yields whole batches
             sampler=sampler,
             num_workers=self.loaders.num_workers,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=self.loaders.pin_memory,
             worker_init_fn=partial(_end_with, os.getpid()),
         )
 

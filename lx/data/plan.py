@@ -65,9 +65,10 @@ def eval_plan(
     return batches if limit is None else batches[:: max(1, len(batches) // limit)][:limit]
 
 
-def padding_share(lengths: NDArray[np.int32], batches: list[NDArray[np.int64]]) -> float:
-    """Return the share of the padded tokens that are padding, from 0 to 1."""
-    padded = sum(len(rows) * int(lengths[rows].max()) for rows in batches)
+def padding_share(lengths: NDArray[np.int32], batches: list[NDArray[np.int64]], multiple: int = 1) -> float:
+    """Return the share of padding, from 0 to 1, of batches whose lengths are rounded up to a multiple."""
+    longest = int(lengths.max())
+    padded = sum(len(rows) * min(-(-int(lengths[rows].max()) // multiple) * multiple, longest) for rows in batches)
     return 1 - sum(int(lengths[rows].sum()) for rows in batches) / padded
 
 
@@ -109,6 +110,8 @@ class LoaderOptions:
         world_size: number of ranks.
         limit_train_batches: global batches an epoch; None: all.
         limit_eval_batches: batches an evaluation; None: all.
+        pad_multiple: the lengths of batches are rounded up to a multiple of it.
+        pin_memory: whether batches are put into page-locked memory, for asynchronous copies to a GPU.
     """
 
     seed: int = 0
@@ -118,6 +121,8 @@ class LoaderOptions:
     world_size: int = 1
     limit_train_batches: int | None = None
     limit_eval_batches: int | None = None
+    pad_multiple: int = 1
+    pin_memory: bool = False
 
 
 class TrainSampler(Sampler[RankBatch]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -10,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -46,6 +48,8 @@ class Classifier:
         self.task = loaded.task
         self.rank_info = rank_info or RankInfo()
         self.hardware = hardware
+        # While a GPU computes a chunk of texts, the next is read and tokenized here.
+        self._num_ahead = 0 if hardware.device.type == "cpu" else 1
         dtype = torch.float32 if hardware.autocast_dtype else hardware.product_dtype
         self.net = loaded.net.to(hardware.device, dtype)
         swap_in_kernels(self.net, hardware.device, hardware.product_dtype)
@@ -73,19 +77,39 @@ class Classifier:
             rows: each text and the text paired with it, or None. With several ranks those of the first are divided
                 among all, and it alone yields.
         """
-        iterator, world_size = iter(rows), self.rank_info.world_size
-        while True:
-            chunk = list(islice(iterator, _CHUNK * world_size)) if self.rank_info.is_first else []
-            own = scatter(_divide(chunk, world_size) if self.rank_info.is_first else [])
-            if own is None:
-                return
-            logits = all_gather(self.logits(own).numpy())
-            if self.rank_info.is_first:
-                texts = [text for text, _ in chunk]
-                yield from self.task.predictions(texts, torch.cat([torch.from_numpy(part) for part in logits]))
+        started: deque[tuple[list[TextRow], Tensor]] = deque()
+        for chunk, own in self._chunks(iter(rows)):
+            started.append((chunk, self._start(own)))
+            if len(started) > self._num_ahead:
+                yield from self._finish(*started.popleft())
+        for chunk, logits in started:
+            yield from self._finish(chunk, logits)
 
     def logits(self, rows: Sequence[TextRow]) -> Tensor:
         """Compute logits [texts, outputs] in float32, on the CPU."""
+        return self._start(rows).cpu()
+
+    def _chunks(self, rows: Iterator[TextRow]) -> Iterator[tuple[list[TextRow], list[TextRow]]]:
+        """Yield the next texts, which the first rank alone sees, and this rank's part of them."""
+        world_size = self.rank_info.world_size
+        while True:
+            chunk = list(islice(rows, _CHUNK * world_size)) if self.rank_info.is_first else []
+            own = scatter(_divide(chunk, world_size) if self.rank_info.is_first else [])
+            if own is None:
+                return
+            yield chunk, own
+
+    def _finish(self, chunk: list[TextRow], logits: Tensor) -> Iterator[Prediction]:
+        """Wait for the logits of a chunk on all ranks; the first yields its predictions."""
+        parts = all_gather(logits.cpu().numpy())
+        if self.rank_info.is_first:
+            texts = [text for text, _ in chunk]
+            yield from self.task.predictions(texts, torch.cat([torch.from_numpy(part) for part in parts]))
+
+    def _start(self, rows: Sequence[TextRow]) -> Tensor:
+        """Start to compute the logits [texts, outputs] of some texts; on a GPU return before they are there."""
+        if not rows:  # there are fewer texts than ranks
+            return torch.empty(0, self.task.num_outputs)
         for _, second in rows:
             self.loaded.require_pairs(second is not None)
         texts = [clean(text) for text, _ in rows]
@@ -93,20 +117,26 @@ class Classifier:
         encoded = self.loaded.tokenizer.encode(texts, pairs, self.loaded.max_length)
         on_cpu = self.hardware.device.type == "cpu"
         batches = eval_plan(encoded.lengths, max_tokens=_CORE_TOKENS if on_cpu else EVAL_TOKENS)
-        logits = torch.empty(len(rows), self.task.num_outputs)
         threads = self.hardware.threads if on_cpu and len(batches) >= self.hardware.threads else 1
         with _one_item_per_core(threads) as map_batches:
-            for batch, of_batch in zip(batches, map_batches(partial(self._forward, encoded), batches), strict=True):
-                logits[torch.from_numpy(batch)] = of_batch
-        return logits
+            logits = torch.cat(list(map_batches(partial(self._forward, encoded), batches)))
+        order = torch.from_numpy(np.argsort(np.concatenate(batches)))
+        return logits[self._to_device(order)]
 
     @torch.inference_mode()
     def _forward(self, encoded: Encoded, rows: NDArray[Any]) -> Tensor:
-        """Compute the logits of a batch."""
-        inputs = pad(encoded, rows, self.loaded.tokenizer.pad_id, self.loaded.has_pairs)
+        """Compute the logits of a batch, on the device."""
+        pad_id, multiple, limit = self.loaded.tokenizer.pad_id, self.hardware.pad_multiple, self.loaded.max_length
+        inputs = pad(encoded, rows, pad_id, self.loaded.has_pairs, multiple, limit)
         with self._autocast():
-            logits: Tensor = self.net(*(None if part is None else part.to(self.hardware.device) for part in inputs))
-        return logits.float().cpu()
+            logits: Tensor = self.net(*(None if part is None else self._to_device(part) for part in inputs))
+        return logits.float()
+
+    def _to_device(self, tensor: Tensor) -> Tensor:
+        """Copy a tensor to the device; to a GPU without waiting for it."""
+        if self.hardware.device.type == "cuda":
+            tensor = tensor.pin_memory()
+        return tensor.to(self.hardware.device, non_blocking=True)
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.hardware.autocast_dtype is None:

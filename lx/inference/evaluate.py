@@ -97,15 +97,17 @@ def evaluate_loaded(loaded: LoadedRun, overrides: Sequence[str] = ()) -> Result:
             write_tokens(path, _encode_test(loaded, source, encoder), encoder.column_type)
         else:
             path = loaded.directory.trusted(loaded.directory.test)
-        return _evaluate(loaded, TokenTable(path), evaluation_trainer(hardware, rank_info), rank_info)
+        trainer = evaluation_trainer(hardware, rank_info)
+        return _evaluate(loaded, TokenTable(path), trainer, rank_info, hardware.pad_multiple)
 
 
-def _evaluate(loaded: LoadedRun, table: TokenTable, trainer: Trainer, rank_info: RankInfo) -> Result:
+def _evaluate(loaded: LoadedRun, table: TokenTable, trainer: Trainer, rank_info: RankInfo, pad_multiple: int) -> Result:
     from lx.training.module import TextClassifier
 
     started = time.perf_counter()
     table.check(loaded.tokenizer.vocab_size, loaded.task.fits)
-    dataset = TokenDataset(table, loaded.tokenizer.pad_id, loaded.has_pairs, loaded.task.collate)
+    pad_id, collate = loaded.tokenizer.pad_id, loaded.task.collate
+    dataset = TokenDataset(table, pad_id, loaded.has_pairs, collate, pad_multiple)
     batches = rank_batches(eval_plan(table.lengths), rank_info.rank, rank_info.world_size)
     loader: DataLoader[Any] = DataLoader(dataset, batch_size=None, sampler=batches)
     module = TextClassifier(loaded.net, loaded.task)

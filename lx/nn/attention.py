@@ -32,10 +32,12 @@ def scaled_dot_product_attention(
         bias: Added to the scores; see `attention_bias`.
         dropout: Probability of dropping an attention weight.
     """
-    query, key, value = qkv.contiguous().unbind()  # one copy makes the memory of every product contiguous
-    if query.is_cuda:
+    if qkv.is_cuda:
+        # The fused kernels read any strides; divided along the layer's own output, the gradient is joined in one copy.
+        query, key, value = (part.transpose(1, 2) for part in qkv.permute(1, 3, 0, 2, 4).unbind(2))
         return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, dropout_p=dropout)
     # On CPUs two batched products are faster than the fused kernel, whose backward pass is slow.
+    query, key, value = qkv.contiguous().unbind()  # one copy makes the memory of every product contiguous
     num_texts, num_heads, num_tokens, head_dim = query.shape
     query, key, value = (x.flatten(0, 1) for x in (query, key, value))
     bias = bias.expand(num_texts, num_heads, num_tokens, num_tokens).flatten(0, 1)

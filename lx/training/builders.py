@@ -23,6 +23,7 @@ from lx.nn.vectors import load_word_vectors
 from lx.optim.groups import parameter_groups
 from lx.system.hardware import Hardware
 from lx.tasks.base import Task, encoder_factory
+from lx.training.compilation import compile_for_all_lengths, pays_to_compile
 from lx.training.module import TextClassifier
 from lx.training.nonfinite import NonFiniteGuard
 from lx.training.run_length import RunLength, validation_interval
@@ -51,19 +52,20 @@ def build_run(cfg: DictConfig, hardware: Hardware, rank_info: RankInfo | None = 
         LxError: the data or a setting is refused.
     """
     rank_info = rank_info or RankInfo()
-    data = build_data(cfg, rank_info)
+    data = build_data(cfg, hardware, rank_info)
     first_on_each_node(rank_info, data.prepare_data)
     data.setup()
     task = build_task(cfg, data)
-    net = build_net(cfg, data, task, hardware)
     run_length = build_run_length(cfg, data.steps_per_epoch)
+    net = build_net(cfg, data, task, hardware, run_length.total_steps)
     module = build_module(cfg, net, task, run_length.total_steps)
     module.configure_optimizers()  # refuses bad settings of optimizer and schedule here, before training
     return BuiltRun(data, module, run_length)
 
 
-def build_data(cfg: DictConfig, rank_info: RankInfo) -> TextDataModule:
+def build_data(cfg: DictConfig, hardware: Hardware, rank_info: RankInfo) -> TextDataModule:
     """The data module of ``cfg.data`` and ``cfg.tokenizer``; nothing is read yet."""
+    pad_multiple = cfg.hardware.get("pad_multiple", "auto")  # runs of before have none
     flat = {name: cfg.data[name] for name in DataSettings.__dataclass_fields__}
     loaders = LoaderOptions(
         seed=cfg.seed,
@@ -73,6 +75,8 @@ def build_data(cfg: DictConfig, rank_info: RankInfo) -> TextDataModule:
         world_size=rank_info.world_size,
         limit_train_batches=cfg.trainer.limit_train_batches,
         limit_eval_batches=cfg.trainer.limit_eval_batches,
+        pad_multiple=hardware.pad_multiple if pad_multiple == "auto" else pad_multiple,
+        pin_memory=hardware.device.type == "cuda",
     )
     source = build_source(cfg.data)
     label_encoder = encoder_factory(build(cfg.task, "task"))
@@ -86,7 +90,7 @@ def build_task(cfg: DictConfig, data: TextDataModule) -> Task:
     return task
 
 
-def build_net(cfg: DictConfig, data: TextDataModule, task: Task, hardware: Hardware) -> nn.Module:
+def build_net(cfg: DictConfig, data: TextDataModule, task: Task, hardware: Hardware, total_steps: int) -> nn.Module:
     """The network of ``cfg.model`` for the hardware, its word embeddings filled from a file if one is named."""
     net: nn.Module = build(
         cfg.model,
@@ -109,8 +113,8 @@ def build_net(cfg: DictConfig, data: TextDataModule, task: Task, hardware: Hardw
             coverage.num_tokens,
             100 * coverage.share,
         )
-    if cfg.hardware.compile:
-        net.compile(dynamic=True)  # one program for batches of all lengths
+    if cfg.hardware.compile is True or (cfg.hardware.compile == "auto" and pays_to_compile(hardware, total_steps)):
+        compile_for_all_lengths(net)
     else:
         swap_in_kernels(net, hardware.device, hardware.product_dtype)
     return net

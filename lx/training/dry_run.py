@@ -33,6 +33,8 @@ def dry_run(cfg: DictConfig) -> None:
     seed_everything(cfg.seed, workers=True, verbose=False)
     hardware = resolve(cfg.hardware.accelerator, cfg.hardware.precision, cfg.hardware.threads)
     with TemporaryDirectory(prefix="lx-check-") as scratch, log_to(Path(scratch) / "log.txt"):
+        if cfg.hardware.compile == "auto":
+            cfg.hardware.compile = False  # it would take half a minute for one step
         built = build_run(cfg, hardware)
         data, module, run_length = built.data, built.module, built.run_length
         out.print(data.corpus.report)

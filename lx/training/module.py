@@ -95,7 +95,7 @@ class TextClassifier(LightningModule):
         """
         optimizer, schedule = self.optimizers(), self.lr_schedulers()
         assert isinstance(schedule, LRScheduler)
-        seed_step(self.seed, self.trainer.global_step, self.trainer.global_rank)
+        seed_step(self.seed, self.trainer.global_step, self.trainer.global_rank, self.device)
         optimizer.zero_grad()  # type: ignore[union-attr]
         losses, counts = self.backward_all(batch)
         loss_sum = torch.cat(losses).sum()

@@ -21,9 +21,15 @@ _SHOWN = 10  # examples named in a message
 
 @dataclass(frozen=True)
 class _Step:
-    """The facts about a step that an error message needs."""
+    """The facts about a step that an error message needs.
+
+    Attributes:
+        finite: on the CPU, once ``copied`` has come.
+        copied: the end of the copy from a GPU; None: ``finite`` was computed on the CPU.
+    """
 
     finite: Tensor
+    copied: torch.cuda.Event | None
     outputs: Mapping[str, Tensor]
     rows: list[Tensor]
     losses: Sequence[Tensor]
@@ -36,7 +42,8 @@ class NonFiniteGuard:
 
     Args:
         on_nan: ``stop`` raises; ``skip`` leaves the update out and counts it. On a GPU ``skip`` waits for the device at
-            every step, while ``stop`` looks one step later, when the numbers are there anyway.
+            every step, while ``stop`` looks one step later, and waits for the step before alone: the device has the
+            next one to compute meanwhile.
 
     Attributes:
         skipped: updates left out.
@@ -63,9 +70,7 @@ class NonFiniteGuard:
         finite = torch.isfinite(torch.stack([outputs[name] for name in ("loss", "grad_norm") if name in outputs])).all()
         rows = [micro_batch.rows for micro_batch in batch.micro_batches]
         lr = trainer.optimizers[0].param_groups[0]["lr"]
-        self._pending = _Step(finite, outputs, rows, losses, trainer.global_step, float(lr))
         if self.on_nan == "skip":
-            self._pending = None
             if not finite:
                 self.skipped += 1
                 log.warning(
@@ -73,7 +78,9 @@ class NonFiniteGuard:
                 )
             outputs["skipped_updates"] = torch.tensor(self.skipped)
             return bool(finite)
-        if finite.device.type == "cpu":
+        finite, copied = _copy_to_cpu(finite)
+        self._pending = _Step(finite, copied, outputs, rows, losses, trainer.global_step, float(lr))
+        if copied is None:
             self.flush()
         return True
 
@@ -84,8 +91,22 @@ class NonFiniteGuard:
             TrainingError: it was not finite.
         """
         pending, self._pending = self._pending, None
-        if pending is not None and not pending.finite:
+        if pending is None:
+            return
+        if pending.copied is not None:
+            pending.copied.synchronize()
+        if not pending.finite:
             raise TrainingError(_explain(pending))
+
+
+def _copy_to_cpu(value: Tensor) -> tuple[Tensor, torch.cuda.Event | None]:
+    """Start to copy a tensor to the CPU, into page-locked memory, and record the copy's end."""
+    if not value.is_cuda:
+        return value.cpu(), None
+    copy = value.to("cpu", non_blocking=True)
+    copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    copied.record()
+    return copy, copied
 
 
 def _explain(step: _Step) -> str:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 import lx
-from lx.bench.benchmark import Report, bench, show, write
+from lx.bench.benchmark import bench
+from lx.bench.report import Report, show, write
 from support.corpus import write_rows
 from support.tiny_run import tiny
 

@@ -21,13 +21,14 @@ from programs import PROGRAMS
 from rich.table import Table
 
 import lx
-from lx.bench.benchmark import Report, bench, show, write
+from lx.bench.benchmark import bench
+from lx.bench.report import Report, show, write
 from lx.errors import LxError
 from lx.system.console import console
 from lx.system.hardware import resolve
 
 
-def compare(groups: list[str], overrides: list[str], steps: int, warmup: int, rounds: int) -> Report:
+def compare(groups: list[str], overrides: list[str], steps: int | None, warmup: int, rounds: int) -> Report:
     """Start the programs of the groups, and let them train in turn with lx.
 
     Raises:
@@ -66,7 +67,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("groups", help=f"of programs, separated by commas: {', '.join(PROGRAMS)}")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="as of lx train")
-    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--steps", type=int, help="timed in a round; default: 20, on a GPU two seconds")
     parser.add_argument("--warmup", type=int, default=5)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, help="write the report here, as JSON")

@@ -34,6 +34,7 @@ from sklearn.svm import LinearSVC
 import lx
 from lx.data.corpus.storage import SplitView
 from lx.distributed.rank_info import RankInfo
+from lx.system.hardware import resolve
 from lx.tasks.multilabel_labels import multi_hot
 from lx.training.builders import build_data
 
@@ -154,7 +155,7 @@ def multilabel(splits: dict[str, SplitView], num_labels: int) -> Scores:
 def main(overrides: list[str]) -> None:
     """Fit, score and print one line."""
     cfg = lx.compose(overrides)
-    data = build_data(cfg, RankInfo())
+    data = build_data(cfg, resolve("cpu"), RankInfo())
     data.prepare_data()
     splits, task = data.corpus.splits, cfg.task._target_.rpartition(".")[2]
     started = time.perf_counter()

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import lx
 from lx.distributed.rank_info import RankInfo
+from lx.system.hardware import resolve
 from lx.training.builders import build_data
 
 STEPS = 120
@@ -32,7 +33,7 @@ WAYS = {
 
 def tokens_of_steps(overrides: list[str]) -> list[int]:
     """Real tokens of each step's global batch; they follow from the data and the seed."""
-    data = build_data(lx.compose([*SETTINGS, *overrides]), RankInfo())
+    data = build_data(lx.compose([*SETTINGS, *overrides]), resolve("cpu"), RankInfo())
     data.prepare_data()
     data.setup()
     counts: list[int] = []

@@ -23,6 +23,7 @@ from lx.data.datamodule import TextDataModule
 from lx.data.tokens.table import TokenTable, write_tokens
 from lx.data.tokens.tokenizer import Tokenizer
 from lx.distributed.rank_info import RankInfo
+from lx.system.hardware import resolve
 from lx.training.builders import build_data
 
 
@@ -66,7 +67,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("overrides", nargs="*")
     args = parser.parse_intermixed_args()
-    data = build_data(lx.compose(args.overrides), RankInfo())
+    data = build_data(lx.compose(args.overrides), resolve("cpu"), RankInfo())
     data.prepare_data()
     saved, inputs = data.tokenizer.to_json(), inputs_of(data)
     fresh(saved).encode_batch(inputs[:1000])  # starts the library's threads

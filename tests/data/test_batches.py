@@ -214,6 +214,22 @@ def test_texts_encoded_just_now_are_padded_as_those_on_disk(tmp_path: Path) -> N
         assert ours is not None and theirs is not None and torch.equal(ours, theirs)
 
 
+@pytest.mark.parametrize(("rows", "width"), [([1], 8), ([1, 9], 16), ([20], 24), ([28], 29), ([], 1)])
+def test_lengths_are_rounded_up_but_not_beyond_the_longest(rows: list[int], width: int, tmp_path: Path) -> None:
+    """Example i has i + 1 tokens; a network may have no more positions than the longest."""
+    tokens = [([7] * (i + 1), 0, 0) for i in range(29)]
+    dataset = TokenDataset(table(tmp_path / "t.arrow", tokens, 5), 0, False, collate, pad_multiple=8)
+    batch = dataset[np.array(rows, np.int64)]
+    assert batch.token_ids.shape[1] == batch.mask.shape[1] == width
+    assert int(batch.mask.sum()) == max(batch.num_tokens, 1) == max(sum(row + 1 for row in rows), 1)
+
+
+def test_the_share_of_padding_of_rounded_lengths() -> None:
+    lengths = np.array([3, 5, 11], np.int32)
+    batches = [np.array([0, 1]), np.array([2])]
+    assert padding_share(lengths, batches, 8) == pytest.approx(1 - 19 / (2 * 8 + 11))
+
+
 def test_no_token_types_without_pairs(tmp_path: Path) -> None:
     assert (
         TokenDataset(table(tmp_path / "t.arrow", examples(5), 5), 0, False, collate)[np.array([1, 2])].token_types

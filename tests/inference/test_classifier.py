@@ -43,6 +43,19 @@ def test_many_texts_keep_their_order(classifier: Classifier) -> None:
     assert [prediction.text for prediction in classifier.predict(texts)] == texts
 
 
+def test_chunks_that_are_started_ahead_come_in_order(classifier: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU, which computes one chunk while the next is tokenized."""
+    monkeypatch.setattr("lx.inference.classifier._CHUNK", 7)
+    texts = [f"{'bread ' * (i % 13)}{i}" for i in range(45)]
+    one_by_one = classifier.predict(texts)
+    monkeypatch.setattr(classifier, "_num_ahead", 1)
+    read: list[str] = []
+    stream = classifier.stream((read.append(text) or text, None) for text in texts)  # type: ignore[func-returns-value]
+    first = next(stream)
+    assert len(read) == 14, "two chunks"
+    assert [first, *stream] == one_by_one
+
+
 def test_cores_that_label_side_by_side_find_what_one_finds(trained_run: Path) -> None:
     before = torch.get_num_threads()
     texts = [f"{'bread ' * (i % 13)}{i}" for i in range(3000)]

@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -85,6 +86,20 @@ def test_the_count_of_skips_is_recorded() -> None:
     trainer: Any = SimpleNamespace(global_step=3, optimizers=[SimpleNamespace(param_groups=[{"lr": 1.0}])])
     guard.check(outputs, batch(), [], trainer)
     assert int(outputs["skipped_updates"]) == 1
+
+
+def test_on_a_gpu_only_the_step_before_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The numbers of a step are copied while the next is queued: waiting for it would leave the GPU idle."""
+    copies = [Mock() for _ in range(3)]
+    coming = iter(copies)
+    monkeypatch.setattr("lx.training.nonfinite._copy_to_cpu", lambda finite: (finite, next(coming)))
+    guard = NonFiniteGuard("stop")
+    check(guard, 1.0)
+    check(guard, math.nan, losses=[[math.nan]], rows=[[7]])
+    assert [copy.synchronize.called for copy in copies] == [True, False, False]
+    with pytest.raises(TrainingError, match=r"step 41: loss nan, .*: 7\. "):
+        check(guard, 1.0)
+    assert [copy.synchronize.called for copy in copies] == [True, True, False]
 
 
 def poison(monkeypatch: pytest.MonkeyPatch, *steps: int) -> None:

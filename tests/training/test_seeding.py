@@ -7,10 +7,12 @@ import torch
 
 from lx.training.seeding import seed_step
 
+CPU = torch.device("cpu")
+
 
 def drawn(seed: int, step: int, rank: int) -> tuple[float, float, float]:
     """What each generator gives first, after it was used for something else."""
-    seed_step(seed, step, rank)
+    seed_step(seed, step, rank, CPU)
     return torch.rand(()).item(), float(np.random.rand()), random.random()
 
 
@@ -29,7 +31,7 @@ def test_every_seed_step_and_rank_has_numbers_of_its_own() -> None:
 
 def test_numbers_are_pinned() -> None:
     """A resumed run depends on them: others would make another run."""
-    seed_step(3, 5, 1)
+    seed_step(3, 5, 1, CPU)
     assert torch.initial_seed() == 3759185310
     assert random.getrandbits(32) == 1814377037
     assert int(np.random.randint(2**31)) == 230781757

@@ -199,12 +199,13 @@ EXACT = [
 
 
 @pytest.mark.parametrize("pooling", GOLDEN)
-def test_golden_losses_whatever_the_micro_batch(pooling: str, tmp_path: Path) -> None:
+def test_golden_losses_whatever_the_micro_batch_and_the_padding(pooling: str, tmp_path: Path) -> None:
     exact = [*EXACT, f"model/pooling={pooling}"]
     train_tiny(tmp_path, *exact)
     whole = list(losses(tmp_path / "run").values())
-    train_tiny(tmp_path, *exact, "hardware.micro_batch=5", f"run_dir={tmp_path / 'cut'}")
-    assert list(losses(tmp_path / "cut").values()) == pytest.approx(whole, rel=1e-5)
+    for name, setting in {"cut": "hardware.micro_batch=5", "padded": "hardware.pad_multiple=8"}.items():
+        train_tiny(tmp_path, *exact, setting, f"run_dir={tmp_path / name}")
+        assert list(losses(tmp_path / name).values()) == pytest.approx(whole, rel=1e-5)
     assert whole == pytest.approx(GOLDEN[pooling], rel=1e-4)
 
 

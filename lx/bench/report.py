@@ -1,0 +1,72 @@
+"""The results of a benchmark, for the terminal and as JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from rich.table import Table
+
+from lx.system.console import console
+
+
+@dataclass
+class Report:
+    """The results of a benchmark, and the content of its JSON file.
+
+    Attributes:
+        device: its name.
+        arithmetic: its precision, and whose kernels compute.
+        threads: CPU threads.
+        batch_size: examples of a step.
+        tokens_per_second: real tokens, the median of the rounds.
+        examples_per_second: likewise.
+        padding: share of the tokens that are padding.
+        matmul_flops: of square matrix products on this device in this precision, per second; the median of the rounds.
+        utilisation: arithmetic of the real tokens over that rate, measured before each round; the median of the rounds.
+        phases: seconds of a step, by phase.
+        peak_memory: bytes, of the process on a CPU, of the device elsewhere.
+        rounds: real tokens per second of each round, by program.
+        matmul_rounds: the rate of matrix products before each round.
+    """
+
+    device: str
+    arithmetic: str
+    threads: int
+    batch_size: int
+    tokens_per_second: float
+    examples_per_second: float
+    padding: float
+    matmul_flops: float
+    utilisation: float
+    phases: dict[str, float]
+    peak_memory: int
+    rounds: dict[str, list[float]] = field(default_factory=dict)
+    matmul_rounds: list[float] = field(default_factory=list)
+
+
+def show(report: Report) -> None:
+    """Print a report."""
+    out = console()
+    table = Table(title="training speed", title_justify="left", show_header=False)
+    table.add_row("hardware", f"{report.device}, {report.arithmetic}, {report.threads} threads")
+    table.add_row("real tokens", f"{report.tokens_per_second:,.0f} a second")
+    table.add_row("examples", f"{report.examples_per_second:,.1f} a second, {report.batch_size} a step")
+    table.add_row("padding", f"{report.padding:.1%} of the tokens")
+    table.add_row("matrix products", f"{report.matmul_flops / 1e9:,.0f} GFLOP/s, measured before each round")
+    table.add_row("utilisation", f"{report.utilisation:.1%} of that, by the arithmetic of the real tokens")
+    table.add_row("peak memory", f"{report.peak_memory / 2**30:.2f} GiB")
+    out.print(table)
+    step = sum(report.phases.values())
+    phases = Table("phase of a step", title=f"{1000 * step:,.1f} ms a step", title_justify="left")
+    phases.add_column("ms", justify="right")
+    phases.add_column("share", justify="right")
+    for name, seconds in sorted(report.phases.items(), key=lambda item: -item[1]):
+        phases.add_row(name, f"{1000 * seconds:,.1f}", f"{seconds / step:.1%}")
+    out.print(phases)
+
+
+def write(report: Report, path: Path) -> None:
+    """Write a report as JSON."""
+    path.write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
