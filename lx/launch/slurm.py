@@ -15,6 +15,7 @@ from typing import Any
 from lx.errors import LxError
 from lx.launch.slurm_node import WARNING, job_facts, slurm_dir
 from lx.run.directory import RunDirectory
+from lx.system.processes import SWEEP_STORAGE
 
 _COMMANDS = ("sbatch", "srun", "scontrol", "squeue")
 _FORGOTTEN = "FORGOTTEN"  # Slurm remembers a job for some minutes after its end
@@ -187,8 +188,12 @@ def _quote(value: object) -> str:
 
 
 def _environment() -> dict[str, str]:
-    """Return this environment without the settings of the job that this may run in, which the new one would inherit."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("SLURM_") or name == "SLURM_CONF"}
+    """Return what a job inherits: nothing of the job that this process may run in, and no password."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name == "SLURM_CONF" or not (name.startswith("SLURM_") or name == SWEEP_STORAGE)
+    }
 
 
 def _facts(job: int) -> dict[str, str]:

@@ -30,6 +30,7 @@ class Record:
         metric: the objective.
         mode: ``max`` or ``min``.
         revision: of lx, when the sweep was last planned.
+        study: the name of the study in a database; None: it lives in the journal.
     """
 
     overrides: tuple[str, ...]
@@ -40,6 +41,7 @@ class Record:
     metric: str
     mode: str
     revision: str | None = None
+    study: str | None = None
 
     @classmethod
     def of(cls, plan: Plan, before: Record | None) -> Record:
@@ -50,13 +52,22 @@ class Record:
             before: the sweep's record so far; None: it begins.
         """
         from lx.sweep.slots import threads_each  # imports torch, which `lx sweep show` does without
+        from lx.sweep.storage import new_study_name
 
         seeds, threads = plan.space.seeds, plan.settings["threads"]
         if threads is None:
             threads = before.threads if before is not None else threads_each(plan.settings["n_jobs"])
         flat_seed = before.flat_seed if before is not None else seeds[0] if len(seeds) == 1 else None
         return cls(
-            plan.overrides, plan.config_dir, str(Path.cwd()), threads, flat_seed, plan.metric, plan.mode, revision()
+            overrides=plan.overrides,
+            config_dir=plan.config_dir,
+            cwd=str(Path.cwd()),
+            threads=threads,
+            flat_seed=flat_seed,
+            metric=plan.metric,
+            mode=plan.mode,
+            revision=revision(),
+            study=new_study_name() if before is None else before.study,
         )
 
     @classmethod

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import signal
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +19,8 @@ from lx.sweep.scheduler import Job, Process, Stop, run_jobs
 from lx.sweep.slots import Slot, slots_for
 from lx.sweep.space import Params
 from lx.sweep.starter import Starter
-from lx.sweep.study import SeededSampler, SweepStudy
+from lx.sweep.storage import open_storage
+from lx.sweep.study import JOURNAL_NAME, SeededSampler, SweepStudy
 from lx.sweep.trials import DONE, Mean, Replicate, TrialDirectory, why_failed
 from lx.sweep.view import View
 
@@ -33,7 +34,7 @@ class Sweep:
     """A sweep in its directory, as one of the workers sees it that run its trials.
 
     Workers share nothing but the directory. What to run next is chosen, and an end is recorded, under
-    ``claims.exclusive()``, after :meth:`refresh` has read what others wrote: a decision follows from the directory
+    ``exclusive()``, where what others wrote has been read: a decision follows from the directory
     alone, never from what this process remembers. ``trial.json``, the study and ``leaderboard.csv`` are written there
     alone, and what lies in a run's directory by the holder of its claim and the process that trains.
 
@@ -60,7 +61,8 @@ class Sweep:
     def _open_study(self) -> SweepStudy:
         sampler = self.plan.settings["sampler"]
         return SweepStudy(
-            self.directory / "journal.log",
+            open_storage(self.directory, self._record.study),
+            self._record.study or JOURNAL_NAME,
             self.plan.axes,
             "maximize" if self.plan.mode == "max" else "minimize",
             None if sampler is None else SeededSampler(partial(_build_sampler, sampler), self.plan.settings["seed"]),
@@ -76,6 +78,14 @@ class Sweep:
         else:
             for number in range(len(self._study), self.plan.num_trials):
                 self._study.enqueue(self.plan.defaults if number == 0 else {})
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Choose or record while the block runs: no other worker does, and this one has read what others wrote."""
+        with self.claims.exclusive():
+            self._take_in_extension()
+            self.refresh()
+            yield
 
     def _take_in_extension(self) -> None:
         """Go on with the plan of a command that made the sweep larger meanwhile."""
@@ -118,8 +128,7 @@ class Sweep:
                 partial(self.watch, view),
                 lambda: self._others_run,
             )
-        with self.claims.exclusive():
-            self.refresh()
+        with self.exclusive():
             self.write_leaderboard()
         return stop.exit_code or int(any(trial.failures for trial in self.trials.values()))
 
@@ -133,9 +142,7 @@ class Sweep:
 
     def next_replicate(self) -> Replicate | None:
         """Choose and claim what to run next; None: nothing at the moment."""
-        with self.claims.exclusive():
-            self._take_in_extension()
-            self.refresh()
+        with self.exclusive():
             self._others_run = False
             max_failures = self.plan.settings["max_failures"]
             num_failures = sum(bool(trial.failures) for trial in self.trials.values())
@@ -183,8 +190,7 @@ class Sweep:
         try:
             return self._starter.start(replicate, self.trials[replicate.trial].params, slot)
         except LxError as error:
-            with self.claims.exclusive():
-                self.refresh()
+            with self.exclusive():
                 self.claims.release(replicate)
                 self._fail(replicate, f"bad config: {error}")
             return None
@@ -192,9 +198,8 @@ class Sweep:
     def handle_end(self, stop: Stop, job: Job, code: int) -> None:
         """Record that a run has ended, or leave it to a further attempt if a signal ended it."""
         replicate = job.replicate
-        with self.claims.exclusive():
-            self._closed.discard(replicate.trial)
-            self.refresh()
+        self._closed.discard(replicate.trial)
+        with self.exclusive():
             if not self.claims.release(replicate):
                 return  # another worker has taken it over
             trial, outcome = self.trials[replicate.trial], replicate.outcome()

@@ -1,23 +1,24 @@
-"""Which trial comes next: an Optuna study in the sweep's journal, which takes one trial at a time."""
+"""Which trial comes next: an Optuna study, which takes one trial at a time."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
-from pathlib import Path
 from typing import Any, Literal
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.samplers import BaseSampler
+from optuna.storages import BaseStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from lx.sweep.journal import open_journal
 from lx.sweep.space import Axis, Choices, Params, format_number
 
-_NAME = "lx"
+JOURNAL_NAME = "lx"
+"""Of the only study of a journal."""
+_COPIED = "copied"
 
 
 class SeededSampler(BaseSampler):
@@ -61,7 +62,8 @@ class SweepStudy:
     """The study of a sweep.
 
     Args:
-        journal: its file.
+        storage: where it lives.
+        name: of the study there; one with other values of an axis has a number behind it.
         axes: what varies. Values that were added to an axis since the study was made are known from now on.
         direction: of the objective.
         sampler: chooses the values that a trial leaves open; None where every trial names them all.
@@ -69,7 +71,8 @@ class SweepStudy:
 
     def __init__(
         self,
-        journal: Path,
+        storage: BaseStorage,
+        name: str,
         axes: Sequence[Axis],
         direction: Literal["minimize", "maximize"],
         sampler: BaseSampler | None,
@@ -77,25 +80,29 @@ class SweepStudy:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
         self.axes = axes
-        self._storage = open_journal(journal)
+        self._storage = storage
+        self._name = name
         self._direction = direction
         self._sampler = sampler or optuna.samplers.RandomSampler(seed=0)
         self._study = self._open()
 
     def _open(self) -> Study:
-        """The newest study of the journal; a new one with the old trials where an axis has other values now."""
-        names = [study.study_name for study in self._storage.get_all_studies()]
+        """The newest study of the sweep; a new one with the old trials where an axis has other values now."""
+        studies = [study for study in self._storage.get_all_studies() if study.study_name.startswith(self._name)]
+        # One without the mark was killed while the trials were copied to it.
+        names = [study.study_name for study in studies if study.study_name == self._name or _COPIED in study.user_attrs]
         if not names:
-            return self._create(_NAME)
+            return self._create(self._name)
         study = optuna.load_study(study_name=names[-1], storage=self._storage, sampler=self._sampler)
         known = {key: value for trial in study.get_trials(deepcopy=False) for key, value in trial.distributions.items()}
         now = {axis.key: distribution(axis) for axis in self.axes}
         if all(known.get(key, value) == value for key, value in now.items()):
             return study
-        extended = self._create(f"{_NAME}-{len(names) + 1}")
+        extended = self._create(f"{self._name}-{len(studies) + 1}")
         for trial in study.get_trials(states=None):
             trial.distributions = {key: now[key] for key in trial.params}
             extended.add_trial(trial)
+        extended.set_user_attr(_COPIED, True)
         return extended
 
     def _create(self, name: str) -> Study:

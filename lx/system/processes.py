@@ -13,14 +13,24 @@ from pathlib import Path
 from typing import NoReturn
 
 ENDPOINT = "LX_RDZV_ENDPOINT"  # HOST:PORT where the machines of a run meet
+SWEEP_STORAGE = "LX_SWEEP_STORAGE"  # address of the database of a sweep; it may hold a password
 _PARENT = "LX_PARENT_PID"
 _PR_SET_PDEATHSIG = 1  # from linux/prctl.h
-_SCRUBBED = ("LOCAL_RANK", "RANK", "NODE_RANK", "GROUP_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "PL_GLOBAL_SEED")
+_SCRUBBED = (
+    "LOCAL_RANK",
+    "RANK",
+    "NODE_RANK",
+    "GROUP_RANK",
+    "WORLD_SIZE",
+    "LOCAL_WORLD_SIZE",
+    "PL_GLOBAL_SEED",
+    SWEEP_STORAGE,
+)
 _SCRUBBED_PREFIXES = ("MASTER_", "TORCHELASTIC_")
 
 
 def child_environment() -> dict[str, str]:
-    """Return the environment for a process that lx starts: its parent's number, and nothing of this process's rank."""
+    """Return the environment for a process that lx starts: its parent's number, no rank of this one, no password."""
     environment = {
         name: value
         for name, value in os.environ.items()

@@ -9,9 +9,9 @@ from pathlib import Path
 import optuna
 import pytest
 
-from lx.sweep.journal import cut_torn_record
+from lx.sweep.journal import cut_torn_record, open_journal
 from lx.sweep.space import Axis, Choices, Interval
-from lx.sweep.study import SeededSampler, SweepStudy
+from lx.sweep.study import JOURNAL_NAME, SeededSampler, SweepStudy
 
 AXES: list[Axis] = [
     Interval("lr", 1e-4, 1e-1, log=True, integer=False),
@@ -26,7 +26,7 @@ def sampler(kind: str) -> SeededSampler:
 
 
 def open_study(path: Path, kind: str = "tpe", axes: list[Axis] = AXES) -> SweepStudy:
-    return SweepStudy(path, axes, "maximize", sampler(kind))
+    return SweepStudy(open_journal(path), JOURNAL_NAME, axes, "maximize", sampler(kind))
 
 
 def search(path: Path, kind: str, num_trials: int, reopen: bool) -> list[tuple[int, dict[str, str]]]:
@@ -75,12 +75,14 @@ def test_an_interrupted_trial_comes_back_with_its_own_values(tmp_path: Path) -> 
 
 def test_an_axis_grows_and_finished_trials_stay(tmp_path: Path) -> None:
     path, axes = tmp_path / "journal.log", [Choices("model", ("tiny", "small"))]
-    study = SweepStudy(path, axes, "maximize", None)
+    study = SweepStudy(open_journal(path), JOURNAL_NAME, axes, "maximize", None)
     for model in axes[0].values:
         study.enqueue({"model": model})
     while (trial := study.next()) is not None:
         study.finish(trial[0], 0.25, "finished")
-    grown = SweepStudy(path, [Choices("model", ("tiny", "base", "small"))], "maximize", None)
+    grown = SweepStudy(
+        open_journal(path), JOURNAL_NAME, [Choices("model", ("tiny", "base", "small"))], "maximize", None
+    )
     assert grown.planned() == [{"model": "tiny"}, {"model": "small"}]
     grown.enqueue({"model": "base"})
     assert grown.next() == (2, {"model": "base"})

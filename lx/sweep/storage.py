@@ -1,0 +1,58 @@
+"""Where the study of a sweep lives: in its journal, or in a database that an environment variable names.
+
+The address of a database may hold a password, so it stays in the environment: it is written nowhere, and the processes
+that train do not inherit it.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+
+from optuna.storages import BaseStorage
+
+from lx.errors import LxError
+from lx.sweep.journal import open_journal
+from lx.system.processes import SWEEP_STORAGE
+
+
+def new_study_name() -> str | None:
+    """Return a name for the study of a new sweep, unlike any other in the database; None: there is none."""
+    return f"lx-{secrets.token_hex(6)}" if SWEEP_STORAGE in os.environ else None
+
+
+def open_storage(directory: Path, study: str | None) -> BaseStorage:
+    """Open the storage of a sweep.
+
+    Args:
+        directory: of the sweep.
+        study: the name of its study in the database; None: it lives in the journal.
+
+    Raises:
+        LxError: the database cannot be opened.
+    """
+    if study is None:
+        return open_journal(directory / "journal.log")
+    address = os.environ.get(SWEEP_STORAGE)
+    if not address:
+        raise LxError(f"the study of {directory} lives in a database: set {SWEEP_STORAGE} to its address")
+    return _open_database(address)
+
+
+def _open_database(address: str) -> BaseStorage:
+    from optuna.exceptions import OptunaError
+    from optuna.storages import RDBStorage
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+
+    try:
+        password = make_url(address).password
+        return RDBStorage(address, engine_kwargs={"pool_pre_ping": True})  # a connection may have been closed
+    except ImportError as error:
+        raise LxError(f"{SWEEP_STORAGE}: the driver of the database is missing: pip install 'lx[cluster]'") from error
+    except (ArgumentError, ValueError):
+        raise LxError(f"{SWEEP_STORAGE} must be an address such as postgresql+psycopg://user@host/database") from None
+    except (SQLAlchemyError, OptunaError) as error:
+        reason = str(getattr(error, "orig", None) or error).splitlines()[0]
+        raise LxError(f"{SWEEP_STORAGE}: {reason.replace(password, '***') if password else reason}") from None
