@@ -46,13 +46,7 @@ _NEVER = 10**9  # steps: in a benchmark nothing is validated or saved
 
 @dataclass
 class Speed:
-    """The speed of one program in one round.
-
-    Attributes:
-        seconds: of the timed steps.
-        tokens: real ones, without padding.
-        examples: of the timed steps.
-    """
+    """The timed steps of one program in one round; ``tokens`` are real ones, without padding."""
 
     seconds: float
     tokens: int
@@ -125,20 +119,17 @@ def bench(cfg: DictConfig, steps: int | None, warmup: int, rounds: int, baseline
     )
 
 
+@dataclass
 class LxTraining:
-    """lx's own training, with everything that a run does at every step."""
+    """lx's own training, with everything that a run does at every step; files are written to ``scratch``."""
 
-    name = "lx"
-
-    def __init__(
-        self, cfg: DictConfig, data: TextDataModule, module: TextClassifier, hardware: Hardware, scratch: Path
-    ) -> None:
-        self.cfg = cfg
-        self.data = data
-        self.module = module
-        self.hardware = hardware
-        self.scratch = scratch
-        self.peak_memory = 0  # bytes, so far
+    cfg: DictConfig
+    data: TextDataModule
+    module: TextClassifier
+    hardware: Hardware
+    scratch: Path
+    name: str = "lx"
+    peak_memory: int = 0  # bytes, so far
 
     def steps_of_a_round(self) -> int:
         """Choose how many steps to time; on a GPU by a first round, which loads its kernels and fills its memory."""
@@ -167,17 +158,13 @@ class LxTraining:
         up, not multiplied. Where only a query attends in the last block, it alone meets its weights, and scores and
         sums there cost 12 * heads * width for each token.
         """
+        net, model = self.module.net, self.cfg.model
         lengths = self.data.tables["train"].lengths.astype(np.float64)
-        embedded = sum(
-            p.numel() for m in self.module.net.modules() if isinstance(m, nn.Embedding) for p in m.parameters()
-        )
-        weights = sum(parameter.numel() for parameter in self.module.net.parameters()) - embedded
-        model = self.cfg.model
+        weights = _num_weights(net) - sum(_num_weights(m) for m in net.modules() if isinstance(m, nn.Embedding))
         num_tokens, num_pairs = lengths.sum(), (lengths**2).sum()
         flops = 6 * weights * num_tokens + 12 * model.get("num_layers", 0) * model.get("dim", 0) * num_pairs
-        net = self.module.net
         if isinstance(net, TransformerClassifier) and isinstance(net.pooling, QueryPooling):
-            last = sum(parameter.numel() for parameter in net.encoder.blocks[-1].parameters())
+            last = _num_weights(net.encoder.blocks[-1])
             flops -= 6 * last * (num_tokens - len(lengths))
             flops -= 12 * model.dim * (num_pairs - model.num_heads * num_tokens)
         return float(flops)
@@ -210,6 +197,10 @@ def matmul_rate(hardware: Hardware) -> float:
         wait_for_device(hardware)
         fastest = min(fastest, time.perf_counter() - start)
     return 2 * size**3 / fastest
+
+
+def _num_weights(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def _peak_memory(hardware: Hardware) -> int:

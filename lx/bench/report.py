@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.table import Table
 
+from lx.report.tables import pairs_table
 from lx.system.console import console
 
 
@@ -49,15 +50,16 @@ class Report:
 def show(report: Report) -> None:
     """Print a report."""
     out = console()
-    table = Table(title="training speed", title_justify="left", show_header=False)
-    table.add_row("hardware", f"{report.device}, {report.arithmetic}, {report.threads} threads")
-    table.add_row("real tokens", f"{report.tokens_per_second:,.0f} a second")
-    table.add_row("examples", f"{report.examples_per_second:,.1f} a second, {report.batch_size} a step")
-    table.add_row("padding", f"{report.padding:.1%} of the tokens")
-    table.add_row("matrix products", f"{report.matmul_flops / 1e9:,.0f} GFLOP/s, measured before each round")
-    table.add_row("utilisation", f"{report.utilisation:.1%} of that, by the arithmetic of the real tokens")
-    table.add_row("peak memory", f"{report.peak_memory / 2**30:.2f} GiB")
-    out.print(table)
+    facts = {
+        "hardware": f"{report.device}, {report.arithmetic}, {report.threads} threads",
+        "real tokens": f"{report.tokens_per_second:,.0f} a second",
+        "examples": f"{report.examples_per_second:,.1f} a second, {report.batch_size} a step",
+        "padding": f"{report.padding:.1%} of the tokens",
+        "matrix products": f"{report.matmul_flops / 1e9:,.0f} GFLOP/s, measured before each round",
+        "utilisation": f"{report.utilisation:.1%} of that, by the arithmetic of the real tokens",
+        "peak memory": f"{report.peak_memory / 2**30:.2f} GiB",
+    }
+    out.print(pairs_table("training speed", facts))
     step = sum(report.phases.values())
     phases = Table("phase of a step", title=f"{1000 * step:,.1f} ms a step", title_justify="left")
     phases.add_column("ms", justify="right")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -141,14 +139,3 @@ def wait_for_device(hardware: Hardware) -> None:
     """Wait until a GPU has finished its work; on a CPU, return at once."""
     if hardware.device.type == "cuda":
         torch.cuda.synchronize()
-
-
-@contextmanager
-def timed(hardware: Hardware) -> Iterator[list[float]]:
-    """Time the block, its work on the device included; yields a list that holds the seconds afterwards."""
-    seconds: list[float] = []
-    wait_for_device(hardware)
-    start = time.perf_counter()
-    yield seconds
-    wait_for_device(hardware)
-    seconds.append(time.perf_counter() - start)

@@ -18,9 +18,9 @@ typedef struct {
     bf16 *query, *key, *value;
 } head;
 
-static inline head head_at(const bf16 *qkv, const shape *of, long text, long number) {
-    bf16 *query = (bf16 *)qkv + text * of->text_step + number * of->head_step;
-    return (head){query, query + of->part_step, query + 2 * of->part_step};
+static inline head head_at(const bf16 *qkv, const shape *dims, long text, long number) {
+    bf16 *query = (bf16 *)qkv + text * dims->text_step + number * dims->head_step;
+    return (head){query, query + dims->part_step, query + 2 * dims->part_step};
 }
 
 // Have the cache fetch some rows of features: those of the next head, while this one is computed.
@@ -101,8 +101,8 @@ static void sum_queries(const pair *a, long tokens, long padded, const pair *pac
 }
 
 // One row of the bias, of query i.
-static inline const bf16 *bias_at(const bf16 *bias, const shape *of, long text, long number, long query) {
-    return bias + text * of->bias_text_step + number * of->bias_head_step + query * of->bias_query_step;
+static inline const bf16 *bias_at(const bf16 *bias, const shape *dims, long text, long number, long query) {
+    return bias + text * dims->bias_text_step + number * dims->bias_head_step + query * dims->bias_query_step;
 }
 
 // score * scale + bias for 16 keys of which `left` are there; minus infinity beyond them.
@@ -110,10 +110,10 @@ static inline __m512 biased(const float *score, const bf16 *bias, float scale, l
     __m512 sum = _mm512_mul_ps(_mm512_loadu_ps(score), _mm512_set1_ps(scale));
     if (left >= LANES) return _mm512_add_ps(sum, load(bias));
     if (left <= 0) return _mm512_set1_ps(-INFINITY);
-    __mmask16 there = (__mmask16)((1u << left) - 1);
-    __m256i rest = _mm256_maskz_loadu_epi16(there, bias);
+    __mmask16 present = (__mmask16)((1u << left) - 1);
+    __m256i rest = _mm256_maskz_loadu_epi16(present, bias);
     __m512 numbers = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(rest), 16));
-    return _mm512_mask_add_ps(_mm512_set1_ps(-INFINITY), there, sum, numbers);
+    return _mm512_mask_add_ps(_mm512_set1_ps(-INFINITY), present, sum, numbers);
 }
 
 // Which of 32 weights are kept; `row` counts the rows of all texts and heads.
@@ -124,11 +124,11 @@ static inline __mmask32 kept_weights(const dropout *how, long row, long key, lon
 // One row of scores, in place, and of weights: exponentials, those that are dropped zero, which are yet to be divided
 // by their sum, which is returned. `log_sum` gets the logarithm of the sum of the exponentials of the scores
 // themselves, unless it is missing.
-static float weigh(float *scores, const bf16 *bias, float scale, const shape *of, long padded, const dropout *how,
+static float weigh(float *scores, const bf16 *bias, float scale, const shape *dims, long padded, const dropout *how,
                    long row, bf16 *weights, float *log_sum) {
     __m512 most = _mm512_set1_ps(-INFINITY), sum = _mm512_setzero_ps();
     for (long j = 0; j < padded; j += LANES) {
-        __m512 score = biased(scores + j, bias + j, scale, of->tokens - j);
+        __m512 score = biased(scores + j, bias + j, scale, dims->tokens - j);
         _mm512_storeu_ps(scores + j, score);
         most = _mm512_max_ps(most, score);
     }
@@ -148,8 +148,9 @@ static float weigh(float *scores, const bf16 *bias, float scale, const shape *of
 
 // out [B, T, H, K] = softmax(q kᵀ / sqrt(K) + bias) v with dropout on the weights. `log_sums` [B, H, T] gets the
 // logarithm of each row's sum of exponentials, unless it is missing.
-void lx_attention(const bf16 *qkv, const bf16 *bias, bf16 *out, float *log_sums, const shape *of, const dropout *how) {
-    long tokens = of->tokens, width = of->width, padded = rounded_up(tokens, 2 * LANES), step = of->heads * width;
+void lx_attention(const bf16 *qkv, const bf16 *bias, bf16 *out, float *log_sums, const shape *dims,
+                  const dropout *how) {
+    long tokens = dims->tokens, width = dims->width, padded = rounded_up(tokens, 2 * LANES), step = dims->heads * width;
     float scale = 1.0f / sqrtf((float)width);
 #pragma omp parallel
     {
@@ -158,19 +159,20 @@ void lx_attention(const bf16 *qkv, const bf16 *bias, bf16 *out, float *log_sums,
         float *scores = aligned_alloc(64, (size_t)(ROWS * padded) * 4);
         bf16 *weights = aligned_alloc(64, (size_t)(ROWS * padded) * 2);
 #pragma omp for schedule(static)
-        for (long number = 0; number < of->texts * of->heads; number++) {
-            long text = number / of->heads, h = number % of->heads;
-            head here = head_at(qkv, of, text, h);
-            pack_features(here.key, tokens, padded, of->token_step, width, keys);
-            pack_tokens(here.value, tokens, padded, of->token_step, width, values);
+        for (long number = 0; number < dims->texts * dims->heads; number++) {
+            long text = number / dims->heads, h = number % dims->heads;
+            head current = head_at(qkv, dims, text, h);
+            pack_features(current.key, tokens, padded, dims->token_step, width, keys);
+            pack_tokens(current.value, tokens, padded, dims->token_step, width, values);
             for (long first = 0; first < tokens; first += ROWS) {
                 int rows = (int)least(ROWS, tokens - first);
                 float factors[ROWS];
-                multiply_tokens(rows, here.query + first * of->token_step, of->token_step, keys, width, padded, scores);
+                multiply_tokens(rows, current.query + first * dims->token_step, dims->token_step, keys, width, padded,
+                                scores);
                 for (int r = 0; r < rows; r++) {
                     long i = first + r, row = number * tokens + i;
-                    float total = weigh(scores + r * padded, bias_at(bias, of, text, h, i), scale, of, padded, how, row,
-                                        weights + r * padded, log_sums ? log_sums + row : NULL);
+                    float total = weigh(scores + r * padded, bias_at(bias, dims, text, h, i), scale, dims, padded, how,
+                                        row, weights + r * padded, log_sums ? log_sums + row : NULL);
                     factors[r] = how->scale / total;
                 }
                 bf16 *to = out + (text * tokens + first) * step + h * width;
@@ -184,13 +186,13 @@ void lx_attention(const bf16 *qkv, const bf16 *bias, bf16 *out, float *log_sums,
 // One row of weights, those that are dropped zero and the others scaled up, and of the gradient of its scores:
 // ds = w (g - mean) with the gradient g that the weights get, and the mean of g by w.
 static void weigh_gradients(const float *scores, const float *dweights, const bf16 *bias, float scale, float log_sum,
-                            float mean, const shape *of, long padded, const dropout *how, long row, bf16 *weights,
+                            float mean, const shape *dims, long padded, const dropout *how, long row, bf16 *weights,
                             bf16 *dscores) {
     for (long j = 0; j < padded; j += 2 * LANES) {
         __mmask32 keep = kept_weights(how, row, j, padded);
         for (int v = 0; v < 2 * LANES; v += LANES) {
             long at = j + v;
-            __m512 score = biased(scores + at, bias + at, scale, of->tokens - at);
+            __m512 score = biased(scores + at, bias + at, scale, dims->tokens - at);
             __m512 weight = exponential(_mm512_sub_ps(score, _mm512_set1_ps(log_sum)));
             __m512 factor = _mm512_maskz_mov_ps((__mmask16)(keep >> v), _mm512_set1_ps(how->scale));
             store(weights + at, _mm512_mul_ps(weight, factor));
@@ -219,8 +221,8 @@ static void pair_rows(const bf16 *x, int rows, long padded, pair *to) {
 // gradient g = m dout vᵀ of the weights: dv = (m w)ᵀ dout, and dq and dk follow from the gradient of the scores. The
 // mean of g by w is out · dout.
 void lx_attention_gradient(const bf16 *dout, const bf16 *qkv, const bf16 *bias, const bf16 *out, const float *log_sums,
-                           bf16 *dqkv, const shape *of, const dropout *how) {
-    long tokens = of->tokens, width = of->width, padded = rounded_up(tokens, 2 * LANES), step = of->heads * width;
+                           bf16 *dqkv, const shape *dims, const dropout *how) {
+    long tokens = dims->tokens, width = dims->width, padded = rounded_up(tokens, 2 * LANES), step = dims->heads * width;
     float scale = 1.0f / sqrtf((float)width), scales[ROWS] = {scale, scale, scale, scale, scale, scale};
     size_t by_feature = (size_t)(rounded_up(padded, PANEL) * width) * 2;
     size_t by_token = (size_t)(padded * rounded_up(width, PANEL)) * 2;
@@ -234,40 +236,41 @@ void lx_attention_gradient(const bf16 *dout, const bf16 *qkv, const bf16 *bias, 
         float *scores = aligned_alloc(64, rows_of_floats), *dweights = aligned_alloc(64, rows_of_floats);
         bf16 *weights = aligned_alloc(64, rows_of_floats / 2), *dscores = aligned_alloc(64, rows_of_floats / 2);
 #pragma omp for schedule(static)
-        for (long number = 0; number < of->texts * of->heads; number++) {
-            long text = number / of->heads, h = number % of->heads, at = text * tokens * step + h * width;
-            head here = head_at(qkv, of, text, h), gradient = head_at(dqkv, of, text, h);
-            long next_text = (number + 1) / of->heads, next_h = (number + 1) % of->heads;
-            head next = head_at(qkv, of, next_text, next_h);
+        for (long number = 0; number < dims->texts * dims->heads; number++) {
+            long text = number / dims->heads, h = number % dims->heads, at = text * tokens * step + h * width;
+            head current = head_at(qkv, dims, text, h), gradient = head_at(dqkv, dims, text, h);
+            long next_text = (number + 1) / dims->heads, next_h = (number + 1) % dims->heads;
+            head next = head_at(qkv, dims, next_text, next_h);
             const bf16 *next_parts[] = {next.query, next.key, next.value};
             long next_at = next_text * tokens * step + next_h * width;
-            pack_features(here.key, tokens, padded, of->token_step, width, keys);
-            pack_features(here.value, tokens, padded, of->token_step, width, values);
-            pack_tokens(here.key, tokens, padded, of->token_step, width, key_rows);
-            pack_tokens(here.query, tokens, padded, of->token_step, width, query_rows);
+            pack_features(current.key, tokens, padded, dims->token_step, width, keys);
+            pack_features(current.value, tokens, padded, dims->token_step, width, values);
+            pack_tokens(current.key, tokens, padded, dims->token_step, width, key_rows);
+            pack_tokens(current.query, tokens, padded, dims->token_step, width, query_rows);
             pack_tokens(dout + at, tokens, padded, step, width, dout_rows);
             for (long first = 0; first < tokens; first += ROWS) {
                 int rows = (int)least(ROWS, tokens - first);
                 for (int part = 0; part < 3; part++)
-                    fetch(next_parts[part] + first * of->token_step, rows, of->token_step, width);
+                    fetch(next_parts[part] + first * dims->token_step, rows, dims->token_step, width);
                 fetch(dout + next_at + first * step, rows, step, width);
                 fetch(out + next_at + first * step, rows, step, width);
-                multiply_tokens(rows, here.query + first * of->token_step, of->token_step, keys, width, padded, scores);
+                multiply_tokens(rows, current.query + first * dims->token_step, dims->token_step, keys, width, padded,
+                                scores);
                 multiply_tokens(rows, dout + at + first * step, step, values, width, padded, dweights);
                 for (int r = 0; r < rows; r++) {
                     long i = first + r, row = number * tokens + i;
                     float mean = inner_product(out + at + i * step, dout + at + i * step, width);
-                    weigh_gradients(scores + r * padded, dweights + r * padded, bias_at(bias, of, text, h, i), scale,
-                                    log_sums[row], mean, of, padded, how, row, weights + r * padded,
+                    weigh_gradients(scores + r * padded, dweights + r * padded, bias_at(bias, dims, text, h, i), scale,
+                                    log_sums[row], mean, dims, padded, how, row, weights + r * padded,
                                     dscores + r * padded);
                 }
                 pair_rows(weights, rows, padded, all_weights + first / 2 * padded);
                 pair_rows(dscores, rows, padded, all_dscores + first / 2 * padded);
-                bf16 *to = gradient.query + first * of->token_step;
-                sum_tokens(rows, dscores, tokens, padded, key_rows, width, scales, to, of->token_step);
+                bf16 *to = gradient.query + first * dims->token_step;
+                sum_tokens(rows, dscores, tokens, padded, key_rows, width, scales, to, dims->token_step);
             }
-            sum_queries(all_weights, tokens, padded, dout_rows, width, 1.0f, gradient.value, of->token_step);
-            sum_queries(all_dscores, tokens, padded, query_rows, width, scale, gradient.key, of->token_step);
+            sum_queries(all_weights, tokens, padded, dout_rows, width, 1.0f, gradient.value, dims->token_step);
+            sum_queries(all_dscores, tokens, padded, query_rows, width, scale, gradient.key, dims->token_step);
         }
         free(keys), free(values), free(key_rows), free(query_rows), free(dout_rows), free(all_weights);
         free(all_dscores), free(scores), free(dweights), free(weights), free(dscores);

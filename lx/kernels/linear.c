@@ -21,8 +21,8 @@ typedef struct {
     long height; // pairs of rows
 } row_pairs;
 
-static inline pair *pairs_at(row_pairs of, long row, long column) {
-    return of.panels + column / PANEL * of.height * PANEL + row / 2 * PANEL + column % PANEL;
+static inline pair *pairs_at(row_pairs matrix, long row, long column) {
+    return matrix.panels + column / PANEL * matrix.height * PANEL + row / 2 * PANEL + column % PANEL;
 }
 
 // What happens to a tile of a product before it is stored.
@@ -57,8 +57,8 @@ static __attribute__((constructor)) void set_pieces(void) {
     }
 }
 
-static inline __m512 pick(const float of[PIECES], __m512i piece) {
-    return _mm512_permutex2var_ps(_mm512_loadu_ps(of), piece, _mm512_loadu_ps(of + LANES));
+static inline __m512 pick(const float table[PIECES], __m512i piece) {
+    return _mm512_permutex2var_ps(_mm512_loadu_ps(table), piece, _mm512_loadu_ps(table + LANES));
 }
 
 static inline __m512 cubic(const float coefficients[4][PIECES], __m512i piece, __m512 t) {
@@ -176,13 +176,13 @@ typedef struct {
 } factor;
 
 // Up to PANEL columns of some rows as pairs of rows: packed into `space`, or just where they are.
-static const pair *panel_of(const factor *of, long start, long rows, long column, pair *space) {
-    if (!of->rows) return pairs_at(of->pairs, start, column);
-    long width = least(PANEL, of->columns - column);
+static const pair *panel_of(const factor *matrix, long start, long rows, long column, pair *space) {
+    if (!matrix->rows) return pairs_at(matrix->pairs, start, column);
+    long width = least(PANEL, matrix->columns - column);
     for (long row = 0; row < rows; row += 2)
         for (long c = 0; c < width; c += 2 * LANES) {
-            const bf16 *from = of->rows + (start + row) * of->columns + column + c;
-            interleave(from, row + 1 < rows ? from + of->columns : NULL, space + row / 2 * PANEL + c);
+            const bf16 *from = matrix->rows + (start + row) * matrix->columns + column + c;
+            interleave(from, row + 1 < rows ? from + matrix->columns : NULL, space + row / 2 * PANEL + c);
         }
     return space;
 }

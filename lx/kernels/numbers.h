@@ -104,11 +104,11 @@ typedef struct {
     float scale;
 } dropout;
 
-// Which of 32 numbers in a row are kept; `place` counts such groups. A counter is mixed by two rounds of multiplication
+// Which of 32 numbers in a row are kept; `group` counts them by 32. A counter is mixed by two rounds of multiplication
 // and shift (the finalizer of MurmurHash3 with the constants of Wellons 2018), with a key before each.
-static inline __mmask32 kept(const dropout *drop, uint32_t place) {
+static inline __mmask32 kept(const dropout *drop, uint32_t group) {
     __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-    __m512i bits = _mm512_add_epi32(lane, _mm512_set1_epi32((int)(place * LANES)));
+    __m512i bits = _mm512_add_epi32(lane, _mm512_set1_epi32((int)(group * LANES)));
     bits = _mm512_xor_si512(bits, _mm512_set1_epi32((int)drop->keys[0]));
     bits = _mm512_xor_si512(bits, _mm512_srli_epi32(bits, 16));
     bits = _mm512_mullo_epi32(bits, _mm512_set1_epi32(0x7feb352d));

@@ -65,11 +65,11 @@ class Outcome:
 
 def train_on_ranks(run: RunDirectory) -> int:
     """Start as many ranks here as the run's configuration says, record how they ended, and return the exit code."""
-    had_begun = run.model.exists()
+    is_resumed = run.model.exists()
     try:
         outcome = start_ranks(run, run.read_config()["hardware"], ["lx.training.worker", str(run.path)])
     except LxError:
-        if not had_begun:
+        if not is_resumed:
             run.discard()
         raise
     if outcome.message is None:
@@ -78,7 +78,7 @@ def train_on_ranks(run: RunDirectory) -> int:
         pass  # another group trains in the directory
     elif outcome.code in EXIT_CODES.values():
         _record(run, "stopped", outcome.message)
-    elif outcome.code == LxError.exit_code and not had_begun and not run.model.exists():
+    elif outcome.code == LxError.exit_code and not is_resumed and not run.model.exists():
         run.discard()
     else:
         _record(run, "failed", outcome.message)

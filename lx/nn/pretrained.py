@@ -117,11 +117,7 @@ class PretrainedClassifier(nn.Module):
 
 
 def import_transformers() -> Any:
-    """Import the transformers library, an optional dependency.
-
-    Raises:
-        LxError: It is not installed.
-    """
+    """Import the transformers library, an optional dependency; raise LxError where it is not installed."""
     try:
         import transformers
     except ImportError as error:
@@ -167,11 +163,7 @@ def build_encoder(config: Mapping[str, Any]) -> Any:
 
 
 def check_model_type(model_type: str | None) -> None:
-    """Refuse all but text encoders, because some other models fetch files while they are built.
-
-    Raises:
-        LxError: The type is not that of a text encoder.
-    """
+    """Raise LxError for all but text encoders, because some other models fetch files while they are built."""
     import_transformers()
     from transformers.models.auto import modeling_auto
 
@@ -184,11 +176,7 @@ def check_model_type(model_type: str | None) -> None:
 
 
 def check_encoder(encoder: Any, path: str, vocab_size: int) -> None:
-    """Refuse an encoder that does not fit.
-
-    Raises:
-        ArgumentError: It has a decoder, or fewer token ids than the tokenizer.
-    """
+    """Raise ArgumentError if an encoder has a decoder too, or fewer token ids than the tokenizer."""
     if encoder.config.is_encoder_decoder:
         raise ArgumentError(f"path={path}: {encoder.config.model_type} has a decoder: choose a model that only encodes")
     num_ids = encoder.get_input_embeddings().num_embeddings

@@ -74,11 +74,7 @@ class Prediction(Protocol):
         """The text; of a pair, the first."""
 
     def to_json(self, probabilities: bool) -> dict[str, Any]:
-        """Return the fields of a line of JSON, the text among them.
-
-        Args:
-            probabilities: Whether to add the probability of every class, where there are classes.
-        """
+        """Return the fields of a line of JSON; on request with the probability of every class, if there are classes."""
 
     def to_row(self, probabilities: bool) -> list[Any]:
         """Return the cells of a line of CSV, in the order of :meth:`Task.prediction_columns`."""
@@ -108,11 +104,7 @@ class Task(Protocol):
     choices: dict[str, Any]
 
     def trained_encoder(self, class_names: Sequence[str] | None) -> LabelEncoder:
-        """Return a label encoder for other data that knows this task's labels and learns none.
-
-        Args:
-            class_names: The names that the source of that data declares, or None.
-        """
+        """Return an encoder of this task's labels for other data, whose source declares ``class_names`` or None."""
 
     def fits(self, labels: pa.Array) -> bool:
         """Return whether an Arrow column, perhaps of a stranger's file, holds labels of this task and nothing else."""
@@ -138,12 +130,10 @@ class Task(Protocol):
         """Build metrics, updated with ``(logits, labels)``, that do not depend on the order of updates."""
 
     def summarize(self, computed: dict[str, Any], choose: bool) -> Evaluation:
-        """Turn what the metrics computed into plain values.
+        """Turn what the collection of :meth:`metrics` computed into plain values.
 
-        Args:
-            computed: By the collection of :meth:`metrics`.
-            choose: Whether this is the validation split, on which a task may choose thresholds and the like; if not,
-                those in ``choices`` apply.
+        ``choose`` says that this is the validation split, on which a task may choose thresholds and the like; on any
+        other split those in ``choices`` apply.
         """
 
     def show(self, evaluation: Evaluation) -> list[RenderableType]:

@@ -28,12 +28,7 @@ from lx.tasks.tables import confusion_table, most_confused, worst_classes
 class ClassEncoder:
     """Labels as class ids; a :class:`lx.data.corpus.labels.LabelEncoder`.
 
-    Args:
-        class_names: The names in id order, or None to learn them from the train split.
-        by_position: Whether an integer may stand for a name's position; None: if names are given.
-
-    Raises:
-        LxError: The names repeat or are fewer than two.
+    Arguments and errors are those of :class:`lx.tasks.class_names.ClassNames`.
     """
 
     column_type = pa.int32()
@@ -190,31 +185,18 @@ class Classification(nn.Module):
         return {"accuracy": (logits.argmax(dim=-1) == labels).sum()}
 
     def metrics(self) -> MetricCollection:
-        """Build metrics, updated with logits [B, C] and labels [B].
-
-        Returns:
-            A collection that computes the scalars ``loss``, ``accuracy``, ``f1_macro`` and
-            ``calibration_error``; ``precision``, ``recall``, ``f1`` and ``support`` of each class; and the
-            matrix ``confusion``.
-        """
+        """Build metrics, updated with logits [B, C] and labels [B]."""
+        scores, error = ClassScores(self.num_outputs), CalibrationError()
         return MetricCollection(
-            {
-                "loss": MeanLoss(self.loss),
-                "scores": ClassScores(self.num_outputs),
-                "calibration_error": CalibrationError(),
-            },
-            compute_groups=False,
+            {"loss": MeanLoss(self.loss), "scores": scores, "calibration_error": error}, compute_groups=False
         )
 
     def summarize(self, computed: dict[str, Tensor], choose: bool) -> Evaluation:
         """Return the scalars, the scores of each class, and the confusion matrix as plain values."""
         values: dict[str, Any] = {name: value.tolist() for name, value in computed.items()}
         fields = ("support", "precision", "recall", "f1")
-        scores = zip(*(values[field] for field in fields), strict=True)
-        per_class = [
-            {"name": name, **dict(zip(fields, row, strict=True))}
-            for name, row in zip(self.class_names, scores, strict=True)
-        ]
+        columns = [self.class_names, *(values[field] for field in fields)]
+        per_class = [dict(zip(("name", *fields), row, strict=True)) for row in zip(*columns, strict=True)]
         return Evaluation(
             {name: values[name] for name in self.metric_names},
             {"per_class": per_class, "confusion_matrix": values["confusion"]},

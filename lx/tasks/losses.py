@@ -36,15 +36,7 @@ class CrossEntropy(nn.Module):
         self.register_buffer("class_weights", weights, persistent=False)
 
     def forward(self, logits: Float[Tensor, "B C"], labels: Int[Tensor, " B"]) -> Float[Tensor, " B"]:
-        """Compute the loss of each example.
-
-        Args:
-            logits: unnormalised log-probabilities; half precision is computed in fp32.
-            labels: of the true classes.
-
-        Returns:
-            Weighted and smoothed, not averaged.
-        """
+        """Compute the loss of each example, weighted and smoothed; half precision is computed in float32."""
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         return F.cross_entropy(
             logits,

@@ -36,12 +36,7 @@ class ClassScores(Metric):
         self.confusion.view(-1).index_add_(0, cells, torch.ones_like(cells))
 
     def compute(self) -> dict[str, Tensor]:
-        """The scores.
-
-        Returns:
-            ``accuracy`` and ``f1_macro``; ``precision``, ``recall``, ``f1`` and ``support`` of each class
-            [C]; ``confusion`` [C, C], true classes in rows.
-        """
+        """Return two scalars, four scores of each class [C], and ``confusion`` [C, C], true classes in rows."""
         confusion = self.confusion.cpu()
         correct = confusion.diagonal()
         support, predicted = confusion.sum(dim=1), confusion.sum(dim=0)
@@ -132,9 +127,9 @@ class MeanLoss(Metric):
         return mean.masked_fill(self.undefined.cpu() > 0, torch.nan)
 
 
-def ratio(count: Int[Tensor, " C"], of: Int[Tensor, " C"]) -> Float[Tensor, " C"]:
-    """Zero where there is nothing to take a share of."""
-    return count.double() / of.clamp(min=1)
+def ratio(count: Int[Tensor, " C"], total: Int[Tensor, " C"]) -> Float[Tensor, " C"]:
+    """Divide counts by totals; zero where the total is zero."""
+    return count.double() / total.clamp(min=1)
 
 
 def _fixed_point(values: Float[Tensor, " B"], bits: int) -> Int[Tensor, " B"]:

@@ -181,9 +181,7 @@ class Multilabel(nn.Module):
     def summarize(self, computed: dict[str, Tensor], choose: bool) -> Evaluation:
         """Return F1, subset accuracy and average precision, and the scores and threshold of each label.
 
-        Args:
-            computed: By the collection of :meth:`metrics`.
-            choose: Whether to choose the thresholds with the best F1 here, where they are not fixed.
+        Thresholds that are not fixed are those with the best F1 here, if this is the split to ``choose`` them on.
         """
         levels, truth = computed["levels"], computed["truth"]
         thresholds = torch.tensor([round((value - self._origin) * LEVELS) for value in self._logit_thresholds])

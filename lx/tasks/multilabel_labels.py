@@ -22,14 +22,7 @@ class LabelSetEncoder:
     """Labels as sets of ids; a ``LabelEncoder``.
 
     A row has a list of labels, which may be empty, or a single one. What stands twice in a row counts once. Names and
-    numbers are treated as by :class:`ClassNames`.
-
-    Args:
-        class_names: The names in id order, or None to learn them from the train split.
-        by_position: Whether an integer may stand for a name's position; None: if names are given.
-
-    Raises:
-        LxError: The names repeat or are fewer than two.
+    numbers are treated as by :class:`ClassNames`, which has the same arguments and errors.
     """
 
     column_type = pa.list_(pa.int32())

@@ -16,10 +16,7 @@ _NUM_WORST = 5
 def worst_classes(per_class: Sequence[Mapping[str, Any]], confused: Sequence[tuple[str, int] | None]) -> Table:
     """Build a terminal table of the classes with the lowest F1; classes without examples are not among them.
 
-    Args:
-        per_class: ``name``, ``support``, ``precision``, ``recall`` and ``f1`` of each class.
-        confused: The class most often predicted in place of each, and how often; None: never another. Empty: the
-            table has no such column.
+    ``confused`` is as :func:`most_confused` returns it; if it is empty, the table has no such column.
     """
     table = Table(title="worst classes", title_justify="left")
     table.add_column("class", overflow="fold")
@@ -44,9 +41,7 @@ def worst_classes(per_class: Sequence[Mapping[str, Any]], confused: Sequence[tup
 def most_confused(class_names: Sequence[str], confusion: Sequence[Sequence[int]]) -> list[tuple[str, int] | None]:
     """Return the class most often predicted in place of each class, and how often; None if none ever was.
 
-    Args:
-        class_names: C names.
-        confusion: C rows of C counts; row = true class, column = predicted class.
+    ``confusion`` counts examples by true class (rows) and predicted class (columns).
     """
     others: list[tuple[str, int] | None] = []
     for index, counts in enumerate(confusion):

@@ -22,11 +22,8 @@ from lx.tracking.context import RunContext
 class CsvLogger(Logger):
     """Metrics by step in one CSV file that is complete on disk after every call.
 
-    Values logged at the same step share a row; a key never seen before adds a column. Only the last row is
-    held in memory. A file that exists already is continued.
-
-    Args:
-        path: The file; it and its directory appear with the first metric.
+    Values logged at the same step share a row; a new key adds a column. Only the last row is held in memory. The file
+    and its directory are created with the first metric; an existing file is continued.
     """
 
     def __init__(self, path: Path) -> None:
@@ -56,14 +53,10 @@ class CsvLogger(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Write values into the row of a step.
-
-        Args:
-            metrics: Column name to value; ``epoch`` may be among them.
-            step: Optimizer steps taken; None means the last row's step.
+        """Write values by column into the row of a step, counted in optimizer steps; None: that of the last row.
 
         Raises:
-            TrainingError: The disk does not take it.
+            TrainingError: The file cannot be written.
         """
         row = {key: _cell(value) for key, value in metrics.items()}
         row["step"] = self._last.get("step", "0") if step is None else str(step)
@@ -88,7 +81,7 @@ class CsvLogger(Logger):
             raise TrainingError(f"cannot write {self.path}: {error.strerror or error}") from error
 
     def save(self) -> None:
-        """Have the system write the file down."""
+        """Sync the file to the disk."""
         if self.path.exists():
             with self.path.open("rb") as file:
                 os.fsync(file.fileno())
@@ -108,7 +101,7 @@ class CsvLogger(Logger):
             self._rewrite()
 
     def _rewrite(self, last_step: int = sys.maxsize) -> None:
-        """Replace the file, row by row, by one with today's columns and the rows up to a step."""
+        """Write the file anew, row by row, with all columns known now and the rows up to a step."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._last = {}
         with atomic_write(self.path) as temporary, temporary.open("wb") as file:
@@ -128,10 +121,10 @@ class CsvLogger(Logger):
 
 
 def csv_logger(run: RunContext) -> CsvLogger:
-    """The CSV logger of a run, ``RUN/metrics.csv``, without rows of steps that will be taken again.
+    """Build the logger of ``RUN/metrics.csv``; rows of steps that will be taken again are dropped.
 
     Raises:
-        LxError: it cannot be written.
+        LxError: The file cannot be written.
     """
     logger = CsvLogger(run.dir / "metrics.csv")
     logger.truncate_after(run.step)
@@ -139,7 +132,7 @@ def csv_logger(run: RunContext) -> CsvLogger:
 
 
 def _cell(value: float) -> str:
-    """The shortest text that reads back as the same number; counts stay whole numbers."""
+    """Return the shortest text that reads back as the same number; integers stay integers."""
     return str(value) if isinstance(value, int) else repr(float(value))
 
 
@@ -150,7 +143,7 @@ def _csv_line(cells: Sequence[str]) -> bytes:
 
 
 def _drop_unfinished_line(path: Path) -> None:
-    """Cut off what follows the last line feed: a killed process may leave half a line."""
+    """Truncate the file after its last line feed: a killed process may leave half a line."""
     with path.open("rb+") as file:
         end = 0
         for line in file:

@@ -1,7 +1,7 @@
 """Whether a run is recorded online, decided from files and the environment alone.
 
-Nothing here imports wandb, asks the network or prompts. The places looked at, and their order, are
-those of wandb's own client (https://docs.wandb.ai/guides/track/environment-variables).
+Nothing here imports wandb, uses the network or prompts. Variables and files are read in the order of wandb's own client
+(https://docs.wandb.ai/guides/track/environment-variables).
 """
 
 from __future__ import annotations
@@ -18,36 +18,30 @@ from lx.errors import LxError
 _DEFAULT_URL = "https://api.wandb.ai"
 Mode = Literal["online", "offline", "disabled"]
 
-# The last two are old names of the first two.
+# "run" and "dryrun" are W&B's old names of "online" and "offline".
 _MODES: dict[str, Mode] = {
-    "online": "online",
-    "offline": "offline",
-    "disabled": "disabled",
-    "run": "online",
-    "dryrun": "offline",
+    **{"online": "online", "offline": "offline", "disabled": "disabled"},
+    **{"run": "online", "dryrun": "offline"},
 }
 
 
 def choose_mode(configured: str) -> tuple[Mode, str]:
-    """Choose the W&B mode and say why.
+    """Choose the W&B mode, and return the reason too, for a message.
 
     Args:
-        configured: ``logger.wandb.mode``. ``auto`` asks WANDB_MODE, then wandb's settings file (where
-            ``wandb offline`` leaves its mark), then takes ``online`` if there are credentials.
-
-    Returns:
-        ``online``, ``offline`` or ``disabled``; and the reason, for a message.
+        configured: ``logger.wandb.mode``. ``auto`` takes the mode of WANDB_MODE, else that of wandb's settings file
+            (which ``wandb offline`` writes), else ``online`` if there are credentials, else ``offline``.
 
     Raises:
-        LxError: No such mode, or ``online`` was asked for and there are no credentials.
+        LxError: The mode is unknown, or it is ``online`` and there are no credentials.
     """
-    asked = {"logger.wandb.mode": configured, "WANDB_MODE": os.environ.get("WANDB_MODE", "auto")}
-    for source, value in asked.items():
+    settings = {"logger.wandb.mode": configured, "WANDB_MODE": os.environ.get("WANDB_MODE", "auto")}
+    for key, value in settings.items():
         if value != "auto":
-            return _checked(value, source), f"{source}={value}"
-    remembered = _MODES.get(read_settings().get("mode", "online"), "online")
-    if remembered != "online":
-        return remembered, f"wandb's settings file says {remembered}"
+            return _checked(value, key), f"{key}={value}"
+    from_file = _MODES.get(read_settings().get("mode", "online"), "online")
+    if from_file != "online":
+        return from_file, f"wandb's settings file says {from_file}"
     if has_credentials():
         return "online", "credentials found"
     return "offline", "no W&B credentials found"
@@ -65,10 +59,7 @@ def has_credentials() -> bool:
 
 
 def read_settings() -> dict[str, str]:
-    """Read wandb's settings: those of the user, overridden by those of the working directory.
-
-    A file that cannot be read counts as empty.
-    """
+    """Read wandb's settings: the user's, overridden by the working directory's. Unreadable files count as empty."""
     user = Path(os.environ.get("WANDB_CONFIG_DIR") or "~/.config/wandb").expanduser() / "settings"
     parser = configparser.ConfigParser(interpolation=None)
     for path in (user, Path("wandb", "settings")):

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from lx.data.batches import GlobalBatch
 from lx.data.datamodule import TextDataModule
+from lx.report.tables import pairs_table
 from lx.system.console import console
 from lx.system.hardware import Hardware, resolve
 from lx.system.logging import log_to
@@ -43,15 +44,16 @@ def dry_run(cfg: DictConfig) -> None:
             out.print(f"note: {warning}", highlight=False, soft_wrap=True)
         batch = next(iter(data.train_dataloader()))
         loss, seconds = _one_step(module, batch, hardware)
-    table = Table(title="model", title_justify="left", show_header=False)
-    table.add_row("parameters", f"{sum(parameter.numel() for parameter in module.net.parameters()):,}")
-    table.add_row("vocabulary", f"{data.tokenizer.vocab_size:,}")
-    table.add_row("hardware", f"{hardware.name}, {hardware.precision}")
-    table.add_row("steps", f"{run_length.steps_per_epoch:,} an epoch, {run_length.total_steps:,} in all")
-    table.add_row("padding", f"{data.train_padding_share():.1%} of the tokens of an epoch")
-    table.add_row("one batch", f"{batch.num_examples} examples, {batch.num_tokens:,} tokens, {seconds:.2f} s")
-    table.add_row("loss", f"{loss:.4f} (a guess costs {module.task.chance_loss:.4f})")
-    out.print(table)
+    facts = {
+        "parameters": f"{sum(parameter.numel() for parameter in module.net.parameters()):,}",
+        "vocabulary": f"{data.tokenizer.vocab_size:,}",
+        "hardware": f"{hardware.name}, {hardware.precision}",
+        "steps": f"{run_length.steps_per_epoch:,} an epoch, {run_length.total_steps:,} in all",
+        "padding": f"{data.train_padding_share():.1%} of the tokens of an epoch",
+        "one batch": f"{batch.num_examples} examples, {batch.num_tokens:,} tokens, {seconds:.2f} s",
+        "loss": f"{loss:.4f} (a guess costs {module.task.chance_loss:.4f})",
+    }
+    out.print(pairs_table("model", facts))
     out.print("all good: start with lx train and the same overrides", highlight=False)
 
 

@@ -89,14 +89,14 @@ def train_in(run: RunDirectory, rank_info: RankInfo | None = None) -> Result:
     """
     rank_info = rank_info or RankInfo.from_environment()
     started = time.perf_counter()
-    had_begun = run.model.exists()
+    is_resumed = run.model.exists()
     with log_to(run.log, on_screen=rank_info.is_first), stop_on_signals() as stop:
         try:
             return _train(run, rank_info, stop, started)
         except LxError as error:
             if in_use(run):
                 pass  # what is in there is another process's
-            elif had_begun or run.trained or isinstance(error, TrainingError):
+            elif is_resumed or run.trained or isinstance(error, TrainingError):
                 _record_end(run, rank_info, error, started)
             elif rank_info.is_first:
                 run.discard()
@@ -167,7 +167,7 @@ def _test(
         "finished",
         str(run.path),
         metrics=metrics,
-        objective=checkpoint.best,
+        objective=checkpoint.best_objective,
         best_checkpoint=str(run.best),
         epochs=checkpoint.run_length.position(trainer.global_step)[0],
         steps=trainer.global_step,

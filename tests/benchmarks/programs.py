@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from lx.bench.benchmark import Speed
-from lx.bench.timers import timed, wait_for_device
+from lx.bench.timers import wait_for_device
 from lx.data.datamodule import TextDataModule
 from lx.system.hardware import Hardware, resolve
 from lx.training.builders import BuiltRun, build_run
@@ -240,13 +240,15 @@ class Bare:
         for _ in range(warmup):
             self._step(next(batches))
         tokens = examples = 0
-        with timed(self.hardware) as seconds:
-            for _ in range(steps):
-                batch = next(batches)
-                tokens += batch.num_tokens
-                examples += batch.num_examples
-                self._step(batch)
-        return Speed(seconds[0], tokens, examples)
+        wait_for_device(self.hardware)
+        start = time.perf_counter()
+        for _ in range(steps):
+            batch = next(batches)
+            tokens += batch.num_tokens
+            examples += batch.num_examples
+            self._step(batch)
+        wait_for_device(self.hardware)
+        return Speed(time.perf_counter() - start, tokens, examples)
 
     def _batches(self) -> Iterator[Any]:
         while True:

@@ -15,7 +15,7 @@ from lx.data.corpus.clean import read_clean
 from lx.data.corpus.labels import LabelEncoder
 from lx.data.corpus.report import CorpusReport, SplitReport, count_conflicts, count_repeats, count_shared
 from lx.data.corpus.split import stratified_split
-from lx.data.corpus.storage import RowWriter, convert_labels
+from lx.data.corpus.storage import convert_labels, row_schema, to_record_batch
 from lx.data.sources.base import Source
 from lx.errors import LxError
 
@@ -101,23 +101,28 @@ class CorpusBuilder:
             raise LxError(f"{origin}: the {split} split has no rows")
         self._has_pairs = first.pairs is not None
         num_empty, first_empty = 0, None
-        with RowWriter(path, self._encoder.column_type, has_pairs=self._has_pairs) as writer:
+        labels: list[pa.Array] = []
+        hashes: list[NDArray[np.uint64]] = []
+        schema = row_schema(self._encoder.column_type, has_pairs=self._has_pairs)
+        with pa.ipc.new_file(str(path), schema) as writer:
             for rows in chain([first], chunks):
                 num_empty += len(rows.empty)
                 first_empty = first_empty or next(iter(rows.empty), None)
                 if rows.texts:
-                    writer.write(rows)
+                    writer.write_batch(to_record_batch(rows, schema))
+                    labels.append(rows.labels)
+                    hashes.append(rows.hashes)
         if first_empty is not None and not self._drop_empty:
             raise LxError(
                 f"{self._source.locate(split, first_empty)}: the text is empty, as in {num_empty:,} row(s) of the "
                 f"{split} split. Fill them in, or set data.on_empty=drop to leave them out"
             )
-        labels = writer.labels
-        if not len(labels):
+        if not labels:
             raise LxError(f"{origin}: no rows are left in the {split} split: all {num_empty:,} texts are empty")
+        all_labels = pa.concat_arrays(labels)
         if split == "train":
-            self._encoder.check_train(labels, origin)
-        return _Draft(path.name, origin, num_empty, np.arange(len(labels)), labels, writer.hashes)
+            self._encoder.check_train(all_labels, origin)
+        return _Draft(path.name, origin, num_empty, np.arange(len(all_labels)), all_labels, np.concatenate(hashes))
 
     def _split_off_validation(self, train: _Draft) -> tuple[_Draft, _Draft]:
         """Return train without, and validation with, the rows that are taken from train."""

@@ -1,11 +1,10 @@
-"""Cleaned rows on disk: written in pieces, read back memory-mapped."""
+"""Cleaned rows on disk: written a few thousand at a time, read back memory-mapped."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 import pyarrow as pa
@@ -58,49 +57,24 @@ class SplitView:
             yield texts, pairs if self.has_pairs else None
 
 
-class RowWriter:
-    """Writes the rows of one file, and keeps of each only its hash and label in memory."""
+def row_schema(label_type: pa.DataType, *, has_pairs: bool) -> pa.Schema:
+    """Return the columns of a file of rows; see :class:`SplitView`."""
+    pair = [("text_pair", pa.string())] if has_pairs else []
+    return pa.schema(
+        [("text", pa.string()), *pair, ("label", label_type), ("hash", pa.uint64()), ("row_number", pa.int64())]
+    )
 
-    def __init__(self, path: Path, label_type: pa.DataType, *, has_pairs: bool) -> None:
-        pair = [("text_pair", pa.string())] if has_pairs else []
-        self.schema = pa.schema(
-            [("text", pa.string()), *pair, ("label", label_type), ("hash", pa.uint64()), ("row_number", pa.int64())]
-        )
-        self._writer = pa.ipc.new_file(str(path), self.schema)
-        self._hashes: list[NDArray[np.uint64]] = []
-        self._labels: list[pa.Array] = []
 
-    def __enter__(self) -> RowWriter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._writer.close()
-
-    def write(self, rows: CleanRows) -> None:
-        """Add rows."""
-        arrays = [
-            pa.array(rows.texts, pa.string()),
-            *([] if rows.pairs is None else [pa.array(rows.pairs, pa.string())]),
-            rows.labels,
-            pa.array(rows.hashes),
-            pa.array(rows.row_numbers, pa.int64()),
-        ]
-        self._writer.write_batch(pa.record_batch(arrays, schema=self.schema))
-        self._hashes.append(rows.hashes)
-        self._labels.append(rows.labels)
-
-    @property
-    def hashes(self) -> NDArray[np.uint64]:
-        """The hash of each row written."""
-        return np.concatenate(self._hashes) if self._hashes else np.empty(0, np.uint64)
-
-    @property
-    def labels(self) -> pa.Array:
-        """The label of each row written."""
-        label_type = self.schema.field("label").type
-        return pa.concat_arrays(self._labels) if self._labels else pa.array([], label_type)
+def to_record_batch(rows: CleanRows, schema: pa.Schema) -> pa.RecordBatch:
+    """Return rows as the columns of a schema."""
+    columns = {
+        "text": rows.texts,
+        "text_pair": rows.pairs,
+        "label": rows.labels,
+        "hash": rows.hashes,
+        "row_number": rows.row_numbers,
+    }
+    return pa.record_batch({name: columns[name] for name in schema.names}, schema=schema)
 
 
 def convert_labels(path: Path, convert: Callable[[pa.Array], pa.Array]) -> None:

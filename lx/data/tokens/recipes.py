@@ -22,10 +22,8 @@ def bpe(vocab_size: int, lowercase: bool, min_frequency: int) -> TokenizerSpec:
     """Byte-level byte-pair encoding (Sennrich et al. 2016; bytes as in GPT-2, Radford et al. 2019): no unknowns."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     _require_room("bpe", vocab_size, len(alphabet), "byte values")
-    backend = tokenizers.Tokenizer(models.BPE(unk_token=UNK))
-    backend.normalizer = _normalizer(lowercase)
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
-    backend.decoder = decoders.ByteLevel()
+    pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    backend = _tokenizer(models.BPE(unk_token=UNK), lowercase, pre_tokenizer, decoders.ByteLevel())
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
         min_frequency=min_frequency,
@@ -38,10 +36,7 @@ def bpe(vocab_size: int, lowercase: bool, min_frequency: int) -> TokenizerSpec:
 
 def wordpiece(vocab_size: int, lowercase: bool, min_frequency: int) -> TokenizerSpec:
     """WordPiece as in BERT (Schuster and Nakajima 2012; Devlin et al. 2019)."""
-    backend = tokenizers.Tokenizer(models.WordPiece(unk_token=UNK))
-    backend.normalizer = _normalizer(lowercase)
-    backend.pre_tokenizer = _words()
-    backend.decoder = decoders.WordPiece()
+    backend = _tokenizer(models.WordPiece(unk_token=UNK), lowercase, _words(), decoders.WordPiece())
     trainer = trainers.WordPieceTrainer(
         vocab_size=vocab_size, min_frequency=min_frequency, special_tokens=SPECIAL_TOKENS, show_progress=False
     )
@@ -60,10 +55,7 @@ def unigram(vocab_size: int, lowercase: bool) -> TokenizerSpec:
     The library's trainer sums in the order of a hash map, so two trainings may differ in a few pieces; a run keeps the
     one that it was trained with.
     """
-    backend = tokenizers.Tokenizer(models.Unigram())
-    backend.normalizer = _normalizer(lowercase)
-    backend.pre_tokenizer = pre_tokenizers.Metaspace()
-    backend.decoder = decoders.Metaspace()
+    backend = _tokenizer(models.Unigram(), lowercase, pre_tokenizers.Metaspace(), decoders.Metaspace())
     trainer = trainers.UnigramTrainer(
         vocab_size=vocab_size, special_tokens=SPECIAL_TOKENS, unk_token=UNK, show_progress=False
     )
@@ -77,33 +69,23 @@ def unigram(vocab_size: int, lowercase: bool) -> TokenizerSpec:
 
 def word(vocab_size: int, lowercase: bool, min_frequency: int) -> TokenizerSpec:
     """Whole words and punctuation marks; each Han character or kana is a word."""
-    backend = tokenizers.Tokenizer(models.WordLevel(unk_token=UNK))
-    backend.normalizer = _normalizer(lowercase)
-    backend.pre_tokenizer = _words()
+    backend = _tokenizer(models.WordLevel(unk_token=UNK), lowercase, _words())
     return TokenizerSpec(backend, _word_level_trainer(vocab_size, min_frequency))
 
 
 def char(vocab_size: int, lowercase: bool) -> TokenizerSpec:
     """Single characters (Unicode code points)."""
-    backend = tokenizers.Tokenizer(models.WordLevel(unk_token=UNK))
-    backend.normalizer = _normalizer(lowercase)
-    backend.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+    backend = _tokenizer(models.WordLevel(unk_token=UNK), lowercase, _characters())
     return TokenizerSpec(backend, _word_level_trainer(vocab_size, min_frequency=1))
 
 
 def byte(lowercase: bool) -> TokenizerSpec:
     """The bytes of UTF-8 text (Xue et al. 2022, ByT5): 256 of them and the special tokens, nothing to learn."""
     names = [*SPECIAL_TOKENS, *sorted(pre_tokenizers.ByteLevel.alphabet())]
-    backend = tokenizers.Tokenizer(models.WordLevel({name: i for i, name in enumerate(names)}, unk_token=UNK))
+    model = models.WordLevel({name: i for i, name in enumerate(names)}, unk_token=UNK)
+    to_bytes = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    backend = _tokenizer(model, lowercase, pre_tokenizers.Sequence([to_bytes, _characters()]), decoders.ByteLevel())
     backend.add_special_tokens(SPECIAL_TOKENS)
-    backend.normalizer = _normalizer(lowercase)
-    backend.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-            pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated"),
-        ]
-    )
-    backend.decoder = decoders.ByteLevel()
     return TokenizerSpec(backend, None)
 
 
@@ -138,10 +120,23 @@ def _word_level_trainer(vocab_size: int, min_frequency: int) -> trainers.WordLev
     )
 
 
-def _normalizer(lowercase: bool) -> normalizers.Normalizer:
-    """Unicode's compatibility form (full-width letters become plain ones), case folded on request."""
-    steps = [normalizers.NFKC(), *([normalizers.Lowercase()] if lowercase else [])]
-    return normalizers.Sequence(steps)
+def _tokenizer(
+    model: models.Model,
+    lowercase: bool,
+    pre_tokenizer: pre_tokenizers.PreTokenizer,
+    decoder: decoders.Decoder | None = None,
+) -> tokenizers.Tokenizer:
+    """Assemble a tokenizer of Unicode's compatibility form (full-width letters become plain ones)."""
+    backend = tokenizers.Tokenizer(model)
+    backend.normalizer = normalizers.Sequence([normalizers.NFKC(), *([normalizers.Lowercase()] if lowercase else [])])
+    backend.pre_tokenizer = pre_tokenizer
+    if decoder is not None:
+        backend.decoder = decoder
+    return backend
+
+
+def _characters() -> pre_tokenizers.PreTokenizer:
+    return pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
 
 
 def _words() -> pre_tokenizers.PreTokenizer:

@@ -32,8 +32,7 @@ class Checkpoint(Callback):
     ``last.ckpt`` is the whole training state after a step, saved every so many steps, every so many minutes, before
     each validation and at the end; ``previous.ckpt`` is the one before it. ``best.ckpt`` holds the weights of the
     validation with the best objective, and what the task chose there: ``{"weights", "step", "epoch", "objective",
-    "choices"}``; further ones, where they are
-    kept, are ``best-STEP.ckpt``.
+    "choices"}``; further ones, where they are kept, are ``best-STEP.ckpt``.
 
     Only the first rank writes, beside training, and the others do not wait for it, unless each holds a
     shard of the training state and all are needed.
@@ -66,7 +65,7 @@ class Checkpoint(Callback):
         self.every_n_seconds = math.inf if every_n_minutes is None else 60 * every_n_minutes
         self.keep_best = keep_best
         self.kept: list[tuple[float, int]] = []  # objective and step of the best, the best first
-        self.best: float | None = None
+        self.best_objective: float | None = None
         self.best_metrics: dict[str, float] = {}
         self.best_evaluation: Evaluation | None = None
         self.validated_step = 0
@@ -101,24 +100,19 @@ class Checkpoint(Callback):
         self.validated_step = step = trainer.global_step
         measured = pl_module.scalars("val")
         objective = measured[self.metric]
-        is_best = self.best is None or self.sign * objective > self.sign * self.best or math.isnan(self.best)
+        best = self.best_objective
+        is_best = best is None or self.sign * objective > self.sign * best or math.isnan(best)
         ranked = sorted([*self.kept, (objective, step)], key=lambda entry: -self.sign * entry[0])
         self.kept = [entry for entry in ranked if not math.isnan(entry[0])][: self.keep_best]
         if is_best:
-            self.best = objective
+            self.best_objective = objective
             self.best_metrics, self.best_evaluation = measured, pl_module.evaluations["val"]
         if is_best or (self.keep_best > 1 and (objective, step) in self.kept):
             weights = full_state_dict(pl_module.net)
             if trainer.is_global_zero:
                 epoch, _ = self.run_length.position(step - 1)  # that of the last step
                 choices = pl_module.evaluations["val"].choices
-                content = {
-                    "weights": weights,
-                    "step": step,
-                    "epoch": epoch,
-                    "objective": objective,
-                    "choices": choices,
-                }
+                content = {"weights": weights, "step": step, "epoch": epoch, "objective": objective, "choices": choices}
                 self._writer.submit(content, partial(self._keep, is_best, [step for _, step in self.kept]))
                 if trainer.state.fn != TrainerFn.FITTING:
                     self._writer.wait()
@@ -162,7 +156,7 @@ class Checkpoint(Callback):
     def state_dict(self) -> dict[str, Any]:
         evaluation = self.best_evaluation
         return {
-            "best": self.best,
+            "best": self.best_objective,
             "best_metrics": self.best_metrics,
             "best_summary": None if evaluation is None else evaluation.to_plain(),
             "kept": [list(entry) for entry in self.kept],
@@ -172,7 +166,7 @@ class Checkpoint(Callback):
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         evaluation = state_dict["best_summary"]
-        self.best, self.best_metrics = state_dict["best"], state_dict["best_metrics"]
+        self.best_objective, self.best_metrics = state_dict["best"], state_dict["best_metrics"]
         self.best_evaluation = None if evaluation is None else Evaluation.from_plain(evaluation)
         self.kept = [(objective, step) for objective, step in state_dict["kept"]]
         self.validated_step = state_dict["validated_step"]

@@ -13,13 +13,11 @@ import json
 import os
 import subprocess
 import sys
-import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
-from typing import IO
+from tempfile import TemporaryFile
 
 from lx.data.sources.docstrings.masking import mask_names, name_mask
 from lx.data.sources.docstrings.prose import prose
@@ -74,29 +72,22 @@ def extract(
     def run(share: list[int]) -> None:
         environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[4]), "PYTHONIOENCODING": "utf-8"}
         command = [sys.executable, "-c", "from lx.data.sources.docstrings.extract import serve; serve()"]
-        with subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, encoding="utf-8"
-        ) as worker:
-            assert worker.stdin is not None and worker.stdout is not None
-            request = "".join(json.dumps(line) + "\n" for line in [list(libraries), *(str(files[i]) for i in share)])
-            writer = threading.Thread(target=_send, args=(worker.stdin, request), daemon=True)
-            writer.start()
-            for index, line in zip(share, worker.stdout, strict=False):
-                texts_of_files[index] = json.loads(line)
-                done(1)
-            writer.join()
+        with TemporaryFile("w+", encoding="utf-8") as request:
+            request.writelines(json.dumps(line) + "\n" for line in [list(libraries), *(str(files[i]) for i in share)])
+            request.seek(0)
+            with subprocess.Popen(
+                command, stdin=request, stdout=subprocess.PIPE, env=environment, encoding="utf-8"
+            ) as worker:
+                assert worker.stdout is not None
+                for index, line in zip(share, worker.stdout, strict=False):
+                    texts_of_files[index] = json.loads(line)
+                    done(1)
         if worker.returncode:
             raise RuntimeError(f"reading documentation strings failed: a worker ended with {worker.returncode}")
 
     with ThreadPoolExecutor(workers) as pool:
         list(pool.map(run, shares))
     return texts_of_files
-
-
-def _send(pipe: IO[str], text: str) -> None:
-    """Write a worker's whole list; a worker that died early shows in its exit status."""
-    with suppress(BrokenPipeError), pipe:
-        pipe.write(text)
 
 
 def serve() -> None:
