@@ -17,13 +17,13 @@ from lx.launch.slurm_node import WARNING, job_facts, slurm_dir
 from lx.run.directory import RunDirectory
 from lx.system.processes import SWEEP_STORAGE
 
-_COMMANDS = ("sbatch", "srun", "scontrol", "squeue")
+_COMMANDS = ("sbatch", "srun", "scontrol", "squeue", "scancel")
 _FORGOTTEN = "FORGOTTEN"  # Slurm remembers a job for some minutes after its end
 _ENDED = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED", "BOOT_FAIL", "DEADLINE"}
 _ENDED |= {"OUT_OF_MEMORY", _FORGOTTEN}
 _POLL_S = 0.5  # between two looks at the log of a followed job
 _POLLS_PER_QUERY = 6  # looks at the log for each question to Slurm
-_EXIT_CODES = {"finished": 0, "pruned": 0, "stopped": 143}  # by the status in result.json; 1 for others
+EXIT_CODES = {"finished": 0, "pruned": 0, "stopped": 143}  # by the status in result.json; 1 for others
 
 _WARNING_NAME = WARNING.name.removeprefix("SIG")
 
@@ -56,9 +56,9 @@ def submit(run: RunDirectory, config: dict[str, Any]) -> int:
     """
     is_new = not (run.model.exists() or slurm_dir(run).exists())
     try:
-        _require_slurm()
+        require_slurm()
         _refuse_second_job(run)
-        job = _submit(run, config)
+        job = submit_job(run, config)
     except LxError:
         if is_new:
             run.discard()
@@ -101,29 +101,47 @@ def follow(job: int, log: Path, run: RunDirectory) -> int:
     return code
 
 
-def _require_slurm() -> None:
+def require_slurm() -> None:
+    """Refuse a machine without Slurm's commands.
+
+    Raises:
+        LxError: one is missing.
+    """
     if missing := next((name for name in _COMMANDS if shutil.which(name) is None), None):
         raise LxError(f"hardware=slurm: there is no command {missing}: is Slurm installed here?")
 
 
 def _refuse_second_job(run: RunDirectory) -> None:
-    """Refuse a run that has a job in the queue, submitted by lx or by hand: the two would lock each other out."""
+    """Refuse a run that has a job in the queue: the two would lock each other out."""
     folder = slurm_dir(run).resolve()
-    query = ["squeue", "--me", "--noheader", "--format=%i|%T|%o"]  # number, state, script
+    if job := queued_jobs().get(folder):
+        number, state = job
+        raise LxError(
+            f"{run.path} has a job already: {number} ({state}); to follow it: tail -F {folder}/{number}-0.log; "
+            f"to cancel it: scancel {number}"
+        )
+
+
+def queued_jobs() -> dict[Path, tuple[int, str]]:
+    """Return number and state of this user's jobs in the queue, submitted by lx or by hand, by their script's folder.
+
+    Raises:
+        LxError: Slurm does not answer.
+    """
+    query = ["squeue", "--me", "--noheader", "--format=%A|%T|%o"]  # number, state, script
     done = subprocess.run(query, capture_output=True, text=True, check=False)
     if done.returncode:
         raise LxError(f"Slurm does not answer: {done.stderr.strip()}")
-    for line in done.stdout.splitlines():
-        number, state, script = line.split("|", 2)
-        if Path(script).parent == folder:
-            raise LxError(
-                f"{run.path} has a job already: {number} ({state}); to follow it: tail -F {folder}/{number}-0.log; "
-                f"to cancel it: scancel {number}"
-            )
+    jobs = (line.split("|", 2) for line in done.stdout.splitlines())
+    return {Path(script).parent: (int(number), state) for number, state, script in jobs}
 
 
-def _submit(run: RunDirectory, config: dict[str, Any]) -> int:
-    """Write the job script, submit it and return the job's number; put everything back if Slurm refuses it."""
+def submit_job(run: RunDirectory, config: dict[str, Any]) -> int:
+    """Write the job script of a run, submit it and return the job's number.
+
+    Raises:
+        LxError: Slurm refuses the job; everything is as before then.
+    """
     folder = slurm_dir(run).resolve()
     script = folder / "job.sbatch"
     before = {path: path.read_bytes() if path.exists() else None for path in (script, run.result)}
@@ -219,5 +237,5 @@ def _print_from(log: Path, seen: int) -> int:
 
 def _exit_code(run: RunDirectory, facts: dict[str, str]) -> int:
     if run.result.exists():
-        return _EXIT_CODES.get(run.read_result().status, 1)
+        return EXIT_CODES.get(run.read_result().status, 1)
     return int(facts.get("ExitCode", "1:0").partition(":")[0]) or 1  # refused, or ended before it began

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from lx.launch.slurm_node import slurm_dir
 from lx.run.lock import in_use
 from lx.sweep.trials import Replicate
 
@@ -64,7 +65,8 @@ class Claims:
     def take(self, replicate: Replicate) -> bool:
         """Claim a run under :meth:`exclusive`, unless a living worker, or a process, has it."""
         path = _claim(replicate)
-        if path in self._held or in_use(replicate.run):
+        is_adopted = slurm_dir(replicate.run).exists()  # with the job that trains it
+        if path in self._held or (in_use(replicate.run) and not is_adopted):
             return False
         file = path.open("a+", encoding="utf-8")
         try:

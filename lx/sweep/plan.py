@@ -89,8 +89,6 @@ def make_plan(hydra: Hydra, overrides: Sequence[str], config_dir: str | None, nu
     if listed is None and not space.axes:
         raise LxError("a search needs something to vary: give values as in model=tiny,small or interval(1e-5,1e-2)")
     first = _check_values(hydra, space, listed, num_checked)
-    if "submit" in first.hardware:
-        raise LxError("hardware=slurm: a sweep runs on this machine; submit a job that runs the sweep instead")
     return Plan(
         tuple(overrides),
         config_dir,

@@ -56,7 +56,8 @@ class Record:
 
         seeds, threads = plan.space.seeds, plan.settings["threads"]
         if threads is None:
-            threads = before.threads if before is not None else threads_each(plan.settings["n_jobs"])
+            own = plan.hardware["threads"] or 1 if "submit" in plan.hardware else threads_each(plan.settings["n_jobs"])
+            threads = own if before is None else before.threads
         flat_seed = before.flat_seed if before is not None else seeds[0] if len(seeds) == 1 else None
         return cls(
             overrides=plan.overrides,

@@ -207,7 +207,8 @@ class Sweep:
                 if all(other.outcome().status in DONE for other in trial.replicates()):
                     self._record_end(trial)
                 return
-            ended_by_signal = code < 0 or code >= _FIRST_SIGNAL_CODE
+            reason = why_failed(code, outcome, replicate.last_lines())
+            ended_by_signal = code < 0 or code >= _FIRST_SIGNAL_CODE or reason.startswith("killed")
             if ended_by_signal and stop.exit_code is not None:
                 return  # this worker was stopped: the run can be resumed
             attempts = trial.attempts.get(replicate.seed, 0)
@@ -215,7 +216,7 @@ class Sweep:
                 trial.attempts[replicate.seed] = attempts + 1
                 trial.save()
                 return
-            self._fail(replicate, why_failed(code, outcome, replicate.last_lines()))
+            self._fail(replicate, reason)
 
     def _fail(self, replicate: Replicate, reason: str) -> None:
         """Record why a run failed; the other seeds of its trial would fail, too, and are not begun."""

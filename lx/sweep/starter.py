@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lx.config.compose import compose_with
 from lx.launch.command import has_ranks, worker_command
 from lx.launch.forkserver import ForkServer
 from lx.launch.local import prepare_run
+from lx.launch.slurm_queue import SlurmQueue
 from lx.sweep.plan import Plan
 from lx.sweep.scheduler import Process
 from lx.sweep.slots import Slot
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Starter:
-    """Starts runs on this machine.
+    """Starts runs, on this machine or as jobs of a cluster.
 
     Args:
         plan: of the sweep.
@@ -35,7 +36,10 @@ class Starter:
         self._plan = plan
         self._hydra = hydra
         self._threads = threads
-        self._server = ForkServer()
+        self._server: ForkServer | None = None
+        self._queue: SlurmQueue | None = None
+        if not ("submit" in plan.hardware or has_ranks(plan.hardware)):
+            self._server = ForkServer()  # it imports while the first run is composed
 
     def start(self, replicate: Replicate, params: Params, slot: Slot) -> Process:
         """Start a run, or go on with one that was interrupted.
@@ -53,12 +57,22 @@ class Starter:
         if not run.config.exists():
             run.discard()  # what a process left that was killed while it made the directory
             self._prepare(replicate, params)
-        run.result.unlink(missing_ok=True)
         config = run.read_config()
+        if "submit" in config["hardware"]:
+            return self._start_job(replicate, config)
+        run.result.unlink(missing_ok=True)
         if has_ranks(config["hardware"]):
             environment = {**child_environment(), **slot.environment}
             return _start_command(worker_command(run, config), replicate.output, environment, slot.cpus)
+        self._server = self._server or ForkServer()
         return self._server.start(run.path, replicate.output, slot.environment, list(slot.cpus))
+
+    def _start_job(self, replicate: Replicate, config: dict[str, Any]) -> Process:
+        self._queue = self._queue or SlurmQueue()
+        job = self._queue.start(replicate.run, config)
+        replicate.output.unlink(missing_ok=True)
+        replicate.output.symlink_to(os.path.relpath(job.log, replicate.output.parent))
+        return job
 
     def _prepare(self, replicate: Replicate, params: Params) -> None:
         overrides = [*self._plan.space.fixed, *overrides_of(params), f"seed={replicate.seed}"]
@@ -70,8 +84,9 @@ class Starter:
         prepare_run(cfg, overrides)
 
     def close(self) -> None:
-        """End what still runs."""
-        self._server.close()
+        """End the processes on this machine that still run."""
+        if self._server is not None:
+            self._server.close()
 
 
 def _start_command(command: list[str], output: Path, environment: dict[str, str], cpus: tuple[int, ...]) -> Process:
