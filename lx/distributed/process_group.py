@@ -14,6 +14,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from lx.distributed.rank_info import RankInfo
+from lx.distributed.watch import PeerWatch
 from lx.errors import RanksLostError
 from lx.system.signals import Stopped
 
@@ -49,22 +50,25 @@ def process_group(rank_info: RankInfo, device: torch.device, run_dir: Path) -> I
         world_size=rank_info.world_size,
         timeout=_TIMEOUT,
     )
+    watch = PeerWatch(rank_info.rank, rank_info.world_size, _TIMEOUT) if device.type == "cuda" else None
     try:
         yield
     except Stopped as stopped:
         if not stopped.together:
             raise
-        _disconnect()
+        _disconnect(watch)
         raise
     except RuntimeError as error:
         if isinstance(error, dist.DistError) or "gloo" in str(error):
             raise RanksLostError("the connection to the other ranks broke") from error
         raise
-    _disconnect()
+    _disconnect(watch)
 
 
-def _disconnect() -> None:
+def _disconnect(watch: PeerWatch | None) -> None:
     barrier()
+    if watch is not None:
+        watch.stop()
     dist.destroy_process_group()
 
 

@@ -7,6 +7,7 @@ a bound moves.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,16 @@ def training_state(trainer: Trainer) -> dict[str, Any]:
     """
     state = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
     return {name: content for name, content in state.items() if name != "loops"}
+
+
+def silence_device_lines() -> None:
+    """Drop Lightning's lines about CUDA devices, and its advice to compute float32 in less: lx chooses and says so."""
+    logging.getLogger("lightning.pytorch.accelerators.cuda").setLevel(logging.WARNING)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_advice)
+
+
+def _is_no_advice(record: logging.LogRecord) -> bool:
+    return "set_float32_matmul_precision" not in record.getMessage()
 
 
 def skip_sigterm_broadcast(trainer: Trainer) -> None:

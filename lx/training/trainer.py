@@ -18,7 +18,7 @@ from lx.distributed.fsdp import ShardedStrategy
 from lx.distributed.rank_info import RankInfo
 from lx.run.directory import RunDirectory
 from lx.system.hardware import Hardware
-from lx.system.private_api import set_validation_steps, skip_sigterm_broadcast
+from lx.system.private_api import set_validation_steps, silence_device_lines, skip_sigterm_broadcast
 from lx.system.signals import StopRequest
 from lx.training.callbacks.checkpoint import Checkpoint
 from lx.training.callbacks.ema import WeightAverage
@@ -80,6 +80,7 @@ def build_trainer(
     rank_info: RankInfo,
 ) -> Trainer:
     """Lightning's Trainer, for training and testing."""
+    silence_device_lines()
     # Deterministic torch would fill memory that is written anyway.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     trainer = Trainer(
@@ -139,6 +140,7 @@ def _devices(hardware: Hardware) -> list[int] | int:
 
 def evaluation_trainer(hardware: Hardware, rank_info: RankInfo) -> Trainer:
     """A Trainer that only evaluates, on the one device of this process; metrics meet those of other ranks."""
+    silence_device_lines()
     return Trainer(
         accelerator=hardware.accelerator,
         devices=_devices(hardware),

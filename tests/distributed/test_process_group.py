@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import time
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,11 @@ from lx.distributed.process_group import (
     scatter,
 )
 from lx.distributed.rank_info import RankInfo
+from lx.distributed.watch import PeerWatch
 from support.commands import start, training
 from support.ranks import assert_all_done, free_port, ranks, train_on_ranks
 from support.run_files import assert_same_weights
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.distributed
 
@@ -71,6 +75,42 @@ def _delayed(rank_info: RankInfo, folder: Path) -> list[int]:
 
 def test_a_delayed_maximum_answers_one_call_late(tmp_path: Path) -> None:
     assert on_ranks(tmp_path, 2, _delayed) == [[0, 3, 2, 5]] * 2
+
+
+def _wait_inside_a_library(rank_info: RankInfo, folder: Path) -> None:
+    """Wait as in NCCL, where a rank does not notice the end of another."""
+    PeerWatch(rank_info.rank, rank_info.world_size, timedelta(hours=1))
+    (folder / f"{rank_info.rank}.waits").touch()
+    time.sleep(600)
+
+
+@pytest.mark.parametrize("dies", [0, 1, 2])
+def test_ranks_end_with_another_though_they_wait(dies: int, tmp_path: Path) -> None:
+    context = multiprocessing.get_context("forkserver")
+    processes = [
+        context.Process(target=_rank, args=(_wait_inside_a_library, RankInfo(rank, 3, rank, 3), tmp_path))
+        for rank in range(3)
+    ]
+    for process in processes:
+        process.start()
+    wait_until(lambda: len(list(tmp_path.glob("*.waits"))) == 3, "ranks")
+    processes[dies].kill()
+    died = time.monotonic()
+    for process in processes:
+        process.join(30)
+    assert [process.exitcode for process in processes] == [-9 if rank == dies else 1 for rank in range(3)]
+    assert time.monotonic() - died < 20
+
+
+def _stop_watching(rank_info: RankInfo, folder: Path) -> str:
+    watch = PeerWatch(rank_info.rank, rank_info.world_size, timedelta(hours=1))
+    all_gather(rank_info.rank)
+    watch.stop()
+    return "done"
+
+
+def test_a_watch_that_is_stopped_ends_nothing(tmp_path: Path) -> None:
+    assert on_ranks(tmp_path, 3, _stop_watching) == ["done"] * 3
 
 
 def _fill(rank_info: RankInfo, folder: Path) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from lightning.fabric.utilities.rank_zero import rank_zero_info
 
 import lx
 from lx.distributed.rank_info import RankInfo
@@ -15,6 +17,7 @@ from lx.launch.local import prepare_run
 from lx.launch.torchrun import train_on_ranks
 from lx.run.directory import RunDirectory
 from lx.system.hardware import resolve
+from lx.system.private_api import silence_device_lines
 from lx.training.run_length import RunLength
 from lx.training.trainer import build_trainer
 
@@ -69,3 +72,13 @@ def test_more_devices_than_gpus_start_nothing(gpus: pytest.MonkeyPatch, tmp_path
     with pytest.raises(LxError, match=r"hardware\.devices=4: torch finds 2 GPUs"):
         train_on_ranks(RunDirectory(run.path))
     assert not run.path.exists()
+
+
+def test_lightning_says_nothing_of_devices(caplog: pytest.LogCaptureFixture) -> None:
+    silence_device_lines()
+    for name in ("lightning.pytorch.accelerators.cuda", "lightning.pytorch.utilities.rank_zero"):
+        logging.getLogger(name).addHandler(caplog.handler)
+    logging.getLogger("lightning.pytorch.accelerators.cuda").info("LOCAL_RANK: 0 - CUDA_VISIBLE_DEVICES: [0]")
+    rank_zero_info("you should set `torch.set_float32_matmul_precision('medium' | 'high')`")
+    rank_zero_info("something else")
+    assert set(caplog.messages) == {"something else"}
