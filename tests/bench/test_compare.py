@@ -19,23 +19,26 @@ from support.tiny_run import tiny
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "compare.py"
 
 
-def compare(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    write_rows(folder / "train.jsonl", 480)
-    write_rows(folder / "test.jsonl", 18, start=1000)
-    command = [sys.executable, "-W", "ignore", str(SCRIPT), *arguments, *tiny(folder)]
+def compare(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "ignore", str(SCRIPT), *arguments]
     environment = {**os.environ, "PYTHONPATH": str(SCRIPT.parents[2])}
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
-def test_an_unknown_program_is_refused(tmp_path: Path) -> None:
-    ended = compare(tmp_path, "nobody")
+@pytest.mark.slow
+def test_an_unknown_program_is_refused() -> None:
+    ended = compare("nobody")
     assert ended.returncode == 1
     assert ended.stderr.strip().endswith("error: nobody: unknown; there are: hf, lightning, bare")
 
 
+@pytest.mark.slow
 def test_a_program_trains_in_a_process_of_its_own(tmp_path: Path) -> None:
+    write_rows(tmp_path / "train.jsonl", 480)
+    write_rows(tmp_path / "test.jsonl", 18, start=1000)
     out = tmp_path / "report.json"
-    ended = compare(tmp_path, "bare", "--steps", "3", "--warmup", "1", "--rounds", "2", "--out", str(out))
+    length = ["--steps", "3", "--warmup", "1", "--rounds", "2"]
+    ended = compare("bare", *length, "--out", str(out), *tiny(tmp_path))
     assert ended.returncode == 0, ended.stderr
     rounds = json.loads(out.read_text())["rounds"]
     assert list(rounds) == ["lx", "bare loop"]
