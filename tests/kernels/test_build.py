@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,13 +30,19 @@ def libraries(folder: Path) -> list[Path]:
 
 
 @takes_kernels
+@pytest.mark.slow
 def test_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiler = tmp_path / "counting-cc"
+    compiler.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/calls\nexec {os.environ.get("CC", "cc")} "$@"\n')
+    compiler.chmod(0o755)
+    monkeypatch.setenv("CC", str(compiler))
     assert build.library() is not None
     (compiled,) = libraries(tmp_path)
+    (tmp_path / "calls").unlink()
     build.library.cache_clear()
-    monkeypatch.setattr(build, "_run", lambda *command: pytest.fail("compiled again"))
     assert build.library() is not None
     assert libraries(tmp_path) == [compiled]
+    assert (tmp_path / "calls").read_text() == "--version\n"
 
 
 @takes_kernels

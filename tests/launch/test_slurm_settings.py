@@ -15,7 +15,7 @@ import lx
 from lx.config.compose import resolved
 from lx.errors import LxError
 from lx.launch.local import launch
-from lx.launch.slurm import _exit_code, job_script, submit
+from lx.launch.slurm import follow, job_script, submit
 from lx.launch.slurm_node import Job, StopRequests, requeue_if_preempted
 from lx.run.directory import RunDirectory
 from lx.run.result import Result
@@ -189,17 +189,29 @@ def test_slurm_that_does_not_answer_is_reported(tmp_path: Path, monkeypatch: pyt
 
 
 @pytest.mark.parametrize(("status", "code"), [("finished", 0), ("pruned", 0), ("stopped", 143), ("failed", 1)])
-def test_the_exit_code_is_that_of_the_run(tmp_path: Path, status: str, code: int) -> None:
+def test_the_exit_code_is_that_of_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: str, code: int
+) -> None:
+    with_slurm(monkeypatch, tmp_path / "bin", scontrol="echo JobState=FAILED ExitCode=7:0")
     run = RunDirectory(tmp_path)
     run.write_result(Result(status))
-    assert _exit_code(run, {"ExitCode": "7:0"}) == code
+    assert follow(17, tmp_path / "log", run) == code
 
 
 @pytest.mark.parametrize(
-    ("facts", "code"), [({"ExitCode": "2:0"}, 2), ({"ExitCode": "0:15"}, 1), ({}, 1), ({"ExitCode": "0:0"}, 1)]
+    ("answer", "code"),
+    [
+        ("echo JobState=FAILED ExitCode=2:0", 2),
+        ("echo JobState=CANCELLED ExitCode=0:15", 1),
+        ("echo JobState=COMPLETED ExitCode=0:0", 1),
+        ("echo Invalid job id specified >&2; exit 1", 1),
+    ],
 )
-def test_without_a_result_it_is_that_of_the_job(tmp_path: Path, facts: dict[str, str], code: int) -> None:
-    assert _exit_code(RunDirectory(tmp_path), facts) == code
+def test_without_a_result_it_is_that_of_the_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str, code: int
+) -> None:
+    with_slurm(monkeypatch, tmp_path / "bin", scontrol=answer)
+    assert follow(17, tmp_path / "log", RunDirectory(tmp_path)) == code
 
 
 @pytest.fixture

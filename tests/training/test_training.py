@@ -65,7 +65,7 @@ def with_a_trainer(module: TextClassifier) -> TextClassifier:
     module.lr_schedulers = lambda: schedule  # type: ignore[method-assign]
     module.manual_backward = lambda loss: loss.backward()  # type: ignore[method-assign, misc]
     strategy = SimpleNamespace(model=None)
-    module._trainer = SimpleNamespace(  # type: ignore[assignment]
+    module.trainer = SimpleNamespace(  # type: ignore[assignment]
         global_step=0, global_rank=0, world_size=1, strategy=strategy, optimizers=[optimizer]
     )
     return module
@@ -120,15 +120,15 @@ def test_no_network_learns_from_an_empty_batch(override: str) -> None:
 
 def test_an_empty_batch_does_not_change_the_metrics() -> None:
     module = InFloat64(Linear(), Classification(["a", "b", "c"], [1, 1, 1]))
+    module.log_dict = lambda scalars, logger: None  # type: ignore[method-assign, assignment]
     ids, labels = torch.randint(1, 7, (11, 5), generator=torch.Generator().manual_seed(0)), torch.arange(11) % 3
     batch = Batch(ids, torch.ones(11, 5, dtype=torch.bool), labels, torch.arange(11), None, 55)
     found = []
     for batches in ([batch], [EMPTY, batch, EMPTY]):
         for part in batches:
-            module._evaluate("val", part)
-        metrics = module._metrics("val")
-        found.append(module.task.summarize(metrics.compute(), choose=True))
-        metrics.reset()
+            module.validation_step(part, 0)
+        module.on_validation_epoch_end()
+        found.append(module.evaluations["val"])
     assert found[0] == found[1]
     assert found[0].scalars["loss"] > 0 and sum(map(sum, found[0].details["confusion_matrix"])) == 11
 
