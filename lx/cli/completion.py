@@ -28,11 +28,7 @@ complete -c lx -a '(lx completion query (commandline -cp) | string split " ")'
 
 
 def run(arguments: list[str]) -> int:
-    """Print a shell's completion script, or answer the query that the script makes: ``query LINE``.
-
-    Raises:
-        LxError: an unknown shell.
-    """
+    """Print a shell's completion script, or answer the query that the script makes: ``query LINE``."""
     if arguments[:1] == ["query"]:
         print(" ".join(candidates(" ".join(arguments[1:]))))
         return 0

@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"lx {__version__}")
         return 0
     try:
-        return find_verb(name).run(rest)
+        return _find_verb(name).run(rest)
     except LxError as error:
         return report_exit(f"error: {error}", error.exit_code, secondary=isinstance(error, RanksLostError))
     except ChildProcessError as error:
@@ -81,12 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
 
 
-def find_verb(name: str) -> Verb:
-    """Return the verb of this name.
-
-    Raises:
-        LxError: there is none; the message suggests the nearest.
-    """
+def _find_verb(name: str) -> Verb:
     verbs = {verb.name: verb for verb in VERBS}
     if name not in verbs:
         raise LxError(f"there is no command {name!r}{did_you_mean(name, list(verbs))}: lx --help lists them")

@@ -54,11 +54,7 @@ def files_of(hydra: Hydra, overrides: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def check_file(hydra: Hydra, path: str, package: str) -> None:
-    """Check what one file sets; arguments as :func:`files_of` returns them.
-
-    Raises:
-        LxError: it sets hardware, or two settings of which one has no effect.
-    """
+    """Raise LxError if a file of :func:`files_of` sets hardware, or two settings of which one has no effect."""
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
     from hydra.core.default_element import GroupDefault
 

@@ -53,11 +53,7 @@ def build(node: Any, where: str, **arguments: Any) -> Any:
 
 @contextmanager
 def argument_keys(where: str) -> Iterator[None]:
-    """Add the config key of the node to messages about arguments.
-
-    Raises:
-        LxError: in the place of an ArgumentError.
-    """
+    """Turn an ArgumentError into an LxError whose message begins with the argument's key in the configuration."""
     try:
         yield
     except ArgumentError as error:

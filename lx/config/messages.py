@@ -18,11 +18,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def plain_errors(hydra: Hydra, overrides: Sequence[str]) -> Iterator[None]:
-    """Turn an error of Hydra or OmegaConf into one message that names the override and what there is instead.
-
-    Raises:
-        LxError: in place of theirs.
-    """
+    """Turn an error of Hydra or OmegaConf into an LxError that names the override and what there is instead."""
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 

@@ -1,4 +1,4 @@
-"""The types of the settings that no constructor's signature declares.
+"""The types and ranges of the settings that no constructor's signature declares.
 
 A value in the composed config must have the type written here, or else the type of the default that it overrides.
 """
@@ -6,6 +6,19 @@ A value in the composed config must have the type written here, or else the type
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from lx.config.ranges import (
+    COUNT_OR_NULL,
+    VALIDATION_INTERVAL,
+    Range,
+    above_zero,
+    at_least,
+    between_zero_and_one,
+    count_or_auto,
+    one_of,
+    text_or_at_least,
+)
 
 
 @dataclass(frozen=True)
@@ -13,7 +26,7 @@ class Objective:
     """What the best checkpoint, early stopping and sweeps look at."""
 
     metric: str
-    mode: str
+    mode: Annotated[str, one_of("max", "min")]
 
 
 @dataclass(frozen=True)
@@ -29,11 +42,11 @@ class DataSettings:
         cache_dir: where corpora, tokenizers and token ids are kept; None: ``$LX_CACHE`` or ``~/.cache/lx``.
     """
 
-    batch_size: int
-    max_length: int
-    validation_fraction: float
+    batch_size: Annotated[int, at_least(1)]
+    max_length: Annotated[int, at_least(4, "at least 4, for a piece of text between its special tokens")]
+    validation_fraction: Annotated[float, between_zero_and_one()]
     split_seed: int
-    on_empty: str
+    on_empty: Annotated[str, one_of("drop", "error")]
     cache_dir: str | None
 
 
@@ -41,20 +54,20 @@ class DataSettings:
 class TrainerSettings:
     """The keys of ``trainer``."""
 
-    max_epochs: int
-    max_steps: int | None
-    gradient_clip_val: float | None
-    ema_decay: float | None
-    early_stopping_patience: int | None
-    check_val_every_n_epoch: int
-    val_check_interval: int | float | None
-    log_every_n_steps: int
-    limit_train_batches: int | None
-    limit_eval_batches: int | None
-    save_every_n_steps: int | None
-    save_every_n_minutes: float | None
-    keep_best: int
-    on_nan: str
+    max_epochs: Annotated[int, at_least(1)]
+    max_steps: Annotated[int | None, at_least(1)]
+    gradient_clip_val: Annotated[float | None, above_zero("above 0, or null")]
+    ema_decay: Annotated[float | None, between_zero_and_one("between 0 and 1, or null")]
+    early_stopping_patience: Annotated[int | None, COUNT_OR_NULL]
+    check_val_every_n_epoch: Annotated[int, at_least(1)]
+    val_check_interval: Annotated[int | float | None, VALIDATION_INTERVAL]
+    log_every_n_steps: Annotated[int, at_least(1)]
+    limit_train_batches: Annotated[int | None, COUNT_OR_NULL]
+    limit_eval_batches: Annotated[int | None, COUNT_OR_NULL]
+    save_every_n_steps: Annotated[int | None, COUNT_OR_NULL]
+    save_every_n_minutes: Annotated[float | None, above_zero("above 0, or null")]
+    keep_best: Annotated[int, at_least(1)]
+    on_nan: Annotated[str, one_of("stop", "skip")]
     deterministic: bool
 
 
@@ -63,31 +76,31 @@ class HardwareSettings:
     """The keys of ``hardware``."""
 
     accelerator: str
-    devices: int | str
-    num_nodes: int
+    devices: Annotated[int | str, count_or_auto()]
+    num_nodes: Annotated[int, at_least(1)]
     rdzv_endpoint: str | None
-    strategy: str
+    strategy: Annotated[str, one_of("auto", "ddp", "fsdp")]
     precision: str
-    micro_batch: int | str | None
-    compile: bool | str
-    pad_multiple: int | str
-    num_workers: int
-    threads: int | None
+    micro_batch: Annotated[int | str | None, count_or_auto("at least 1, auto or null")]
+    compile: Annotated[bool | str, Range(lambda value: value in (True, False, "auto"), "true, false or auto")]
+    pad_multiple: Annotated[int | str, count_or_auto()]
+    num_workers: Annotated[int, at_least(0, "0 or more")]
+    threads: Annotated[int | None, COUNT_OR_NULL]
 
 
 @dataclass(frozen=True)
 class SlurmSettings:
     """The keys that ``hardware=slurm`` adds."""
 
-    submit: str
+    submit: Annotated[str, one_of("slurm")]
     partition: str | None
     account: str | None
     qos: str | None
-    time: int
-    grace: int
-    cpus_per_task: int | None
-    mem: int | str | None
-    gpus: int | str | None
+    time: Annotated[int, at_least(1, "at least 1 minute")]
+    grace: Annotated[int, at_least(1, "at least 1 second")]
+    cpus_per_task: Annotated[int | None, COUNT_OR_NULL]
+    mem: Annotated[int | str | None, text_or_at_least(0, "0 or more, or a size such as 32G")]
+    gpus: Annotated[int | str | None, text_or_at_least(1, "at least 1, a type and a number such as a100:4, or null")]
     constraint: str | None
     wait: bool
 
@@ -98,8 +111,8 @@ class Settings:
 
     name: str | None
     run_dir: str | None
-    seed: int
-    launch: str
+    seed: Annotated[int, Range(lambda value: 0 <= value < 2**32, "a whole number from 0 to 4294967295")]
+    launch: Annotated[str, one_of("process", "inline", "prepare")]
     resume: bool
     objective: Objective
     data: DataSettings

@@ -5,9 +5,9 @@ from __future__ import annotations
 import types
 import typing
 from dataclasses import is_dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from lx.config.ranges import RANGES
+from lx.config.ranges import RANGES, Range
 from lx.config.schema import Settings, SlurmSettings
 from lx.errors import LxError
 
@@ -53,9 +53,7 @@ def check_config(cfg: DictConfig, defaults: DictConfig) -> None:
         if (value := _select(cfg, key)) is not None:
             _require(key, value, (kind, type(None)))
     for key, allowed in RANGES.items():
-        value = _select(cfg, key)
-        if value is not None and not allowed.holds(value):
-            raise LxError(f"{key} must be {allowed.words}, not {value!r}")
+        _require_in(key, _select(cfg, key), allowed)
     _check_launch(cfg)
     _check_model(cfg)
 
@@ -142,14 +140,17 @@ def _check_types(cfg: DictConfig, defaults: DictConfig, schema: type | None, pre
 
 
 def _check_schema(cfg: DictConfig, schema: type, prefix: str) -> None:
-    for name, annotation in typing.get_type_hints(schema).items():
+    for name, annotation in typing.get_type_hints(schema, include_extras=True).items():
         key, value = f"{prefix}{name}", cfg[name]
         if is_dataclass(annotation):
             assert isinstance(annotation, type)
             _check_schema(value, annotation, f"{key}.")
             continue
-        allowed = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
+        kind, *ranges = typing.get_args(annotation) if typing.get_origin(annotation) is Annotated else (annotation,)
+        allowed = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
         _require(key, value, (*allowed, int) if float in allowed else allowed)
+        for range_ in ranges:
+            _require_in(key, value, range_)
 
 
 def _require(key: str, value: object, allowed: tuple[type, ...]) -> None:
@@ -159,6 +160,11 @@ def _require(key: str, value: object, allowed: tuple[type, ...]) -> None:
         kinds = " or ".join(words[kind] for kind in allowed if not (kind is int and float in allowed))
         hint = f"; quote it twice, {key}=\"'{value}'\", if it is meant" if allowed[0] is str else ""
         raise LxError(f"{key} must be {kinds}, not {value!r}{hint}")
+
+
+def _require_in(key: str, value: object, allowed: Range) -> None:
+    if value is not None and not allowed.holds(value):
+        raise LxError(f"{key} must be {allowed.words}, not {value!r}")
 
 
 def _select(cfg: DictConfig, key: str) -> Any:

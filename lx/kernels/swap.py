@@ -26,15 +26,10 @@ KERNEL_LAYERS: dict[type[nn.Module], type[nn.Module]] = {
 
 
 def swap_in_kernels(net: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
-    """Make the layers of a network compute with kernels, in place, if there are kernels for its activations.
+    """Make the layers of a network compute with kernels, in place, if there are any for activations of this `dtype`.
 
     Only the class of a module changes, to a subclass: parameters, hooks and state-dict keys stay. Subclasses written
     by users are left alone, since their `forward` may differ. Call it before the network is compiled or sharded.
-
-    Args:
-        net: The network.
-        device: Where it will compute.
-        dtype: Of its activations.
     """
     if available(device, dtype):
         for module in net.modules():

@@ -49,11 +49,7 @@ def train(cfg: DictConfig, overrides: Sequence[str] = ()) -> Result:
 
 
 def launch(cfg: DictConfig, overrides: Sequence[str] = ()) -> tuple[RunDirectory, int]:
-    """Make a run directory, or take the one that ``resume=true`` names, train in it, and return the exit code too.
-
-    Raises:
-        LxError: the run directory cannot be made.
-    """
+    """Make a run directory, or take the one that ``resume=true`` names; train in it and return its exit code too."""
     run = prepare_run(cfg, overrides)
     return run, start(run)
 

@@ -11,11 +11,7 @@ class Dropout(nn.Dropout):
     """Zero features with a probability in training and divide the others by what remains of one."""
 
     def __init__(self, p: int | float) -> None:
-        """Check the probability.
-
-        Raises:
-            ArgumentError: It is not in [0, 1).
-        """
+        """Raise ArgumentError unless the probability is in [0, 1)."""
         if not 0 <= p < 1:
             raise ArgumentError(f"dropout={p} must be at least 0 and below 1")
         super().__init__(p)

@@ -76,11 +76,7 @@ class LearnedPosition(Position):
 
     @override
     def add(self, x: Float[Tensor, "B T D"]) -> Float[Tensor, "B T D"]:
-        """Add the first T vectors.
-
-        Raises:
-            LxError: There are more tokens than positions.
-        """
+        """Add the first T vectors; raise LxError if there are more tokens than positions."""
         num_tokens, max_length = x.shape[1], self.table.num_embeddings
         if num_tokens > max_length:
             raise LxError(

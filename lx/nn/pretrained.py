@@ -126,11 +126,7 @@ def import_transformers() -> Any:
 
 
 def load_encoder(path: str) -> Any:
-    """Read the config and the weights of an encoder, as float32.
-
-    Raises:
-        ArgumentError: There is none at `path`, or only one that could run code.
-    """
+    """Read an encoder's weights as float32; raise ArgumentError if there are none, or only such as could run code."""
     transformers = import_transformers()
     try:
         check_model_type(transformers.AutoConfig.from_pretrained(path, trust_remote_code=False).model_type)
@@ -146,11 +142,7 @@ def load_encoder(path: str) -> Any:
 
 
 def build_encoder(config: Mapping[str, Any]) -> Any:
-    """Build an encoder with random weights from plain values, without reading files.
-
-    Raises:
-        ArgumentError: They describe no encoder.
-    """
+    """Build an encoder with random weights from plain values alone; raise ArgumentError if they describe none."""
     transformers = import_transformers()
     plain = {key: value for key, value in config.items() if key not in LOADING_KEYS}
     model_type = plain.pop("model_type", None)

@@ -72,12 +72,7 @@ def check_freezing(vectors: str | None, freeze: bool) -> None:
 
 
 def check_width(path: Path, width: int, argument: str) -> None:
-    """Refuse a file whose vectors do not fit the word table.
-
-    Raises:
-        ArgumentError: They have another width; the message says which argument to change.
-        LxError: The file has no vectors.
-    """
+    """Raise ArgumentError if vectors have another width than the word table, LxError if a file has none."""
     for _, fields in read_lines(path):
         file_width = len(fields) - 1
         if file_width != width:
@@ -123,11 +118,7 @@ def spellings(tokens: Sequence[str]) -> dict[str, list[tuple[int, int]]]:
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield line number and fields of each line with a vector; skip a word2vec header, "count width".
-
-    Raises:
-        ArgumentError: The file cannot be read.
-    """
+    """Yield number and fields of each line but a word2vec header, "count width"; raise ArgumentError if unreadable."""
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb") as file:
             for line_number, line in enumerate(file, start=1):

@@ -103,11 +103,7 @@ def find_state(run: RunDirectory, data_fingerprint: str) -> tuple[Path | None, i
 
 
 def newest_intact(run: RunDirectory) -> Path | None:
-    """Return the newest intact training state of a run; None if there is none yet.
-
-    Raises:
-        LxError: there are checkpoints, and all are damaged.
-    """
+    """Return the newest intact training state, None if there is none yet; raise LxError if all are damaged."""
     states = [path for path in (run.last, run.previous) if path.exists()]
     for path in states:
         if is_intact(run.trusted(path)):
@@ -122,11 +118,7 @@ def newest_intact(run: RunDirectory) -> Path | None:
 
 
 def read_step(path: Path) -> int:
-    """Return the optimizer steps after which a training state was saved, without reading its weights.
-
-    Raises:
-        LxError: damaged, or not a training state of plain data.
-    """
+    """Return the step of a training state without reading its weights; raise LxError if it is not plain data."""
     content = _load(path, mmap=True)
     step = content.get("global_step") if isinstance(content, dict) else None
     if type(step) is not int:
@@ -187,20 +179,12 @@ class CheckpointWriter:
         self._writing: Future[None] | None = None
 
     def submit(self, content: Mapping[str, Any], write: Callable[[dict[str, Any]], None]) -> None:
-        """Copy plain containers and tensors, and have ``write`` write the copy after the write before it.
-
-        Raises:
-            TrainingError: the write before it failed.
-        """
+        """Copy plain containers and tensors, and ``write`` them in the thread; raise the error of the write before."""
         self.wait()
         self._writing = self._thread.submit(write, _copied(dict(content)))
 
     def wait(self) -> None:
-        """Wait until everything is on the disk.
-
-        Raises:
-            TrainingError: it could not be written.
-        """
+        """Wait until everything is on the disk; raise TrainingError if it could not be written."""
         if self._writing is not None:
             wait([self._writing])  # after a signal here the next call waits for the same write
             writing, self._writing = self._writing, None

@@ -63,11 +63,7 @@ class RunDirectory:
         return self.best.exists() or self.last.exists()
 
     def create(self) -> None:
-        """Make the directory.
-
-        Raises:
-            LxError: it holds a run already, or cannot be written.
-        """
+        """Make the directory; raise LxError if it holds a run already, or cannot be written."""
         if taken := next((path for path in (*self._files(), self.last.parent) if path.exists()), None):
             raise LxError(
                 f"{self.path} already holds a run, or part of one ({taken.name}): "
@@ -114,11 +110,7 @@ class RunDirectory:
         atomic_write_json(self.result, result.to_json())
 
     def read_config(self) -> dict[str, Any]:
-        """Read the configuration as plain data; an interpolation in it is refused, never resolved.
-
-        Raises:
-            LxError: missing, not a mapping, or not plain data.
-        """
+        """Read the configuration; raise LxError unless it is plain data. Interpolations are refused, never resolved."""
         import yaml
 
         try:
@@ -132,22 +124,14 @@ class RunDirectory:
         return renamed
 
     def read_json(self, path: Path) -> Any:
-        """Read one of the directory's JSON files.
-
-        Raises:
-            LxError: missing, a link, or not JSON.
-        """
+        """Read one of the directory's JSON files; raise LxError if it is missing, a link, or not JSON."""
         try:
             return json.loads(self.trusted(path).read_text(encoding="utf-8"))
         except ValueError as error:
             raise LxError(f"{path} is not valid JSON: {error}") from error
 
     def read_sizes(self) -> dict[str, Any]:
-        """Read ``model.json`` as plain data.
-
-        Raises:
-            LxError: a size is missing or not a whole number above 0, or the content is not plain data.
-        """
+        """Read ``model.json``; raise LxError if it is not plain data, or a size is not a whole number above 0."""
         sizes = self.read_json(self.model)
         if not isinstance(sizes, dict):
             raise LxError(f"{self.model} does not hold the sizes of a model")
@@ -178,11 +162,7 @@ class RunDirectory:
         return Result.from_json(self.read_json(self.result))
 
     def trusted(self, path: Path) -> Path:
-        """Return ``path`` if it is a regular file of this directory.
-
-        Raises:
-            LxError: the run directory or the file is missing, or the file leads out of the directory.
-        """
+        """Return ``path``; raise LxError if it is missing, or anything but a regular file of this directory."""
         if not self.path.is_dir():
             raise LxError(f"no run directory {self.path}")
         if not path.exists() and not path.is_symlink():

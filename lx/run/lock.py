@@ -18,11 +18,7 @@ _IN_USE = "{} is being trained by another process at this moment"
 
 @contextmanager
 def locked(run: RunDirectory) -> Iterator[None]:
-    """Lock the run directory while the block runs; the system releases the lock of a process that dies.
-
-    Raises:
-        LxError: another process has it.
-    """
+    """Lock a run directory while the block runs, or raise LxError; the system frees the lock of a process that dies."""
     with run.lock.open("a") as file:
         if not _acquire(file, _WAIT_S):
             raise LxError(_IN_USE.format(run.path))

@@ -150,11 +150,7 @@ class Task(Protocol):
 
 
 def encoder_factory(task: Callable[..., Task]) -> Callable[[Sequence[str] | None], LabelEncoder]:
-    """Return the ``label_encoder`` of the task that a config node with ``_partial_: true`` builds.
-
-    Raises:
-        LxError: It has none.
-    """
+    """Return the ``label_encoder`` of the task that a config node with ``_partial_: true`` builds, or raise LxError."""
     kind = task.func if isinstance(task, partial) else task
     if not hasattr(kind, "label_encoder"):
         raise LxError(f"task._target_ is {kind!r}, which has no label_encoder: see Task in lx/tasks/base.py")

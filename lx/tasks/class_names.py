@@ -127,11 +127,7 @@ def class_name(label: Any) -> str | None:
 
 
 def check_class_names(class_names: Sequence[str], class_counts: Sequence[int]) -> None:
-    """Refuse what a damaged run directory might hold in place of class names and the examples of each class.
-
-    Raises:
-        LxError: Says what is wrong.
-    """
+    """Raise LxError for what a damaged run directory might hold in place of class names and class counts."""
     if not isinstance(class_names, list | tuple) or not all(isinstance(name, str) for name in class_names):
         raise LxError("the class names are not a list of texts")
     if not isinstance(class_counts, Sequence) or not all(type(count) is int and count >= 0 for count in class_counts):

@@ -95,14 +95,7 @@ class ClassEncoder:
 
 @dataclass(frozen=True)
 class ClassPrediction:
-    """What a classifier says of a text.
-
-    Attributes:
-        text: The text; of a pair, the first.
-        label: The most probable class.
-        probability: Of that class.
-        probabilities: Of every class, by name.
-    """
+    """The most probable class of a text (of a pair, the first), its probability, and that of every class by name."""
 
     text: str
     label: str
@@ -129,11 +122,6 @@ class Classification(nn.Module):
         class_weights: None: all 1. "balanced": ``examples / (classes * examples of the class)``, counting
             only classes that occur, so that the average over the training examples is 1. A mapping from class
             names: classes not named weigh 1. A sequence: one weight for each class, in label order.
-
-    Attributes:
-        num_outputs: C, the number of classes.
-        chance_loss: log C.
-        loss: From logits [B, C] and labels [B] to the loss of each example [B]; see :class:`CrossEntropy`.
 
     Raises:
         LxError: A label smoothing out of range; weights that name an unknown class, are not one for each class, or

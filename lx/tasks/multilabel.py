@@ -30,13 +30,7 @@ _MOST_EXTREME = 16  # units of the logit that a threshold lies from a probabilit
 
 @dataclass(frozen=True)
 class LabelSetPrediction:
-    """The labels predicted for a text.
-
-    Attributes:
-        text: The text; of a pair, the first.
-        labels: Those whose probability reaches their threshold, in label order.
-        probabilities: Of every label, by name.
-    """
+    """The labels of a text (of a pair, the first) that reach their threshold, and the probability of every label."""
 
     text: str
     labels: list[str]

@@ -243,8 +243,6 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {},
         r"no validation split can be cut from 2 row\(s\).*data\.validation=",
     ),
-    "fraction": ({"train": TRAIN}, {"validation_fraction": 0}, r"data\.validation_fraction is 0: it must lie between"),
-    "on_empty": ({"train": TRAIN}, {"on_empty": "keep"}, r"data\.on_empty is 'keep': it must be 'drop' or 'error'"),
 }
 
 

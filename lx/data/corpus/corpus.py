@@ -14,7 +14,6 @@ from lx.data.corpus.labels import LabelEncoder
 from lx.data.corpus.report import CorpusReport
 from lx.data.corpus.storage import SplitView
 from lx.data.sources.base import Source
-from lx.errors import LxError
 from lx.system.cache import build_once, digest
 
 
@@ -53,13 +52,9 @@ def load_corpus(
         cache_dir: The cache folder; this uses its sub-folder ``corpus``.
 
     Raises:
-        LxError: For an option out of range, a split without rows, labels that the task refuses, an empty text under
-            ``on_empty="error"``, a cache that cannot be written, and whatever the source itself refuses.
+        LxError: For a split without rows, labels that the task refuses, an empty text under ``on_empty="error"``, a
+            cache that cannot be written, and whatever the source itself refuses.
     """
-    if not 0 < validation_fraction < 1:
-        raise LxError(f"data.validation_fraction is {validation_fraction}: it must lie between 0 and 1")
-    if on_empty not in ("drop", "error"):
-        raise LxError(f"data.on_empty is {on_empty!r}: it must be 'drop' or 'error'")
     validation = None if "validation" in source.splits else (validation_fraction, seed)
     labels = [encoder.fingerprint()] if encoder.fingerprint() else []
     names = source.class_names

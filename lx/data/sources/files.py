@@ -79,11 +79,7 @@ class FileSource:
         return digest("files", contents, self._columns, self.class_names, *separator)
 
     def read(self, split: str) -> Iterator[Rows]:
-        """Yield the rows of a split, a few thousand at a time.
-
-        Raises:
-            LxError: If the file cannot be read as what its extension says, or has no rows.
-        """
+        """Yield the rows of a split, a few thousand at a time; raise LxError for a damaged file or one without rows."""
         path = self._paths[split]
         if path.is_dir():
             yield from _read_folder(path)

@@ -23,12 +23,8 @@ class HubSource:
         train: Which of the data set's splits is trained on.
         validation: The one for validation; ``None`` to have it cut from train.
         test: The one for the test, if there is one whose labels are public.
-        text: Column of the text.
-        text_pair: Column of the second text, for tasks on pairs.
-        label: Column of the label.
-        label_separator: What stands between the labels of a text that has several, such as ``|``; None: one label,
-            or a list.
-        class_names: Names in class-id order, instead of the data set's own.
+        text, text_pair, label, label_separator, class_names: As for :class:`lx.data.sources.files.FileSource`. Labels
+            may be lists; the names replace the data set's own.
 
     Raises:
         LxError: If ``path`` or ``train`` is not given.
@@ -67,11 +63,7 @@ class HubSource:
 
     @property
     def class_names(self) -> tuple[str, ...] | None:
-        """The names given, or else those the data set declares for its label column.
-
-        Raises:
-            LxError: If both are there and differ in number.
-        """
+        """The names given, else those declared for the label column; LxError if both are there and differ in number."""
         own, declared = self._class_names, self._declared_names
         if own and declared and len(own) != len(declared):
             raise LxError(
@@ -94,11 +86,7 @@ class HubSource:
         return digest("hub", prints, self._columns, self.class_names, *separator)
 
     def read(self, split: str) -> Iterator[Rows]:
-        """Yield the rows of a split, a few thousand at a time.
-
-        Raises:
-            LxError: If a value is not what its column should hold, or the split's labels are hidden.
-        """
+        """Yield the rows of a split, a few thousand at a time; raise LxError if its labels are hidden."""
         first = 1
         columns = self._columns.names()
         named = self.class_names if self._declared_names is not None else None

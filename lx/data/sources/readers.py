@@ -23,11 +23,7 @@ _LONGEST_FIELD = 64 * 2**20  # characters; also bounds what a quote that is neve
 
 
 def read_rows(path: Path, columns: Columns) -> Iterator[Rows]:
-    """Read a file of a known kind, a few thousand rows at a time.
-
-    Raises:
-        LxError: it is damaged, empty or lacks a column, or a text is not a string.
-    """
+    """Read a file of a known kind, a few thousand rows at a time; raise LxError if it is damaged or empty."""
     reader = _READERS[_extension(path).removesuffix(".gz")]
     return in_chunks(path, columns, reader(path, columns))
 

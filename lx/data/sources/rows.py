@@ -33,11 +33,7 @@ class Columns:
         return list(self.keys().values())
 
     def require(self, where: str, known: Sequence[str]) -> None:
-        """Refuse a table that lacks one of the columns to read.
-
-        Raises:
-            LxError: says where, which columns there are, and which key to set.
-        """
+        """Raise LxError, with the columns there are and the key to set, if a column to read is not among them."""
         for key, column in self.keys().items():
             if column not in known:
                 raise LxError(
@@ -47,11 +43,7 @@ class Columns:
 
 
 def in_chunks(path: Path, columns: Columns, records: Iterable[Record]) -> Iterator[Rows]:
-    """Gather the rows of a file, a few thousand at a time.
-
-    Raises:
-        LxError: a text is not a string.
-    """
+    """Gather the rows of a file, a few thousand at a time; raise LxError for a text that is not a string."""
     num_texts = 1 if columns.pair is None else 2
     checked = _with_checked_texts(path, num_texts, records)
     while chunk := list(islice(checked, CHUNK)):

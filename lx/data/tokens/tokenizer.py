@@ -72,11 +72,7 @@ class Tokenizer:
 
     @classmethod
     def load(cls, path: Path) -> Tokenizer:
-        """Read a ``tokenizer.json``.
-
-        Raises:
-            LxError: missing or not such a file.
-        """
+        """Read a ``tokenizer.json``; raise LxError if it is missing, or no such file."""
         if not path.is_file():
             raise LxError(f"no tokenizer file {path}")
         try:
