@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -67,5 +68,5 @@ def test_missing_requirements_are_done_without(missing: str, monkeypatch: pytest
     elif missing == "processor":
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False})
     else:
-        monkeypatch.setattr(build.sys, "platform", "win32")
+        monkeypatch.setattr(build, "sys", SimpleNamespace(platform="win32"))
     assert build.library() is None

@@ -6,6 +6,7 @@ import copy
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -177,14 +178,14 @@ def test_weight_average_goes_on_from_a_checkpoint() -> None:
     assert torch.equal(*found)
 
 
-GOLDEN = {  # of each step, by pooling; dropout 0, seed 0, fp32 on a CPU
+GOLDEN = {  # of each step, by pooling; dropout 0, weights that no version of torch draws otherwise, fp32 on a CPU
     "mean": [
-        *(1.098528, 1.102364, 1.106660, 1.054384, 1.034584, 0.963148),
-        *(0.859841, 0.856907, 0.773379, 0.726701, 0.664614, 0.756002),
+        *(1.098615, 1.104792, 1.097619, 1.049205, 1.015331, 0.902776),
+        *(0.838653, 0.811984, 0.679387, 0.683341, 0.632295, 0.668050),
     ],
     "mean_query": [
-        *(1.098954, 1.102135, 1.113755, 1.049901, 1.023277, 0.905005),
-        *(0.732614, 0.686587, 0.566333, 0.529916, 0.495182, 0.512303),
+        *(1.098463, 1.107231, 1.100574, 1.042289, 1.005803, 0.817673),
+        *(0.723492, 0.654526, 0.545894, 0.538241, 0.498719, 0.499638),
     ],
 }
 EXACT = [
@@ -198,8 +199,21 @@ EXACT = [
 ]
 
 
+def draw_by_numpy(net: nn.Module) -> None:
+    """Initial weights; torch 2.11 and 2.13 draw others from one seed."""
+    random = np.random.default_rng(0)
+    for name, weight in net.named_parameters():
+        if weight.dim() > 1:
+            weight.data = torch.from_numpy(random.normal(0, 0.02, weight.shape)).float()
+        elif name.endswith("bias"):
+            weight.data.zero_()
+
+
 @pytest.mark.parametrize("pooling", GOLDEN)
-def test_golden_losses_whatever_the_micro_batch_and_the_padding(pooling: str, tmp_path: Path) -> None:
+def test_golden_losses_whatever_the_micro_batch_and_the_padding(
+    pooling: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lx.nn.classifier.initialize", draw_by_numpy)
     exact = [*EXACT, f"model/pooling={pooling}"]
     train_tiny(tmp_path, *exact)
     whole = list(losses(tmp_path / "run").values())
