@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lx.cli.arguments import SETTINGS, Parser
 from lx.config.compose import compose_with
+from lx.config.json_overrides import overrides_from_json
 from lx.config.messages import plain_errors
 from lx.config.session import CONFIG_NAME, hydra_session
 
@@ -11,6 +12,8 @@ from lx.config.session import CONFIG_NAME, hydra_session
 def run(arguments: list[str]) -> int:
     """Train, or print the configuration that would be trained, and return the exit code."""
     args = _parser().parse_intermixed_args(arguments)
+    if args.json_overrides is not None:
+        args.overrides += overrides_from_json(args.json_overrides)
     with hydra_session(args.config_dir) as hydra:
         with plain_errors(hydra, args.overrides):
             if args.cfg is not None:
@@ -43,6 +46,11 @@ def _parser() -> Parser:
         help="a sweep: a grid of comma-separated values, or a search: sweep=tpe sweep.n_trials=50 (conf/sweep has all)",
     )
     parser.add_argument("--dry-run", action="store_true", help="with -m: check every value and show the plan, no more")
+    parser.add_argument(
+        "--json-overrides",
+        metavar="JSON",
+        help='more settings, as an object: {"optimizer.lr": 1e-05}; a W&B agent gives them as ${args_json} (sweeps/)',
+    )
     parser.add_argument("--cfg", "-c", choices=("job", "hydra", "all"), help="print the composed configuration (job)")
     parser.add_argument("--resolve", action="store_true", help="with --cfg: replace interpolations by their values")
     parser.add_argument("--package", "-p", metavar="KEY", help="with --cfg: only this part")

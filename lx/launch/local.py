@@ -22,6 +22,7 @@ from lx.run.directory import RunDirectory, default_run_dir
 from lx.run.result import Result
 from lx.system.files import atomic_write_json
 from lx.system.processes import child_environment, name_of_signal, report_exit
+from lx.tracking.wandb_agent import agent_run, inside_agent
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -50,6 +51,8 @@ def train(cfg: DictConfig, overrides: Sequence[str] = ()) -> Result:
 
 def launch(cfg: DictConfig, overrides: Sequence[str] = ()) -> tuple[RunDirectory, int]:
     """Make a run directory, or take the one that ``resume=true`` names; train in it and return its exit code too."""
+    if inside_agent() and "submit" in cfg.hardware:
+        raise LxError("hardware=slurm inside a W&B agent: submit a job that runs `wandb agent` instead")
     run = prepare_run(cfg, overrides)
     return run, start(run)
 
@@ -154,8 +157,10 @@ def prepare_run(cfg: DictConfig, overrides: Sequence[str]) -> RunDirectory:
 def _environment(overrides: Sequence[str]) -> dict[str, Any]:
     from lx.system.git import revision
 
+    agent = agent_run()
     return {
-        "run_id": secrets.token_hex(4),
+        "run_id": agent.get("run_id") or secrets.token_hex(4),
+        "wandb": agent,
         "overrides": list(overrides),
         "revision": revision(),
         "python": platform.python_version(),

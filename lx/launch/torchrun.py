@@ -31,6 +31,7 @@ with freeze_after_imports(__name__ == "__main__"):
     from lx.system import hardware
     from lx.system.processes import ENDPOINT, child_environment, end_with_parent, name_of_signal, report_exit
     from lx.system.signals import EXIT_CODES
+    from lx.tracking.wandb_agent import end_of_stopped
 
 _SHUTDOWN_S = 25  # time for ranks to save and end after a signal, or after one of them failed
 
@@ -74,15 +75,17 @@ def train_on_ranks(run: RunDirectory) -> int:
         raise
     if outcome.message is None:
         return outcome.code
+    code = outcome.code
     if in_use(run):
         pass  # another group trains in the directory
     elif outcome.code in EXIT_CODES.values():
-        _record(run, "stopped", outcome.message)
+        status, code = end_of_stopped(outcome.code)
+        _record(run, status, outcome.message)
     elif outcome.code == LxError.exit_code and not is_resumed and not run.model.exists():
         run.discard()
     else:
         _record(run, "failed", outcome.message)
-    return report_exit(outcome.message, outcome.code)
+    return report_exit(outcome.message, code)
 
 
 def start_ranks(run: RunDirectory, settings: dict[str, Any], command: list[str]) -> Outcome:
@@ -189,7 +192,7 @@ def _cause(rank: int, failure: ProcessFailure) -> str:
 
 
 def _record(run: RunDirectory, status: str, message: str) -> None:
-    if status == "stopped" and run.result.exists() and run.read_result().status == status:
+    if status in ("stopped", "pruned") and run.result.exists() and run.read_result().status == status:
         return  # the first rank has written it
     run.write_result(Result(status, str(run.path), error=message.removeprefix("error: ")))
 

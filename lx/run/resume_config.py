@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lx.config.compose import compose, resolved
+from lx.config.flatten import flatten
 from lx.config.instantiate import check_targets
 from lx.config.validate import check_config
 from lx.errors import LxError, did_you_mean
@@ -50,7 +51,7 @@ def apply_resume_overrides(run: RunDirectory, overrides: Sequence[str], trust: S
 
 def changed_keys(run: RunDirectory, config: dict[str, Any]) -> list[str]:
     """Return the keys in which a configuration differs from a run's, except those that may change on resumption."""
-    before, after = _flat(run.read_config()), _flat(config)
+    before, after = flatten(run.read_config()), flatten(config)
     ignored = (*ADJUSTABLE, "name", "run_dir", "resume")
     compared = [key for key in {**before, **after} if not key.startswith(ignored)]
     return sorted(key for key in compared if before.get(key) != after.get(key))
@@ -67,7 +68,7 @@ def _overridden(config: dict[str, Any], overrides: Sequence[str]) -> dict[str, A
         if override not in groups:
             key = _key(override)
             parent = key.rpartition(".")[0]
-            known = _flat(OmegaConf.to_container(new))
+            known = flatten(resolved(new))
             if key not in known:
                 missing = key if any(name.startswith(f"{parent}.") for name in known) else parent
                 raise LxError(f"{override}: the run has no {missing}{did_you_mean(key, list(known))}")
@@ -94,10 +95,3 @@ def _value(override: str, config: dict[str, Any]) -> Any:
         return OverridesParser.create().parse_override(override).value()
     except OverrideParseException as error:
         raise LxError(f"{override}: {str(error).splitlines()[0]}") from error
-
-
-def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
-    """Return the leaves of nested mappings by dotted key."""
-    if not isinstance(node, dict) or not node:
-        return {prefix.rstrip("."): node}
-    return {key: value for name, child in node.items() for key, value in _flat(child, f"{prefix}{name}.").items()}

@@ -116,7 +116,7 @@ class Sweep:
         """
         slots = slots_for(self.plan.settings["n_jobs"], self.plan.settings["per_gpu"], self.plan.hardware)
         with ExitStack() as stack:
-            self._starter = Starter(self.plan, self._hydra, self._record.threads)
+            self._starter = Starter(self.plan, self._hydra, self._record.threads, self.directory.resolve().name)
             stack.callback(self._starter.close)
             stack.enter_context(view.live())
             run_jobs(

@@ -30,10 +30,12 @@ class Starter:
         plan: of the sweep.
         hydra: an open session.
         threads: CPU threads of each run.
+        name: of the sweep, by which W&B groups its runs.
     """
 
-    def __init__(self, plan: Plan, hydra: Hydra, threads: int) -> None:
+    def __init__(self, plan: Plan, hydra: Hydra, threads: int, name: str) -> None:
         self._plan = plan
+        self._name = name
         self._hydra = hydra
         self._threads = threads
         self._server: ForkServer | None = None
@@ -81,6 +83,8 @@ class Starter:
         cfg = compose_with(self._hydra, [*overrides, "launch=process"])
         cfg.run_dir = str(replicate.run.path)
         cfg.name = f"{cfg.name}-{replicate.trial}"
+        if (wandb := (cfg.logger or {}).get("wandb")) is not None:
+            wandb.group, wandb.job_type = wandb.group or self._name, wandb.job_type or "trial"
         prepare_run(cfg, overrides)
 
     def close(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -22,6 +22,7 @@ class RunContext:
         revision: Git revision of the working directory (see :func:`lx.system.git.revision`).
         id: Identifies the run to trackers; the same when it is resumed.
         step: Optimizer steps taken before; what was recorded of later ones is void.
+        agent: What the W&B agent that started the run has said of it (:func:`lx.tracking.wandb_agent.agent_run`).
     """
 
     dir: Path
@@ -31,6 +32,7 @@ class RunContext:
     revision: str | None
     id: str
     step: int = 0
+    agent: Mapping[str, str] = field(default_factory=dict)
 
 
 @runtime_checkable
@@ -38,7 +40,7 @@ class Tracker(Protocol):
     """A logger that also keeps a run's results and its end state."""
 
     def record_evaluation(self, metrics: Mapping[str, float], tables: Mapping[str, ResultTable]) -> None:
-        """Write the final metrics, such as ``test/loss``, and the task's tables."""
+        """Write the metrics of the best weights: of validation after each, and at the end of the test, with tables."""
 
     def finish(self, status: str, exit_code: int) -> None:
         """Close the record with the run's end state."""

@@ -12,6 +12,7 @@ from lightning.pytorch.loggers import Logger
 from lx.system.signals import Stopped
 from lx.tasks.base import ResultTable
 from lx.tracking.context import RunContext, Tracker
+from lx.tracking.wandb_agent import end_of_stopped
 
 
 def build_loggers(nodes: Mapping[str, Any] | None, run: RunContext) -> list[Logger]:
@@ -33,7 +34,7 @@ def build_loggers(nodes: Mapping[str, Any] | None, run: RunContext) -> list[Logg
 def record_evaluation(
     loggers: Sequence[Logger], metrics: Mapping[str, float], tables: Mapping[str, ResultTable]
 ) -> None:
-    """Pass the final metrics and the task's tables to every logger that keeps them."""
+    """Pass the metrics of the best weights, and the task's tables, to every logger that keeps them."""
     for logger in loggers:
         if isinstance(logger, Tracker):
             logger.record_evaluation(metrics, tables)
@@ -41,13 +42,13 @@ def record_evaluation(
 
 @contextmanager
 def finished_at_end(loggers: Sequence[Logger]) -> Iterator[None]:
-    """Close the loggers when the block ends, with how it ended: finished, stopped or failed."""
+    """Close the loggers when the block ends, with how it ended: finished, stopped, pruned or failed."""
     status, code = "failed", 1
     try:
         yield
         status, code = "finished", 0
     except (Stopped, KeyboardInterrupt) as stopped:
-        status, code = "stopped", getattr(stopped, "exit_code", 130)
+        status, code = end_of_stopped(getattr(stopped, "exit_code", 130))
         raise
     finally:
         finish(loggers, status, code)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import shlex
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from lx.config.flatten import flatten
 from lx.system.private_api import ignoring_experiment
 from lx.tasks.base import ResultTable
 from lx.tracking.context import RunContext
@@ -29,15 +31,17 @@ log = logging.getLogger(__name__)
 
 
 class WandbTracker(WandbLogger):
-    """Lightning's W&B logger with a run of its own, started at once, that never ends training.
+    """Lightning's W&B logger with a run of its own, started at once, that never fails training.
 
-    ``RUN/wandb`` holds its files. Where W&B cannot be reached at the start the run is recorded offline.
+    ``RUN/wandb`` holds its files. Where W&B cannot be reached at the start the run is recorded offline. Inside a W&B
+    agent it is the agent's run, and the agent's project and entity win.
 
     Args:
         run: The run's facts; name, config, overrides and revision go into the record.
         project: W&B project; None: WANDB_PROJECT, wandb's settings file, or ``lx``.
         entity: W&B user or team; None: WANDB_ENTITY or the account's default.
         group: Name under which W&B groups runs.
+        job_type: What kind of run it is, within its group.
         tags: Labels to filter by.
         notes: Free text.
         mode: ``auto``, ``online``, ``offline`` or ``disabled``; see
@@ -61,8 +65,15 @@ class WandbTracker(WandbLogger):
         mode: str,
         init_timeout: float,
         finish_timeout: float,
+        job_type: str | None = None,
     ) -> None:
-        project = project or os.environ.get("WANDB_PROJECT") or read_settings().get("project") or "lx"
+        project = (
+            run.agent.get("project")
+            or project
+            or os.environ.get("WANDB_PROJECT")
+            or read_settings().get("project")
+            or "lx"
+        )
         super().__init__(name=run.name, save_dir=run.dir, project=project)
         self._run_dir = run.dir
         self._settings: dict[str, Any] = {
@@ -71,18 +82,20 @@ class WandbTracker(WandbLogger):
             "init_timeout": init_timeout,
             "finish_timeout": finish_timeout,
             "finish_timeout_raises": True,
+            "stop_fn": _stop_this_process,
         }
         self._arguments: dict[str, Any] = {
             "project": project,
-            "entity": entity,
+            "entity": run.agent.get("entity") or entity,
             "group": group,
+            "job_type": job_type,
             "tags": list(tags) or None,
             "notes": notes,
-            "name": run.name,
+            "name": None if run.agent else run.name,  # W&B names and numbers the runs of its sweeps
             "id": run.id,
             "resume": "allow",
             "dir": str(run.dir),
-            "config": {**run.config, "overrides": run.overrides, "revision": run.revision},
+            "config": {**flatten(run.config), "overrides": run.overrides, "revision": run.revision},
             "reinit": "create_new",  # a run that the caller has open is not ours to write to or to finish
         }
         self._sync_dir: Path | None = None
@@ -109,7 +122,7 @@ class WandbTracker(WandbLogger):
 
     @rank_zero_only
     def record_evaluation(self, metrics: Mapping[str, float], tables: Mapping[str, ResultTable]) -> None:
-        """Write the final metrics to the summary, and the task's tables as tables or charts."""
+        """Write the metrics of the best weights to the summary, and the task's tables as tables or charts."""
         if self._experiment is None:
             return
         with self._never_raising("write the results"), _staging_below(self._run_dir):
@@ -177,6 +190,11 @@ class WandbTracker(WandbLogger):
                 str(error) or type(error).__name__,
                 self.sync_command,
             )
+
+
+def _stop_this_process() -> None:
+    """Stop the run as a signal does, after a checkpoint: W&B calls this when a person has stopped it there."""
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _wandb_table(table: ResultTable) -> Table | CustomChart:

@@ -47,5 +47,12 @@ def run_context(run: RunDirectory, name: str, config: dict[str, Any], step: int)
     """
     environment = run.read_json(run.environment)
     return RunContext(
-        run.path, name, config, environment["overrides"], environment["revision"], environment["run_id"], step
+        run.path,
+        name,
+        config,
+        environment["overrides"],
+        environment["revision"],
+        environment["run_id"],
+        step,
+        environment.get("wandb", {}),  # runs of lx 0.1 have none
     )

@@ -35,6 +35,7 @@ with freeze_after_imports(__name__ == "__main__"):
     from lx.system.signals import Stopped, StopRequest, stop_on_signals
     from lx.tasks.base import Evaluation
     from lx.tracking.loggers import build_loggers, finished_at_end, record_evaluation
+    from lx.tracking.wandb_agent import end_of_stopped
     from lx.training.builders import build_run
     from lx.training.callbacks.checkpoint import Checkpoint
     from lx.training.display import show_result, start_table
@@ -61,7 +62,9 @@ def execute(run: RunDirectory) -> int:
     except LxError as error:
         return report_exit(f"error: {error}", error.exit_code, secondary=isinstance(error, RanksLostError))
     except Stopped as stopped:
-        return report_exit(f"{stopped}; to go on: lx resume {run.path}", stopped.exit_code)
+        status, code = end_of_stopped(stopped.exit_code)
+        message = f"{stopped}; to go on: lx resume {run.path}"
+        return report_exit(f"pruned, {message} --pruned" if status == "pruned" else message, code)
     except Exception as error:
         if died := re.search(r"DataLoader worker \(pid\(?s?\)? ([\d, ]+)\)", str(error)):
             return report_exit(
@@ -181,10 +184,15 @@ def _record_end(run: RunDirectory, rank_info: RankInfo, error: BaseException, st
     log.debug("the run ended", exc_info=error)
     if not rank_info.is_first:
         return
-    status = "stopped" if isinstance(error, Stopped | KeyboardInterrupt) else "failed"
-    message = str(error) or type(error).__name__
+    result = Result("failed", str(run.path), error=str(error) or type(error).__name__)
+    if isinstance(error, Stopped):
+        result.status, _ = end_of_stopped(error.exit_code)
+        result.objective, result.metrics = error.objective, dict(error.metrics)
+    elif isinstance(error, KeyboardInterrupt):
+        result.status = "stopped"
+    result.seconds = time.perf_counter() - started
     with suppress(LxError):  # a full disk has no room for this either, and the error is reported in any case
-        run.write_result(Result(status, str(run.path), error=message, seconds=time.perf_counter() - started))
+        run.write_result(result)
 
 
 if __name__ == "__main__":

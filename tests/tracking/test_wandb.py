@@ -97,7 +97,7 @@ def test_the_offline_record_has_everything(tmp_path: Path, caplog: pytest.LogCap
     assert summary["tags"] == ["seven"]
     assert (summary["state"], summary["exit_code"]) == ("failed", 143)
     assert summary["config"] == {
-        "optimizer": {"lr": 3e-4},
+        "optimizer.lr": 3e-4,
         "tags": [2, 3],
         "name": "first try",
         "overrides": ["optimizer.lr=3e-4", "model=tiny"],

@@ -20,6 +20,7 @@ from lx.run.checkpoint import CheckpointWriter, write_checkpoint, write_training
 from lx.run.directory import RunDirectory
 from lx.system.private_api import training_state
 from lx.tasks.base import Evaluation
+from lx.tracking.loggers import record_evaluation
 from lx.training.module import TextClassifier
 from lx.training.run_length import RunLength
 
@@ -107,6 +108,7 @@ class Checkpoint(Callback):
         if is_best:
             self.best_objective = objective
             self.best_metrics, self.best_evaluation = measured, pl_module.evaluations["val"]
+        record_evaluation(trainer.loggers, self.best_metrics, {})  # a logger itself keeps the last values
         if is_best or (self.keep_best > 1 and (objective, step) in self.kept):
             weights = full_state_dict(pl_module.net)
             if trainer.is_global_zero:

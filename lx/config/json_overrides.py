@@ -1,0 +1,61 @@
+"""Settings given as a JSON object, such as a W&B agent's ``${args_json}``, as overrides in Hydra's grammar."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from lx.config.flatten import flatten
+from lx.errors import LxError
+
+
+def overrides_from_json(text: str) -> list[str]:
+    """Write each setting of a JSON object as an override that reads back as exactly that value.
+
+    An interpolation in a text, such as ``${seed}``, stays one.
+
+    Args:
+        text: ``{"optimizer.lr": 1e-05, "model": "tiny"}``; nested objects are dotted keys.
+
+    Raises:
+        LxError: not a JSON object, or a key or value that Hydra's grammar cannot express.
+    """
+    try:
+        settings = json.loads(text)
+    except ValueError as error:
+        raise LxError(f"--json-overrides: not JSON: {error}") from error
+    if not isinstance(settings, dict):
+        raise LxError('--json-overrides: an object such as {"optimizer.lr": 1e-05, "model": "tiny"} is needed')
+    return [_override(key, value) for key, value in flatten(settings).items()]
+
+
+def _override(key: str, value: Any) -> str:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    override = f"{key}={_quoted(value)}"
+    try:
+        parsed = OverridesParser.create().parse_override(override)
+    except HydraException as error:
+        raise _cannot_express(key, value) from error
+    # compared as text, in which 1 is not True and nan is nan
+    if parsed.get_key_element() != key or repr(parsed.value()) != repr(value):
+        raise _cannot_express(key, value)
+    return override
+
+
+def _cannot_express(key: str, value: Any) -> LxError:
+    return LxError(f"--json-overrides: {json.dumps({key: value}, ensure_ascii=False)} cannot be written as key=value")
+
+
+def _quoted(value: Any) -> str:
+    """A value of JSON in Hydra's grammar."""
+    if isinstance(value, str):
+        # a backslash is an ordinary character, except before a quote
+        return "'" + re.sub(r"(\\*)('|$)", lambda match: 2 * match[1] + (r"\'" if match[2] else ""), value) + "'"
+    if isinstance(value, list):
+        return "[" + ",".join(map(_quoted, value)) + "]"
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key}:{_quoted(entry)}" for key, entry in value.items()) + "}"
+    return repr(value) if isinstance(value, float) else json.dumps(value)
