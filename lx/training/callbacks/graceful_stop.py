@@ -59,7 +59,7 @@ class GracefulStop(Callback):
     @override
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         if isinstance(exception, Stopped):  # what the run has reached goes into its result
-            exception.objective, exception.metrics = self.checkpoint.best, self.checkpoint.best_metrics
+            exception.objective, exception.metrics = self.checkpoint.best_objective, self.checkpoint.best_metrics
 
     def _act_at_once(self) -> None:
         self.request.patient = False
