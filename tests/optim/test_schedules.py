@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch.optim.lr_scheduler import LambdaLR
+from hydra.utils import instantiate
+from torch import nn
+from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LinearLR, SequentialLR
 
 from lx.errors import ArgumentError
 from lx.optim import schedules
+from support.optimizers import node
 
 FACTORIES = [
     schedules.constant,
@@ -73,16 +76,7 @@ def test_no_update_is_made_with_a_rate_of_zero_or_above_the_peak(
 
 @pytest.mark.parametrize(
     ("warmup", "total", "steps"),
-    [
-        (0, 30, 0),
-        (0.1, 30, 3),
-        (0.1, 39, 3),
-        (0.29, 100, 29),
-        (0.999, 10, 9),
-        (1, 30, 1),
-        (1.0, 30, 1),
-        (30, 30, 30),
-    ],
+    [(0, 30, 0), (0.1, 30, 3), (0.1, 39, 3), (0.29, 100, 29), (0.999, 10, 9), (1, 30, 1), (1.0, 30, 1), (30, 30, 30)],
 )
 def test_below_one_is_a_share_and_from_one_on_a_number_of_steps(warmup: float, total: int, steps: int) -> None:
     seen = rates(schedules.constant(optimizer(), total_steps=total, warmup=warmup), total)
@@ -92,11 +86,7 @@ def test_below_one_is_a_share_and_from_one_on_a_number_of_steps(warmup: float, t
 @pytest.mark.parametrize(
     ("factory", "settings", "message"),
     [
-        (
-            schedules.cosine,
-            {"warmup": 31},
-            r"warmup=31 is longer than the run, which has 30 steps",
-        ),
+        (schedules.cosine, {"warmup": 31}, r"warmup=31 is longer than the run, which has 30 steps"),
         (schedules.constant, {"warmup": -0.1}, r"warmup must be a share .* not -0\.1"),
         (schedules.linear, {"warmup": 2.5}, r"warmup must be .* whole number of steps, not 2\.5"),
         (schedules.inverse_sqrt, {"warmup": float("nan")}, r"warmup must be .* not nan"),
@@ -148,3 +138,34 @@ def test_a_run_that_is_continued_for_longer_follows_its_new_length() -> None:
     longer.optimizer.step()
     longer.step()
     assert longer.get_last_lr() == pytest.approx([14 / 20])
+
+
+@pytest.mark.parametrize(
+    ("factory", "decay"),
+    [
+        (schedules.cosine, lambda optimizer: CosineAnnealingLR(optimizer, T_max=26, eta_min=0.03)),
+        (schedules.linear, lambda optimizer: LinearLR(optimizer, 1.0, 0.1, total_iters=26)),
+    ],
+)
+def test_schedules_equal_torchs_own_after_a_linear_warmup(factory: Any, decay: Any) -> None:
+    (multiplier,) = factory(torch.optim.SGD([nn.Parameter(torch.ones(3))]), 31, 5, min_ratio=0.1).lr_lambdas
+    optimizer = torch.optim.SGD([nn.Parameter(torch.ones(3))], lr=0.3)
+    warmup = LinearLR(optimizer, start_factor=1 / 6, total_iters=5)
+    torchs = SequentialLR(optimizer, [warmup, decay(optimizer)], milestones=[5])
+    for step in range(31):
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(0.3 * multiplier(step), rel=1e-6), step
+        optimizer.step()
+        torchs.step()
+
+
+def test_inverse_sqrt_is_the_papers_formula() -> None:
+    """Vaswani et al. 2017, equation 3, with d_model = 512 and 4000 warmup steps; the peak is at step 4000."""
+
+    def paper(step: int) -> float:
+        return 512**-0.5 * min(step**-0.5, step * 4000**-1.5)
+
+    optimizer = torch.optim.SGD([nn.Parameter(torch.ones(3))], lr=paper(4000))
+    scheduler = instantiate(node("scheduler", "inverse_sqrt", warmup=3999))(optimizer, total_steps=100_000)
+    multiplier = scheduler.lr_lambdas[0]
+    for step in (1, 2, 777, 3999, 4000, 4001, 50_000, 100_000):
+        assert paper(4000) * multiplier(step - 1) == pytest.approx(paper(step), rel=1e-12)

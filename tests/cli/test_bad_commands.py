@@ -1,0 +1,98 @@
+"""Bad commands and places get one clear message and exit code 2, and nothing is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from support.bad_input import (
+    TRAIN,
+    Case,
+    assert_clear,
+    assert_refused,
+    bad_inputs,
+    given,
+    lay_out,
+    of_run,
+    setting,
+    snapshot,
+)
+from support.commands import lx
+
+# Lightning's own use of torch's trees
+pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")
+
+
+def looks_like_a_run(path: Path) -> None:
+    (path / "old" / "checkpoints").mkdir(parents=True)
+    (path / "old" / "config.yaml").write_text("seed: 0\n")
+    (path / "old" / "result.json").write_text('{"status": "finished"}\n')
+
+
+def file_in_the_way(path: Path) -> None:
+    (path / "blocked").write_text("mine\n")
+
+
+CASES = [
+    # where the run goes
+    Case(
+        "run directory in use",
+        f"train data=files {TRAIN} run_dir=old",
+        ("old", "already holds a run", "run_dir"),
+        prepare=looks_like_a_run,
+    ),
+    Case(
+        "file in the way",
+        f"train data=files {TRAIN} run_dir=blocked/run",
+        ("blocked/run", "cannot write"),
+        prepare=file_in_the_way,
+    ),
+    Case(
+        "path that no one can write", f"train data=files {TRAIN} run_dir=/proc/x/run", ("/proc/x/run", "cannot write")
+    ),
+    Case(
+        "cache in the way",
+        f"train data=files {TRAIN} run_dir=run data.cache_dir=blocked/cache",
+        ("blocked/cache", "data.cache_dir"),
+        prepare=file_in_the_way,
+    ),
+    Case("no such config directory", "train --config-dir nowhere", ("--config-dir nowhere", "no such directory")),
+    # other commands
+    Case("unknown command", "trian", ("'trian'", "did you mean 'train'"), small=False),
+    Case(
+        "check finds it too", f"check data=files {TRAIN} objective.metric=f1", ("objective.metric=f1", "val/f1_macro")
+    ),
+    of_run("eval of nothing", "eval", "RUN", "lx eval --help"),
+    of_run("eval of a missing run", "eval nowhere", "no run directory nowhere"),
+    of_run("predict with a missing run", "predict nowhere --text a", "no run directory nowhere"),
+    of_run("eval of half a run", "eval old", "old is not a complete run", "model.json", prepare=looks_like_a_run),
+    of_run("predict on a missing file", "predict nowhere nowhere.csv", "nowhere.csv"),
+    of_run("predict on text and file", "predict nowhere good.jsonl --text a", "not both"),
+    of_run("predict on lone pairs", "predict nowhere --pair a", "--pair", "--text"),
+    of_run("unknown argument", "predict nowhere --txt a", "--txt", "lx predict --help"),
+    of_run("unknown shell", "completion csh", "'csh'", "bash, zsh and fish"),
+]
+
+
+@bad_inputs(CASES)
+def test_bad_input_gets_one_clear_message(case: Case, here: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert_refused(case, here, capfd)
+
+
+OF_PROCESSES = [
+    setting("misspelt key", "optimizer.lrr=1", "'optimizer.lrr'", "did you mean 'optimizer.lr'"),
+    given("missing file", "data.train=nowhere.csv", "data.train", "no file nowhere.csv"),
+    next(case for case in CASES if case.name == "run directory in use"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", OF_PROCESSES, ids=lambda case: case.name)
+def test_exit_code_of_the_process(case: Case, here: Path) -> None:
+    lay_out(case, here)
+    before = snapshot(here)
+    arguments = [argument for argument in case.arguments if argument != "launch=inline"]
+    done = lx(here, *arguments)
+    assert done.stdout == ""
+    assert_clear(case, done.returncode, done.stderr, before, snapshot(here))
