@@ -13,14 +13,7 @@ from lx.system.processes import end_with_parent, report_exit
 
 
 class Verb(NamedTuple):
-    """A command of ``lx``; ``run`` stands in ``lx/cli/<name>.py``.
-
-    Attributes:
-        name: as typed.
-        usage: its arguments, in short.
-        summary: what it does, in one line.
-        composes: whether it takes the settings of ``lx train``, which completion then offers.
-    """
+    """A command of ``lx``; completion offers the settings of ``lx train`` to those that compose a configuration."""
 
     name: str
     usage: str

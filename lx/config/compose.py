@@ -18,14 +18,11 @@ if TYPE_CHECKING:
 
 
 def compose(overrides: Sequence[str] = (), config_dir: str | Path | None = None) -> DictConfig:
-    """Compose a run's configuration, as ``lx train`` does from its command line.
+    """Compose and check a run's configuration, as ``lx train`` does from its command line; Hydra's node is left out.
 
     Args:
         overrides: Hydra overrides, for example ``["model=tiny", "optimizer.lr=1e-3"]``.
         config_dir: a directory of your own config groups, which adds options to lx's; None: ``$LX_CONFIG_DIR``.
-
-    Returns:
-        The composed configuration, checked and without Hydra's own node.
 
     Raises:
         LxError: a key or group option that does not exist, a value of the wrong type, or settings that contradict

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
+from lx.config.flatten import flatten
 from lx.config.session import CONFIG_NAME, USER
 from lx.errors import LxError
 
@@ -57,13 +58,16 @@ def check_file(hydra: Hydra, path: str, package: str) -> None:
     """Raise LxError if a file of :func:`files_of` sets hardware, or two settings of which one has no effect."""
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
     from hydra.core.default_element import GroupDefault
+    from omegaconf import OmegaConf
 
     assert isinstance(hydra.config_loader, ConfigLoaderImpl)
     content = hydra.config_loader.repository.load_config(path)
     if content is None:
         return
     group, _, option = path.rpartition("/")
-    settings = dict(_flat(content.config, f"{package}." if package else ""))
+    values = OmegaConf.to_container(content.config)
+    assert isinstance(values, dict)  # anything else cannot be composed
+    settings = flatten({str(key): value for key, value in values.items()}, f"{package}." if package else "")
     choices = [str(item.group).lstrip("/") for item in content.defaults_list or [] if isinstance(item, GroupDefault)]
     on_hardware = [key for key in [*settings, *choices] if key.split(".")[0] == "hardware"]
     if on_hardware and group.split("/")[0] != "hardware":
@@ -71,17 +75,6 @@ def check_file(hydra: Hydra, path: str, package: str) -> None:
     for first, second in _ALTERNATIVES.items():
         if settings.get(first) is not None and settings.get(second) is not None:
             raise LxError(f"{group}={option} sets {first} and {second}, which has no effect beside it: keep one")
-
-
-def _flat(node: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-    """Yield the values of a file by their dotted keys, interpolations as they are written."""
-    from omegaconf import DictConfig
-
-    if not isinstance(node, DictConfig) or node._is_none() or node._is_missing() or node._is_interpolation():
-        yield prefix.removesuffix("."), node
-        return
-    for name, value in node.items_ex(resolve=False):
-        yield from _flat(value, f"{prefix}{name!s}.")
 
 
 def hardware_refusal(path: str, key: str) -> LxError:

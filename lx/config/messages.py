@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lx.config.conflicts import hardware_refusal
 from lx.config.session import compose_unchecked, group_choices
@@ -13,7 +13,6 @@ from lx.errors import LxError, did_you_mean
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
-    from omegaconf import DictConfig
 
 
 @contextmanager
@@ -55,8 +54,10 @@ def _unknown_option(path: str, hydra: Hydra) -> str:
 
 
 def _unknown_key(key: str, hydra: Hydra, overrides: Sequence[str]) -> str:
+    from omegaconf import OmegaConf
+
     try:
-        known = list(_keys(compose_unchecked(hydra, group_choices(hydra, overrides))))
+        known = list(_keys(OmegaConf.to_container(compose_unchecked(hydra, group_choices(hydra, overrides)))))
     except Exception:  # a second fault in the same command line: the first is reported without suggestions
         known = []
     hint = did_you_mean(key, [*known, *hydra.config_loader.list_groups("")])
@@ -66,13 +67,9 @@ def _unknown_key(key: str, hydra: Hydra, overrides: Sequence[str]) -> str:
     return f"there is no setting {key!r}{hint}{listed}"
 
 
-def _keys(node: DictConfig, prefix: str = "") -> Iterator[str]:
-    """Yield every key of a composed configuration, in dotted form, without resolving interpolations."""
-    from omegaconf import DictConfig
-
-    for name in map(str, node):
-        key = f"{prefix}{name}"
-        yield key
-        child = node._get_node(name)
-        if isinstance(child, DictConfig) and not child._is_none() and not child._is_interpolation():
-            yield from _keys(child, f"{key}.")
+def _keys(node: Any, prefix: str = "") -> Iterator[str]:
+    """Yield the dotted key of every mapping and value in nested mappings."""
+    if isinstance(node, dict):
+        for name, child in node.items():
+            yield f"{prefix}{name}"
+            yield from _keys(child, f"{prefix}{name}.")

@@ -91,14 +91,7 @@ class TextDataModule(LightningDataModule):
         if hasattr(self, "tokenizer"):
             return  # Lightning calls it again at every stage
         encoder = self.label_encoder(self.source.class_names)
-        self.corpus = load_corpus(
-            self.source,
-            encoder,
-            validation_fraction=self.options.validation_fraction,
-            seed=self.options.split_seed,
-            on_empty=self.options.on_empty,
-            cache_dir=self.cache,
-        )
+        self.corpus = load_corpus(self.source, encoder, self.options)
         self.tokenizer = self._tokenizer()
         for name, split in self.corpus.splits.items():
             path = self._token_path(name)

@@ -49,12 +49,10 @@ def epoch_plan(lengths: NDArray[np.int32], batch_size: int, seed: int, epoch: in
 def eval_plan(
     lengths: NDArray[np.int32], limit: int | None = None, max_tokens: int = EVAL_TOKENS
 ) -> list[NDArray[np.int64]]:
-    """Plan evaluation batches: every example once, sorted by length.
+    """Plan evaluation batches: every example once, sorted by its length in tokens ``lengths`` [N].
 
-    Args:
-        lengths: [N] tokens of each example.
-        limit: keep this many batches, spread over all lengths.
-        max_tokens: of a batch, padding included; a longer example is a batch of its own.
+    A batch has at most ``max_tokens``, padding included, or one example. A ``limit`` keeps that many batches, spread
+    over all lengths.
     """
     order = np.argsort(-lengths, kind="stable")
     batches, start = [], 0
@@ -85,13 +83,7 @@ def shard_batch(rows: NDArray[np.int64], num_ranks: int) -> list[NDArray[np.int6
 
 @dataclass(frozen=True)
 class RankBatch:
-    """One rank's examples of a global batch.
-
-    Attributes:
-        micro_batches: the examples of each forward pass.
-        num_examples: of the whole global batch.
-        num_tokens: of the whole global batch, without padding.
-    """
+    """One rank's examples of each forward pass over a global batch; the counts are those of the whole global batch."""
 
     micro_batches: list[NDArray[np.int64]]
     num_examples: int

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import FrameType
@@ -32,14 +33,11 @@ _PACKAGES = ("lx", "torch", "lightning", "hydra-core", "torchmetrics", "tokenize
 
 
 def train(cfg: DictConfig, overrides: Sequence[str] = ()) -> Result:
-    """Train in this process, as ``lx train launch=inline`` does.
+    """Train in this process, as ``lx train launch=inline`` does, and return how the run ended and where it lies.
 
     Args:
         cfg: from :func:`lx.compose`.
         overrides: those that made it, for ``environment.json``.
-
-    Returns:
-        How the run ended; its directory is ``result.run_dir``.
 
     Raises:
         LxError: bad input or configuration; no run directory is left behind.
@@ -58,15 +56,12 @@ def launch(cfg: DictConfig, overrides: Sequence[str] = ()) -> tuple[RunDirectory
 
 
 def resume(run_dir: str | Path, overrides: Sequence[str] = (), trust: Sequence[str] = ()) -> int:
-    """Resume an interrupted run, or make a finished one longer.
+    """Resume an interrupted run, or make a finished one longer, and return its exit code.
 
     Args:
         run_dir: its directory.
         overrides: what is to change; see :func:`lx.run.resume_config.apply_resume_overrides`.
         trust: packages whose classes may be built from the run's configuration.
-
-    Returns:
-        The exit code of the run.
 
     Raises:
         LxError: not a run, one that was refused, or overrides that would make it another run.
@@ -158,6 +153,10 @@ def _environment(overrides: Sequence[str]) -> dict[str, Any]:
     from lx.system.git import revision
 
     agent = agent_run()
+    packages = {}
+    for name in _PACKAGES:
+        with suppress(PackageNotFoundError):
+            packages[name] = version(name)
     return {
         "run_id": agent.get("run_id") or secrets.token_hex(4),
         "wandb": agent,
@@ -165,15 +164,8 @@ def _environment(overrides: Sequence[str]) -> dict[str, Any]:
         "revision": revision(),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": {name: number for name in _PACKAGES if (number := _version(name))},
+        "packages": packages,
     }
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _wait(run: RunDirectory, command: list[str]) -> int:
@@ -193,8 +185,7 @@ def _wait(run: RunDirectory, command: list[str]) -> int:
 def _forward_signals(worker: subprocess.Popen[bytes]) -> int:
     """Wait for a process and forward the signals that ask this one to end; a second SIGINT kills it.
 
-    Returns:
-        The exit code, or ``_KILLED_ON_REQUEST``.
+    Returns its exit code, or ``_KILLED_ON_REQUEST``.
     """
     interrupts = 0
 

@@ -53,12 +53,7 @@ def main() -> int:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a group of ranks ended: by the rank that failed first, not those that followed it.
-
-    Attributes:
-        code: exit code of the group.
-        message: for a person; None: all ranks succeeded.
-    """
+    """How a group of ranks ended: by the rank that failed first, not those that followed it; no message: well."""
 
     code: int
     message: str | None = None

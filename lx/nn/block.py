@@ -47,15 +47,9 @@ class Block(nn.Module, ABC):
         norm: Callable[..., nn.Module],
         feedforward: Callable[..., nn.Module],
     ) -> None:
-        """Build fresh layers.
+        """Build fresh layers, by calling `norm(dim)` and `feedforward(dim, hidden_dim)`.
 
-        Args:
-            dim: D.
-            num_heads: H.
-            hidden_dim: Width inside the feed-forward network.
-            dropout: Of attention weights and of the output of each sub-layer.
-            norm: Called as `norm(dim)`.
-            feedforward: Called as `feedforward(dim, hidden_dim)`.
+        `dropout` is that of the attention weights and of the output of each sub-layer.
         """
         super().__init__()
         self.attention = MultiHeadAttention(dim, num_heads, dropout)

@@ -31,14 +31,10 @@ class TransformerEncoder(nn.Module):
         norm: nn.Module,
         dropout: int | float,
     ) -> None:
-        """Assemble the layers.
+        """Assemble the layers; all blocks share the position scheme.
 
-        Args:
-            embedding: Words and segments.
-            position: Shared by all blocks.
-            blocks: In order.
-            norm: Of the output of the last block; `nn.Identity` for blocks that end with a norm.
-            dropout: Of the sum of embeddings and positions (Vaswani et al. 2017, section 5.4).
+        `norm` is that of the last block's output, `nn.Identity` for blocks that end with a norm; `dropout` that of the
+        sum of embeddings and positions (Vaswani et al. 2017, section 5.4).
         """
         super().__init__()
         self.embedding = embedding

@@ -9,7 +9,6 @@ import gzip
 import math
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -22,23 +21,8 @@ MARKERS = ("Ġ", "▁", "##")
 """Marks of a word's beginning or continuation in byte-level, unigram and wordpiece vocabularies."""
 
 
-@dataclass(frozen=True)
-class Coverage:
-    """How many tokens of the vocabulary have a vector in the file, without special tokens."""
-
-    num_covered: int
-    num_tokens: int
-
-    @property
-    def share(self) -> float:
-        """The covered share, from 0 to 1."""
-        return self.num_covered / self.num_tokens if self.num_tokens else 0.0
-
-
-def load_word_vectors(
-    embedding: nn.Embedding, path: str | Path, tokens: Sequence[str], width_argument: str
-) -> Coverage:
-    """Initialise word embeddings from a file.
+def load_word_vectors(embedding: nn.Embedding, path: str | Path, tokens: Sequence[str], width_argument: str) -> int:
+    """Initialise word embeddings from a file, and return how many tokens have a vector in it.
 
     A token is looked up as it is, then without its tokenizer's markers, then also in lower case. Tokens without a
     vector keep their random one. Since files differ in scale, the vectors are multiplied by one number that gives them
@@ -62,7 +46,7 @@ def load_word_vectors(
         if len(rows):
             size = math.sqrt(vectors.square().mean().item()) or 1.0
             table[rows] = (vectors * (table[1:].square().mean().sqrt().item() / size)).to(table)
-    return Coverage(num_covered=len(rows), num_tokens=max(0, len(tokens) - FIRST_WORD))
+    return len(rows)
 
 
 def check_freezing(vectors: str | None, freeze: bool) -> None:

@@ -11,9 +11,9 @@ from tempfile import TemporaryDirectory
 from lx.errors import LxError
 
 
-def cache_home(given: str | Path | None) -> Path:
-    """``given``, or the folder named by ``LX_CACHE``, or ``~/.cache/lx``."""
-    return Path(given or os.environ.get("LX_CACHE") or "~/.cache/lx").expanduser()
+def cache_home(folder: str | Path | None) -> Path:
+    """Return ``folder``, else the one named by ``LX_CACHE``, else ``~/.cache/lx``."""
+    return Path(folder or os.environ.get("LX_CACHE") or "~/.cache/lx").expanduser()
 
 
 def digest(*parts: object) -> str:

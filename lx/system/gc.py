@@ -23,8 +23,7 @@ def gc_paused() -> Iterator[None]:
 def freeze_after_imports(freeze: bool = True) -> Iterator[None]:
     """Import large libraries with the collector paused, then exempt everything that exists from later collections.
 
-    Args:
-        freeze: False where the process is not lx's own, for example a notebook: then nothing is exempted.
+    Do not ``freeze`` a process that is not lx's own, such as a notebook: then nothing is exempted.
     """
     with gc_paused():
         yield

@@ -29,11 +29,9 @@ class _File(logging.FileHandler):
 
 @contextmanager
 def log_to(path: Path, on_screen: bool = True) -> Iterator[None]:
-    """Send log lines of INFO and above to a file, lx's own to standard error as well, while the block runs.
+    """Append log lines of INFO and above to a file, and write lx's own to standard error too, while the block runs.
 
-    Args:
-        path: the file; lines are added at its end.
-        on_screen: whether to write to standard error; without it, the file gets warnings only.
+    Without ``on_screen`` nothing is written to standard error, and the file gets warnings only.
     """
     file = _File(path, encoding="utf-8", delay=True)
     file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))

@@ -60,12 +60,9 @@ def is_first_rank() -> bool:
 
 
 def report_exit(message: str, code: int, secondary: bool = False) -> int:
-    """Report how this process ended: to torchrun's error file if there is one, else on stderr.
+    """Report how this process ended: to torchrun's error file if there is one, else on stderr; return ``code``.
 
-    Args:
-        message: for a person.
-        code: the exit code of the process, which is returned.
-        secondary: whether another rank's end caused this one's.
+    ``secondary`` says that another rank's end caused this one's.
     """
     if file := os.environ.get("TORCHELASTIC_ERROR_FILE"):
         content = {"message": message, "timestamp": int(time.time()), "secondary": secondary}

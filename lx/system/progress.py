@@ -12,12 +12,7 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def track(description: str, total: int | None, unit: str = "") -> Iterator[Callable[[int], None]]:
-    """Show progress on standard error while the block runs.
-
-    Args:
-        description: what is being done, for example ``tokenizing train``.
-        total: how many units there are; None: not known.
-        unit: their name.
+    """Show progress on standard error while the block runs, of so many units if their number is known.
 
     Yields:
         A function to call with the number of units done since its last call.

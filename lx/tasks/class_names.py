@@ -99,10 +99,9 @@ class ClassNames:
         )
 
     def finish(self) -> NDArray[np.int32] | None:
-        """Put learned names in order: by value if all are integers, else alphabetically.
+        """Put learned names in order, by value if all are integers, else alphabetically.
 
-        Returns:
-            The final id of each id handed out before; None if none changed.
+        Returns the final id of each id handed out before; None if none changed.
         """
         if self.by_position:
             return None

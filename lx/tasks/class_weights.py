@@ -11,23 +11,23 @@ from lx.errors import LxError, did_you_mean, shorten
 ClassWeights = str | Mapping[Any, float] | Sequence[float]
 
 
-def one_weight_each(given: ClassWeights, class_names: Sequence[str], class_counts: Sequence[int]) -> list[float]:
+def one_weight_each(setting: ClassWeights, class_names: Sequence[str], class_counts: Sequence[int]) -> list[float]:
     """Return one weight for each class, in label order.
 
     Raises:
         LxError: The weights name an unknown class, are not one for each class, or are negative or infinite.
     """
-    if isinstance(given, str):
-        if given != "balanced":
+    if isinstance(setting, str):
+        if setting != "balanced":
             raise LxError(
-                f"task.class_weights={given!r} is none of: null, balanced, a mapping from class names to "
-                f"weights, a list of weights{did_you_mean(given, ['balanced'])}"
+                f"task.class_weights={setting!r} is none of: null, balanced, a mapping from class names to "
+                f"weights, a list of weights{did_you_mean(setting, ['balanced'])}"
             )
         weights = _balanced(class_counts)
-    elif isinstance(given, Mapping):
-        weights = _named(given, class_names)
+    elif isinstance(setting, Mapping):
+        weights = _named(setting, class_names)
     else:
-        weights = list(given)
+        weights = list(setting)
         if len(weights) != len(class_names):
             raise LxError(
                 f"task.class_weights lists {len(weights)} weights, but there are {len(class_names)} classes: "
@@ -44,8 +44,8 @@ def _balanced(class_counts: Sequence[int]) -> list[float]:
     return [sum(class_counts) / (occurring * count) if count else 1.0 for count in class_counts]
 
 
-def _named(given: Mapping[Any, float], class_names: Sequence[str]) -> list[float]:
-    weights = {str(name): weight for name, weight in given.items()}  # YAML reads the name 3 as a number
+def _named(setting: Mapping[Any, float], class_names: Sequence[str]) -> list[float]:
+    weights = {str(name): weight for name, weight in setting.items()}  # YAML reads the name 3 as a number
     for name in weights:
         if name not in class_names:
             raise LxError(

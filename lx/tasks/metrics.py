@@ -17,9 +17,6 @@ class ClassScores(Metric):
 
     Macro F1 is the mean F1 over the classes that occur among the labels or the predictions, as
     ``sklearn.metrics.f1_score(average="macro")`` has it. A ratio with nothing below the line is 0.
-
-    Args:
-        num_classes: C.
     """
 
     full_state_update = False
@@ -55,13 +52,10 @@ class ClassScores(Metric):
 class CalibrationError(Metric):
     """Expected calibration error (Guo et al. 2017, equation 3).
 
-    Examples fall into equal bins by confidence, the largest probability; bin m holds those in ((m-1)/M, m/M].
+    Examples fall into M equal bins by confidence, the largest probability; bin m holds those in ((m-1)/M, m/M].
     The error is the gap between the mean confidence and the accuracy of a bin, averaged over the examples. A
     confidence is rounded to a multiple of 2^-32, so that sums of them are exact; there is room for two
     thousand million.
-
-    Args:
-        num_bins: M.
     """
 
     full_state_update = False
@@ -92,14 +86,11 @@ class CalibrationError(Metric):
 
 
 class MeanLoss(Metric):
-    """The mean of a loss over examples.
+    """The mean over examples of a loss, which maps logits [B, C] and labels [B] to losses [B].
 
     A loss is rounded to a multiple of 2^-24, so that sums of them are exact, and cut at 2^16, far above any
     loss of a working model; there is room for 500 thousand million examples with a loss of 1. If the loss of
     any example is not a number, neither is the mean.
-
-    Args:
-        loss: from logits [B, C] and labels [B] to losses [B].
     """
 
     full_state_update = False

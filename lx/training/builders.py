@@ -19,6 +19,7 @@ from lx.distributed.process_group import first_on_each_node
 from lx.distributed.rank_info import RankInfo
 from lx.errors import LxError, did_you_mean
 from lx.kernels.swap import swap_in_kernels
+from lx.nn.embedding import FIRST_WORD
 from lx.nn.vectors import load_word_vectors
 from lx.optim.groups import parameter_groups
 from lx.system.hardware import Hardware
@@ -105,14 +106,10 @@ def build_net(cfg: DictConfig, data: TextDataModule, task: Task, hardware: Hardw
     if path := cfg.model.get("vectors"):
         with argument_keys("model"):
             embedding, width_argument = net.word_embedding, net.vectors_width_argument
-            coverage = load_word_vectors(embedding, path, data.tokenizer.tokens(), width_argument)  # type: ignore[arg-type]
-        log.info(
-            "word vectors from %s: %d of %d tokens found (%.1f%%)",
-            path,
-            coverage.num_covered,
-            coverage.num_tokens,
-            100 * coverage.share,
-        )
+            num_found = load_word_vectors(embedding, path, data.tokenizer.tokens(), width_argument)  # type: ignore[arg-type]
+        num_tokens = data.tokenizer.vocab_size - FIRST_WORD
+        share = 100 * num_found / max(1, num_tokens)
+        log.info("word vectors from %s: %d of %d tokens found (%.1f%%)", path, num_found, num_tokens, share)
     if cfg.hardware.compile is True or (cfg.hardware.compile == "auto" and pays_to_compile(hardware, total_steps)):
         compile_for_all_lengths(net)
     else:

@@ -19,6 +19,7 @@ from lx.data.corpus.corpus import Corpus, load_corpus
 from lx.data.sources.files import FileSource
 from lx.errors import LxError
 from lx.tasks.classification import ClassEncoder
+from support.corpus import data_settings
 
 Row = tuple[Any, ...]
 
@@ -34,8 +35,7 @@ def source(folder: Path, names: list[str] | None = None, pairs: bool = False, **
 
 
 def load(from_: FileSource, folder: Path, **options: Any) -> Corpus:
-    defaults = {"validation_fraction": 0.2, "seed": 0, "on_empty": "drop", "cache_dir": folder / "cache"}
-    return load_corpus(from_, ClassEncoder(from_.class_names), **{**defaults, **options})
+    return load_corpus(from_, ClassEncoder(from_.class_names), data_settings(folder / "cache", **options))
 
 
 def texts(corpus: Corpus, split: str, chunk: int = 8192) -> list[str]:
@@ -160,7 +160,7 @@ def test_the_fingerprint_follows_what_changes_the_rows(tmp_path: Path) -> None:
     with_validation = {"train": PLAIN, "validation": PLAIN}
     prints = [
         load(source(tmp_path, train=PLAIN), tmp_path).fingerprint,
-        load(source(tmp_path, train=PLAIN), tmp_path, seed=1).fingerprint,
+        load(source(tmp_path, train=PLAIN), tmp_path, split_seed=1).fingerprint,
         load(source(tmp_path, train=PLAIN), tmp_path, validation_fraction=0.3).fingerprint,
         load(source(tmp_path, train=PLAIN), tmp_path, on_empty="error").fingerprint,
         load(source(tmp_path, ["a", "b"], train=PLAIN), tmp_path).fingerprint,
@@ -169,7 +169,7 @@ def test_the_fingerprint_follows_what_changes_the_rows(tmp_path: Path) -> None:
     ]
     assert len(set(prints)) == len(prints)
     # With a validation split of its own, how one would be cut does not matter.
-    assert load(source(tmp_path, **with_validation), tmp_path, seed=1).fingerprint == prints[-1]
+    assert load(source(tmp_path, **with_validation), tmp_path, split_seed=1).fingerprint == prints[-1]
 
 
 def test_builders_at_once_and_failed_builds(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from lx.data.sources.docstrings.extract import docstrings
 from lx.data.sources.docstrings.source import DocstringSource
 from lx.errors import LxError
 from lx.tasks.classification import ClassEncoder
+from support.corpus import data_settings
 
 PACKAGES = ("alphalib", "betalib", "gammalib")
 SHARED = '"""This very sentence stands word for word in two of the libraries, so it tells nothing."""\n'
@@ -102,9 +103,7 @@ def test_limits(packages: Path) -> None:
     everything = DocstringSource(PACKAGES, min_words=99, cache_dir=packages, workers=1)
     assert read(everything) == {"train": [], "validation": [], "test": []}
     with pytest.raises(LxError, match="docstrings: the train split has no rows"):
-        load_corpus(
-            everything, ClassEncoder(None), validation_fraction=0.1, seed=0, on_empty="drop", cache_dir=packages
-        )
+        load_corpus(everything, ClassEncoder(None), data_settings(packages))
 
 
 def test_fingerprint_follows_the_options(packages: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,9 +131,7 @@ def test_the_standard_library_is_python() -> None:
 
 def test_corpus(packages: Path) -> None:
     source = DocstringSource(PACKAGES, cache_dir=packages, workers=1)
-    corpus = load_corpus(
-        source, ClassEncoder(source.class_names), validation_fraction=0.5, seed=0, on_empty="drop", cache_dir=packages
-    )
+    corpus = load_corpus(source, ClassEncoder(source.class_names), data_settings(packages, validation_fraction=0.5))
     assert corpus.label_set["class_names"] == list(PACKAGES)
     assert set(corpus.report.shared.values()) == {0}
     assert sum(len(split) for split in corpus.splits.values()) == 360

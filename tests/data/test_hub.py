@@ -14,6 +14,7 @@ from lx.data.corpus.corpus import load_corpus
 from lx.data.sources.hub import HubSource
 from lx.errors import LxError
 from lx.tasks.classification import ClassEncoder
+from support.corpus import data_settings
 
 
 @pytest.fixture(autouse=True)
@@ -51,14 +52,8 @@ def test_declared_class_names(tmp_path: Path) -> None:
     source = HubSource(path, test="test")
     assert (source.splits, source.class_names) == (("train", "test"), ("neg", "pos"))
     assert rows(source, "train") == [("a", "pos"), ("b", "neg"), ("c", "pos"), ("d", "neg")]
-    corpus = load_corpus(
-        source,
-        ClassEncoder(source.class_names),
-        validation_fraction=0.5,
-        seed=0,
-        on_empty="drop",
-        cache_dir=tmp_path / "lx",
-    )
+    options = data_settings(tmp_path / "lx", validation_fraction=0.5)
+    corpus = load_corpus(source, ClassEncoder(source.class_names), options)
     assert corpus.label_set == {"class_names": ["neg", "pos"], "class_counts": [1, 1]}
     assert {name: len(split) for name, split in corpus.splits.items()} == {"train": 2, "validation": 2, "test": 1}
 

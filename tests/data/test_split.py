@@ -12,6 +12,7 @@ from lx.data.corpus.corpus import load_corpus
 from lx.data.corpus.split import stratified_split
 from lx.data.sources.files import FileSource
 from lx.tasks.classification import ClassEncoder
+from support.corpus import data_settings
 
 
 def test_each_class_gives_its_share() -> None:
@@ -71,9 +72,7 @@ def test_test_is_never_touched(tmp_path: Path) -> None:
         rows = "".join(f"{split} {n},{n % 2}\n" for n in range(count))
         (tmp_path / f"{split}.csv").write_text("text,label\n" + rows)
     source = FileSource(tmp_path / "train.csv", test=tmp_path / "test.csv")
-    corpus = load_corpus(
-        source, ClassEncoder(None), validation_fraction=0.25, seed=0, on_empty="drop", cache_dir=tmp_path
-    )
+    corpus = load_corpus(source, ClassEncoder(None), data_settings(tmp_path, validation_fraction=0.25))
     found = {name: [t for piece, _ in split.texts() for t in piece] for name, split in corpus.splits.items()}
     assert found["test"] == [f"test {n}" for n in range(60)]
     assert len(found["validation"]) == 10

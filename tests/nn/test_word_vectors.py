@@ -10,7 +10,7 @@ import torch
 from lx.errors import LxError
 from lx.nn.bag import BagClassifier
 from lx.nn.classifier import TransformerClassifier
-from lx.nn.vectors import Coverage, load_word_vectors
+from lx.nn.vectors import load_word_vectors
 
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
 GLOVE = """\
@@ -36,8 +36,8 @@ def build(vocab_size: int, dim: int = 3) -> BagClassifier:
     )
 
 
-def load(path: Path, words: list[str]) -> tuple[BagClassifier, Coverage, torch.Tensor]:
-    """The model, the coverage and the rows from before."""
+def load(path: Path, words: list[str]) -> tuple[BagClassifier, int, torch.Tensor]:
+    """The model, how many words were found, and the rows from before."""
     net = build(len(SPECIAL) + len(words))
     before = net.word_embedding.weight.detach().clone()
     return net, load_word_vectors(net.word_embedding, path, SPECIAL + words, net.vectors_width_argument), before
@@ -65,11 +65,10 @@ def check(net: BagClassifier, before: torch.Tensor, expected: list[list[float] |
 
 def test_exact_then_stripped_then_lower_case(glove: Path) -> None:
     words = ["The", "Ġthe", "▁cat", "##cat", "ĠParis", "THE", "dog", "naïve", ". ."]
-    net, coverage, before = load(glove, words)
+    net, num_found, before = load(glove, words)
     the, cat = [1.0, 2.0, 3.0], [-1.0, 0.5, 0.2]
     check(net, before, [[4, 5, 6], the, cat, cat, [0, 0, 1], the, None, [8, 8, 8], [7, 7, 7]])
-    assert coverage == Coverage(num_covered=8, num_tokens=9)
-    assert coverage.share == pytest.approx(8 / 9)
+    assert num_found == 8
 
 
 def test_the_better_spelling_wins_wherever_it_stands(tmp_path: Path) -> None:
@@ -83,23 +82,22 @@ def test_word2vec_header_trailing_space_and_gzip(tmp_path: Path) -> None:
     path = tmp_path / "vectors.txt.gz"
     with gzip.open(path, "wb") as file:
         file.write(b"2 3\ncat 1 2 3 \r\ndog 4 5 6 \n")
-    net, coverage, before = load(path, ["dog", "cat", "2"])
+    net, num_found, before = load(path, ["dog", "cat", "2"])
     check(net, before, [[4, 5, 6], [1, 2, 3], None])
-    assert coverage == Coverage(num_covered=2, num_tokens=3)
+    assert num_found == 2
 
 
 def test_special_tokens_and_no_match(tmp_path: Path) -> None:
     path = tmp_path / "vectors.txt"
     path.write_text("[UNK] 1 2 3\n[PAD] 1 2 3\n", encoding="utf-8")
-    net, coverage, before = load(path, ["dog"])
+    net, num_found, before = load(path, ["dog"])
     assert torch.equal(net.word_embedding.weight, before)
-    assert coverage == Coverage(num_covered=0, num_tokens=1) and coverage.share == 0
-    assert Coverage(num_covered=0, num_tokens=0).share == 0
+    assert num_found == 0
 
 
 def test_transformer_loads_into_its_own_width(glove: Path, build: Callable[..., TransformerClassifier]) -> None:
     net = build(embedding_dim=3, freeze_vectors=True, vectors=str(glove))
-    assert load_word_vectors(net.word_embedding, glove, [*SPECIAL, "cat", "the"], "embedding_dim").num_covered == 2
+    assert load_word_vectors(net.word_embedding, glove, [*SPECIAL, "cat", "the"], "embedding_dim") == 2
     row = net.encoder.embedding.word.weight[4]
     torch.testing.assert_close(row / row[0], torch.tensor([1, -0.5, -0.2]))
     assert not net.word_embedding.weight.requires_grad
@@ -143,6 +141,6 @@ def test_unreadable_files_are_refused(tmp_path: Path) -> None:
 def test_bytes_that_are_no_utf8_match_nothing(tmp_path: Path) -> None:
     path = tmp_path / "vectors.txt"
     path.write_bytes(b"caf\xe9 1 2 3\ncat 4 5 6\n")
-    net, coverage, before = load(path, ["café", "cat"])
+    net, num_found, before = load(path, ["café", "cat"])
     check(net, before, [None, [4, 5, 6]])
-    assert coverage.num_covered == 1
+    assert num_found == 1

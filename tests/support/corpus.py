@@ -6,6 +6,9 @@ import csv
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
+
+from lx.config.schema import DataSettings
 
 TOPICS = {"food": "bread onion soup butter", "music": "violin chord tempo melody", "space": "orbit rocket lunar comet"}
 
@@ -55,3 +58,9 @@ def write_splits(folder: Path) -> Path:
     write_rows(folder / "validation.jsonl", 23, start=50, unbalanced=True)
     write_rows(folder / "test.jsonl", 31, start=100, unbalanced=True)
     return folder
+
+
+def data_settings(cache: Path, **changes: Any) -> DataSettings:
+    """Settings of a corpus, cached in a folder of the test's own."""
+    defaults = {"batch_size": 1, "max_length": 4, "validation_fraction": 0.2, "split_seed": 0, "on_empty": "drop"}
+    return DataSettings(**{**defaults, "cache_dir": str(cache), **changes})

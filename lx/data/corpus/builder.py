@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from lx.config.schema import DataSettings
 from lx.data.corpus.clean import read_clean
 from lx.data.corpus.labels import LabelEncoder
 from lx.data.corpus.report import CorpusReport, SplitReport, count_conflicts, count_repeats, count_shared
@@ -45,22 +46,12 @@ class _Draft:
 
 
 class CorpusBuilder:
-    """Reads each split of a source, settles its labels, splits off validation, and writes it all down.
+    """Reads each split of a source, settles its labels, splits off validation, and writes it all down."""
 
-    Args:
-        source: Where the rows come from.
-        encoder: Reads the labels.
-        drop_empty: Whether rows with an empty text are left out rather than refused.
-        fraction: Share of train that becomes validation where there is none.
-        seed: Chooses those rows.
-    """
-
-    def __init__(self, source: Source, encoder: LabelEncoder, *, drop_empty: bool, fraction: float, seed: int) -> None:
+    def __init__(self, source: Source, encoder: LabelEncoder, options: DataSettings) -> None:
         self._source = source
         self._encoder = encoder
-        self._drop_empty = drop_empty
-        self._fraction = fraction
-        self._seed = seed
+        self._options = options
         self._has_pairs = False
 
     def build(self, folder: Path) -> None:
@@ -112,7 +103,7 @@ class CorpusBuilder:
                     writer.write_batch(to_record_batch(rows, schema))
                     labels.append(rows.labels)
                     hashes.append(rows.hashes)
-        if first_empty is not None and not self._drop_empty:
+        if first_empty is not None and self._options.on_empty == "error":
             raise LxError(
                 f"{self._source.locate(split, first_empty)}: the text is empty, as in {num_empty:,} row(s) of the "
                 f"{split} split. Fill them in, or set data.on_empty=drop to leave them out"
@@ -127,7 +118,8 @@ class CorpusBuilder:
     def _split_off_validation(self, train: _Draft) -> tuple[_Draft, _Draft]:
         """Return train without, and validation with, the rows that are taken from train."""
         groups = self._encoder.groups(train.labels)
-        chosen = stratified_split(groups, train.hashes, fraction=self._fraction, seed=self._seed)
+        fraction, seed = self._options.validation_fraction, self._options.split_seed
+        chosen = stratified_split(groups, train.hashes, fraction=fraction, seed=seed)
         if not chosen.any():
             raise LxError(
                 f"{train.origin}: no validation split can be cut from {len(chosen):,} row(s) with a row of "

@@ -50,11 +50,11 @@ def read_clean(source: Source, split: str, encoder: LabelEncoder, *, learn: bool
         if invalid.any():
             row = full[int(np.argmax(invalid))]
             raise encoder.refusal(source.locate(split, rows.row_number(row)), rows.labels[row])
-        whole = texts if pairs is None else [f"{a}\0{b}" for a, b in zip(texts, pairs, strict=True)]
+        joined = texts if pairs is None else [f"{a}\0{b}" for a, b in zip(texts, pairs, strict=True)]
         try:
-            hashes = _hash(whole)
+            hashes = _hash(joined)
         except UnicodeEncodeError as error:
-            where = source.locate(split, rows.row_number(full[whole.index(error.object)]))
+            where = source.locate(split, rows.row_number(full[joined.index(error.object)]))
             raise LxError(
                 f"{where}: the text holds half of a surrogate pair, which is no character. Save the file anew as UTF-8"
             ) from None

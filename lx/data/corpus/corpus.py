@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lx.config.schema import DataSettings
 from lx.data.corpus.builder import FILES_VERSION, ROWS_VERSION, CorpusBuilder
 from lx.data.corpus.labels import LabelEncoder
 from lx.data.corpus.report import CorpusReport
 from lx.data.corpus.storage import SplitView
 from lx.data.sources.base import Source
-from lx.system.cache import build_once, digest
+from lx.system.cache import build_once, cache_home, digest
 
 
 @dataclass(frozen=True)
@@ -34,34 +34,29 @@ class Corpus:
     report: CorpusReport
 
 
-def load_corpus(
-    source: Source, encoder: LabelEncoder, *, validation_fraction: float, seed: int, on_empty: str, cache_dir: Path
-) -> Corpus:
+def load_corpus(source: Source, encoder: LabelEncoder, options: DataSettings) -> Corpus:
     """Read a source once; every later call with the same content opens what was built.
 
-    Texts and labels lie in Arrow files and are memory-mapped; of each row only a few numbers are ever
-    held in memory. Surrounding white space of a text is removed.
+    Texts and labels lie in Arrow files below the cache folder and are memory-mapped; of each row only a few numbers
+    are ever held in memory. Surrounding white space of a text is removed.
 
     Args:
-        source: Where the rows come from; it needs a train split.
+        source: Where the rows come from; it needs a train split. A missing validation split is never taken from test.
         encoder: Reads the labels; it has learned none yet.
-        validation_fraction: Share of train that becomes validation where the source has no such split.
-            It is never taken from test.
-        seed: Chooses those rows, and nothing else.
-        on_empty: What happens to a row whose text is null or blank: "drop" or "error".
-        cache_dir: The cache folder; this uses its sub-folder ``corpus``.
+        options: Those of the cut, of empty texts and of the cache count.
 
     Raises:
         LxError: For a split without rows, labels that the task refuses, an empty text under ``on_empty="error"``, a
             cache that cannot be written, and whatever the source itself refuses.
     """
-    validation = None if "validation" in source.splits else (validation_fraction, seed)
+    validation = None if "validation" in source.splits else (options.validation_fraction, options.split_seed)
     labels = [encoder.fingerprint()] if encoder.fingerprint() else []
     names = source.class_names
-    fingerprint = digest(ROWS_VERSION, source.fingerprint(), source.splits, names, validation, on_empty, *labels)
-    folder = cache_dir / "corpus" / f"{fingerprint}-{FILES_VERSION}"
-    builder = CorpusBuilder(source, encoder, drop_empty=on_empty == "drop", fraction=validation_fraction, seed=seed)
-    build_once(folder, builder.build)
+    fingerprint = digest(
+        ROWS_VERSION, source.fingerprint(), source.splits, names, validation, options.on_empty, *labels
+    )
+    folder = cache_home(options.cache_dir) / "corpus" / f"{fingerprint}-{FILES_VERSION}"
+    build_once(folder, CorpusBuilder(source, encoder, options).build)
     state = json.loads((folder / "corpus.json").read_text("utf-8"))
     report = CorpusReport.from_dict(state["report"])
     splits = {

@@ -55,11 +55,7 @@ class LabelEncoder(Protocol):
         """
 
     def encode(self, labels: Sequence[RawLabel], *, learn: bool) -> tuple[pa.Array, NDArray[np.bool_]]:
-        """Encode some rows' labels.
-
-        Args:
-            labels: As the source gives them.
-            learn: Whether a label that was not met before is learned rather than invalid.
+        """Encode some rows' labels; one that was not met before is invalid, unless it is to ``learn`` it.
 
         Returns:
             The labels as ``column_type``, without nulls, and True for each row whose label is invalid.
@@ -72,11 +68,7 @@ class LabelEncoder(Protocol):
         """Raise LxError if nothing can be learned from these labels of the train split."""
 
     def finish(self) -> Callable[[pa.Array], pa.Array] | None:
-        """Settle what was learned, after all splits were read.
-
-        Returns:
-            A function from labels as they were encoded to their final values; None if they are final already.
-        """
+        """Settle what was learned from all splits; return a function to the final labels, None if they are final."""
 
     def groups(self, labels: pa.Array) -> NDArray[np.int64]:
         """Return a number for each final label, equal for labels that count as the same.

@@ -109,10 +109,7 @@ class Tokenizer:
     def encode(self, texts: Sequence[str], pairs: Sequence[str] | None, max_length: int) -> Encoded:
         """Encode texts, or pairs of texts, on all cores.
 
-        Args:
-            texts: what to encode.
-            pairs: the second text of each, or None.
-            max_length: tokens kept of each text, special tokens included; of a pair the longer text is cut first.
+        Of each ``max_length`` tokens are kept, special tokens included; of a pair the longer text is cut first.
         """
         self.backend.enable_truncation(max_length)
         inputs = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))

@@ -43,4 +43,4 @@ def name_mask(libraries: Iterable[str]) -> re.Pattern[str]:
 
 def mask_names(text: str, pattern: re.Pattern[str]) -> str:
     """``text`` with each name replaced by a placeholder."""
-    return pattern.sub(lambda found: PLACEHOLDER + (" " if found.group().endswith(".") else ""), text)
+    return pattern.sub(lambda match: PLACEHOLDER + (" " if match.group().endswith(".") else ""), text)
