@@ -18,8 +18,9 @@ def run(arguments: list[str]) -> int:
         "hardware=..., launch=process, logger=..., trainer.max_epochs=N or =+2, trainer.max_steps, "
         "trainer.save_every_n_steps, trainer.save_every_n_minutes, trainer.on_nan"
     )
+    parser.add_argument("--pruned", action="store_true", help="go on even if the run's sweep has pruned it")
     parser.add_trust()
     args = parser.parse_intermixed_args(arguments)
     from lx.launch.local import resume
 
-    return resume(args.run, args.overrides, args.trust)
+    return resume(args.run, args.overrides, args.trust, pruned=args.pruned)

@@ -55,28 +55,36 @@ def launch(cfg: DictConfig, overrides: Sequence[str] = ()) -> tuple[RunDirectory
     return run, start(run)
 
 
-def resume(run_dir: str | Path, overrides: Sequence[str] = (), trust: Sequence[str] = ()) -> int:
-    """Resume an interrupted run, or make a finished one longer, and return its exit code.
+def resume(
+    run_dir: str | Path, overrides: Sequence[str] = (), trust: Sequence[str] = (), *, pruned: bool = False
+) -> int:
+    """Resume an interrupted run, or make a finished one longer, and return its exit code; no sweep judges it now.
 
     Args:
         run_dir: its directory.
         overrides: what is to change; see :func:`lx.run.resume_config.apply_resume_overrides`.
         trust: packages whose classes may be built from the run's configuration.
+        pruned: whether to go on even if its sweep has pruned it.
 
     Raises:
-        LxError: not a run, one that was refused, or overrides that would make it another run.
+        LxError: not a run, one that was refused or pruned, or overrides that would make it another run.
     """
     from lx.run.lock import require_idle
     from lx.run.resume_config import apply_resume_overrides
 
     run = RunDirectory(Path(run_dir))
     require_idle(run)
+    status = run.read_result().status if run.result.exists() else None
+    if status == "pruned" and not pruned:
+        raise LxError(
+            f"{run.path} was pruned by its sweep; to go on with it all the same: lx resume {run.path} --pruned"
+        )
     apply_resume_overrides(run, overrides, trust)
-    finished = run.result.exists() and run.read_result().status == "finished"
-    if finished and not any(override.startswith("trainer.max_") for override in overrides):
+    if status == "finished" and not any(override.startswith("trainer.max_") for override in overrides):
         print(f"{run.path} has finished: nothing to do. To train longer: lx resume {run.path} trainer.max_epochs=+2")
         return 0
-    run.result.unlink(missing_ok=True)
+    for path in (run.result, run.verdict):
+        path.unlink(missing_ok=True)
     return start(run)
 
 

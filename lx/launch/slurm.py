@@ -23,7 +23,7 @@ _ENDED = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED
 _ENDED |= {"OUT_OF_MEMORY", _FORGOTTEN}
 _POLL_S = 0.5  # between two looks at the log of a followed job
 _POLLS_PER_QUERY = 6  # looks at the log for each question to Slurm
-EXIT_CODES = {"finished": 0, "pruned": 0, "stopped": 143}  # by the status in result.json; 1 for others
+EXIT_CODES = {"finished": 0, "pruned": 0, "paused": 0, "stopped": 143}  # by the status in result.json; 1 for others
 
 _WARNING_NAME = WARNING.name.removeprefix("SIG")
 

@@ -13,6 +13,8 @@ A run directory holds everything that evaluation and prediction need::
     metrics.csv       one row per logged step
     log.txt           messages
     result.json       status and final metrics
+    reports.json      objectives of the validations, of a trial that its sweep judges
+    verdict.json      what the sweep has decided about that trial
     slurm/            job script and logs, of a run submitted to Slurm
 """
 
@@ -48,6 +50,8 @@ class RunDirectory:
         self.metrics = path / "metrics.csv"
         self.log = path / "log.txt"
         self.result = path / "result.json"
+        self.reports = path / "reports.json"
+        self.verdict = path / "verdict.json"
         self.lock = path / ".lock"
         self.last = path / "checkpoints" / "last.ckpt"
         self.previous = path / "checkpoints" / "previous.ckpt"
@@ -96,7 +100,8 @@ class RunDirectory:
 
     def _files(self) -> tuple[Path, ...]:
         settings = (self.config, self.environment, self.tokenizer, self.labels, self.model)
-        return (*settings, self.micro_batch, self.test, self.log, self.metrics, self.result, self.lock)
+        made = (self.micro_batch, self.test, self.log, self.metrics, self.result, self.reports, self.verdict)
+        return (*settings, *made, self.lock)
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Save the resolved configuration."""

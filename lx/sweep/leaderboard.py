@@ -25,7 +25,7 @@ class Row:
         objective: over the replicates that finished: what the ranking looks at, from validation alone.
         test: the test split's counterpart of the objective, shown and never ranked by.
         seconds: of all its runs.
-        state: ``finished``, ``failed``, ``pruned``, or ``unfinished``.
+        state: ``finished``, ``failed``, ``pruned``, ``paused`` or ``unfinished``.
         reason: why it failed.
     """
 
@@ -61,17 +61,19 @@ def row_of(trial: TrialDirectory, metric: str) -> Row:
         Mean.of(test) if metric.startswith("val/") else None,
         sum(outcome.seconds for outcome in outcomes),
         _state(trial, outcomes),
-        "; ".join(f"seed {seed}: {reason}" for seed, reason in trial.failures.items()),
+        trial.dropped or "; ".join(f"seed {seed}: {reason}" for seed, reason in trial.failures.items()),
     )
 
 
 def _state(trial: TrialDirectory, outcomes: Sequence[Outcome]) -> str:
     if trial.failures:
         return "failed"
+    if trial.dropped:
+        return "pruned"
     statuses = {outcome.status for outcome in outcomes}
     if statuses == {"finished"}:
         return "finished"
-    return "pruned" if statuses <= {"finished", "pruned"} else "unfinished"
+    return next((status for status in ("pruned", "paused") if status in statuses), "unfinished")
 
 
 def ranked(rows: Sequence[Row], mode: str) -> list[Row]:

@@ -79,7 +79,7 @@ def make_plan(hydra: Hydra, overrides: Sequence[str], config_dir: str | None, nu
     Raises:
         LxError: a value that training would refuse, an axis that does not fit the kind of sweep, or wrong settings.
     """
-    about_sweep = [text for text in overrides if text.lstrip("+").startswith(("sweep=", "sweep."))]
+    about_sweep = [text for text in overrides if text.lstrip("+").startswith(("sweep=", "sweep.", "sweep/"))]
     with plain_errors(hydra, about_sweep):
         settings = resolved(_compose_settings(hydra, about_sweep))
     _check_settings(settings)
@@ -138,6 +138,10 @@ def _check_settings(settings: Mapping[str, Any]) -> None:
         value = settings[name]
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
             raise LxError(f"sweep.{name} must be a whole number of at least 1, not {value!r}")
+    if not isinstance(settings["reduction"], int) or settings["reduction"] < 2:
+        raise LxError(f"sweep.reduction must be a whole number of at least 2, not {settings['reduction']!r}")
+    if settings["promote"] and settings["pruner"]:
+        raise LxError("sweep.promote=true pauses trials by itself: leave out sweep/pruner")
     seconds_of(settings["budget"])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -11,7 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lx.errors import LxError
+from lx.sweep.choice import Choice
 from lx.sweep.claims import Claims
+from lx.sweep.hearing import build_hearing
 from lx.sweep.leaderboard import rank_trials, write_leaderboard
 from lx.sweep.plan import Plan, make_plan
 from lx.sweep.record import Record
@@ -21,7 +24,7 @@ from lx.sweep.space import Params
 from lx.sweep.starter import Starter
 from lx.sweep.storage import open_storage
 from lx.sweep.study import JOURNAL_NAME, SeededSampler, SweepStudy
-from lx.sweep.trials import DONE, Mean, Replicate, TrialDirectory, why_failed
+from lx.sweep.trials import ENDED_WELL, Mean, Replicate, TrialDirectory, why_failed
 from lx.sweep.view import View
 
 if TYPE_CHECKING:
@@ -53,6 +56,8 @@ class Sweep:
         self._hydra = hydra
         self._record = Record.read(directory)
         self._study = self._open_study()
+        self._hearing = build_hearing(self._study.optuna, plan.settings)
+        self._choice = Choice(plan, self._hearing)
         self._starter: Starter | None = None
         self._closed: set[int] = set()  # trials with nothing left to run or to record
         self._others_run = False
@@ -94,6 +99,8 @@ class Sweep:
             self._record = record
             self.plan = make_plan(self._hydra, record.overrides, record.config_dir, num_checked=1)
             self._study = self._open_study()
+            self._hearing = build_hearing(self._study.optuna, self.plan.settings)
+            self._choice = Choice(self.plan, self._hearing)
             self._closed.clear()
 
     def refresh(self) -> None:
@@ -138,7 +145,14 @@ class Sweep:
             for job in running:
                 if not self.claims.holds(job.replicate):
                     job.process.send_signal(signal.SIGKILL)
+        for job in running:
+            self._hear(job.replicate)
         view.show(running)
+
+    def _hear(self, replicate: Replicate) -> None:
+        """Answer what a run has reported, if it is judged."""
+        if self._hearing is not None and self._choice.is_judged(replicate, self.trials[replicate.trial]):
+            self._hearing.hear(replicate.trial, replicate.run)
 
     def next_replicate(self) -> Replicate | None:
         """Choose and claim what to run next; None: nothing at the moment."""
@@ -154,10 +168,16 @@ class Sweep:
             for trial in [self.trials[number] for number in sorted(self.trials.keys() - self._closed)]:
                 if (replicate := self._claim_run(trial)) is not None:
                     return replicate
+            if (replicate := self._promote(last=False)) is not None:
+                return replicate
             while (asked := self._study.next()) is not None:
                 if (replicate := self._claim_run(self._begin(*asked))) is not None:
                     return replicate
-        return None
+            return None if self._others_run else self._promote(last=True)
+
+    def _promote(self, last: bool) -> Replicate | None:
+        number = self._choice.promote(self.trials.values(), last)
+        return None if number is None else self._claim_run(self.trials[number])
 
     def _begin(self, number: int, params: Params) -> TrialDirectory:
         """Write down a trial that begins."""
@@ -168,7 +188,9 @@ class Sweep:
 
     def _claim_run(self, trial: TrialDirectory) -> Replicate | None:
         """Claim one of the runs that a trial lacks; None: it lacks none, or others run them."""
-        missing = [] if trial.failures else self._missing(trial)
+        if self._choice.is_paused(trial):
+            return None
+        missing = [] if trial.failures else self._choice.missing(trial, self.trials)
         if not missing:
             self._closed.add(trial.number)
             if trial.number in self._study.open_trials():  # its worker died before it had recorded the end
@@ -177,18 +199,14 @@ class Sweep:
         self._others_run = True
         return next(filter(self.claims.take, missing), None)
 
-    def _missing(self, trial: TrialDirectory) -> list[Replicate]:
-        """The runs that a trial lacks, those of seeds that were added among them."""
-        if more := [seed for seed in self.plan.space.seeds if seed not in trial.seeds]:
-            trial.seeds = [*trial.seeds, *more]
-            trial.save()
-        return [replicate for replicate in trial.replicates() if replicate.outcome().status not in DONE]
-
     def start(self, replicate: Replicate, slot: Slot) -> Process | None:
         """Start a run, or go on with one that was interrupted."""
         assert self._starter is not None
         try:
-            return self._starter.start(replicate, self.trials[replicate.trial].params, slot)
+            self._starter.prepare(replicate, self.trials[replicate.trial].params)
+            if self._hearing is not None and self._choice.is_judged(replicate, self.trials[replicate.trial]):
+                self._hearing.open(replicate.trial, replicate.run)
+            return self._starter.start(replicate, slot)
         except LxError as error:
             with self.exclusive():
                 self.claims.release(replicate)
@@ -199,12 +217,13 @@ class Sweep:
         """Record that a run has ended, or leave it to a further attempt if a signal ended it."""
         replicate = job.replicate
         self._closed.discard(replicate.trial)
+        self._hear(replicate)
         with self.exclusive():
             if not self.claims.release(replicate):
                 return  # another worker has taken it over
             trial, outcome = self.trials[replicate.trial], replicate.outcome()
-            if code == 0 and outcome.status in DONE:
-                if all(other.outcome().status in DONE for other in trial.replicates()):
+            if code == 0 and outcome.status in ENDED_WELL:
+                if not self._choice.is_paused(trial) and not self._choice.missing(trial, self.trials):
                     self._record_end(trial)
                 return
             reason = why_failed(code, outcome, replicate.last_lines())
@@ -231,7 +250,7 @@ class Sweep:
         if trial.number in self._study.open_trials():
             outcomes = [replicate.outcome() for replicate in trial.replicates()]
             objective = Mean.of([outcome.objective for outcome in outcomes if outcome.objective is not None])
-            if trial.failures or objective is None:
+            if trial.failures or objective is None or math.isnan(objective.mean):
                 self._study.finish(trial.number, None, "failed", "; ".join(trial.failures.values()))
             else:
                 pruned = any(outcome.status == "pruned" for outcome in outcomes)

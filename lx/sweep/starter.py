@@ -43,13 +43,12 @@ class Starter:
         if not ("submit" in plan.hardware or has_ranks(plan.hardware)):
             self._server = ForkServer()  # it imports while the first run is composed
 
-    def start(self, replicate: Replicate, params: Params, slot: Slot) -> Process:
-        """Start a run, or go on with one that was interrupted.
+    def prepare(self, replicate: Replicate, params: Params) -> None:
+        """Make the directory of a run, unless it is there.
 
         Args:
             replicate: the run.
             params: of its trial.
-            slot: where it computes.
 
         Raises:
             LxError: training would refuse its configuration, or its directory cannot be made.
@@ -58,7 +57,16 @@ class Starter:
         replicate.output.parent.mkdir(parents=True, exist_ok=True)
         if not run.config.exists():
             run.discard()  # what a process left that was killed while it made the directory
-            self._prepare(replicate, params)
+            self._compose(replicate, params)
+
+    def start(self, replicate: Replicate, slot: Slot) -> Process:
+        """Start a run that is prepared, or go on with one that was interrupted.
+
+        Args:
+            replicate: the run.
+            slot: where it computes.
+        """
+        run = replicate.run
         config = run.read_config()
         if "submit" in config["hardware"]:
             return self._start_job(replicate, config)
@@ -76,7 +84,7 @@ class Starter:
         replicate.output.symlink_to(os.path.relpath(job.log, replicate.output.parent))
         return job
 
-    def _prepare(self, replicate: Replicate, params: Params) -> None:
+    def _compose(self, replicate: Replicate, params: Params) -> None:
         overrides = [*self._plan.space.fixed, *overrides_of(params), f"seed={replicate.seed}"]
         if not any(text.startswith("hardware.threads=") for text in overrides):
             overrides.append(f"hardware.threads={self._threads}")

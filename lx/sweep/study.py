@@ -14,6 +14,7 @@ from optuna.storages import BaseStorage
 from optuna.study import Study
 from optuna.trial import FrozenTrial, Trial, TrialState
 
+from lx.sweep.promotion import PausedAsPruned
 from lx.sweep.space import Axis, Choices, Params, format_number
 
 JOURNAL_NAME = "lx"
@@ -43,19 +44,20 @@ class SeededSampler(BaseSampler):
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """See Optuna."""
-        return self._sampler(trial).infer_relative_search_space(study, trial)
+        return self._sampler(trial).infer_relative_search_space(PausedAsPruned.of(study), trial)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """See Optuna."""
-        return self._sampler(trial).sample_relative(study, trial, search_space)
+        return self._sampler(trial).sample_relative(PausedAsPruned.of(study), trial, search_space)
 
     def sample_independent(
         self, study: Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
     ) -> Any:
         """See Optuna."""
-        return self._sampler(trial, param_name).sample_independent(study, trial, param_name, param_distribution)
+        sampler = self._sampler(trial, param_name)
+        return sampler.sample_independent(PausedAsPruned.of(study), trial, param_name, param_distribution)
 
 
 class SweepStudy:
@@ -110,6 +112,11 @@ class SweepStudy:
             study_name=name, storage=self._storage, sampler=self._sampler, direction=self._direction
         )
 
+    @property
+    def optuna(self) -> Study:
+        """Optuna's own study."""
+        return self._study
+
     def __len__(self) -> int:
         return len(self._study.get_trials(deepcopy=False))
 
@@ -162,7 +169,7 @@ class SweepStudy:
         if reason is not None:
             trial = self._study.get_trials(deepcopy=False)[number]
             self._storage.set_trial_user_attr(trial._trial_id, "reason", reason)
-        self._study.tell(number, value if state != "failed" else None, state=states[state])
+        self._study.tell(number, value if state == "finished" else None, state=states[state])
 
 
 def distribution(axis: Axis) -> BaseDistribution:

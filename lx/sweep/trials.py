@@ -17,6 +17,8 @@ from lx.system.files import atomic_write_json
 _LAST_LINES = 3
 DONE = frozenset({"finished", "pruned"})
 """Statuses of runs that have nothing left to do."""
+ENDED_WELL = DONE | {"paused"}
+"""Statuses of runs whose process has ended with exit code 0."""
 
 
 @dataclass(eq=False)
@@ -119,6 +121,7 @@ class TrialDirectory:
         flat_seed: the seed whose run lies in ``path`` itself; None: every run lies a seed below it.
         failures: why replicates failed, by seed.
         attempts: how often each replicate was started after it was killed, by seed.
+        dropped: why it gets no further seeds, though it has not failed.
     """
 
     number: int
@@ -128,6 +131,7 @@ class TrialDirectory:
     flat_seed: int | None
     failures: dict[int, str] = field(default_factory=dict)
     attempts: dict[int, int] = field(default_factory=dict)
+    dropped: str = ""
     _replicates: dict[int, Replicate] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def replicate(self, seed: int) -> Replicate:
@@ -153,6 +157,7 @@ class TrialDirectory:
             "flat_seed": self.flat_seed,
             "failures": self.failures,
             "attempts": self.attempts,
+            "dropped": self.dropped,
         }
         atomic_write_json(self.path / "trial.json", content)
 
@@ -163,11 +168,19 @@ class TrialDirectory:
             content: dict[str, Any] = json.loads((path / "trial.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
-        by_seed = {
-            name: {int(seed): value for seed, value in content.get(name, {}).items()}
-            for name in ("failures", "attempts")
-        }
-        return cls(int(path.name), path, content["params"], content["seeds"], content["flat_seed"], **by_seed)
+        failures, attempts = (
+            {int(seed): value for seed, value in content.get(name, {}).items()} for name in ("failures", "attempts")
+        )
+        return cls(
+            number=int(path.name),
+            path=path,
+            params=content["params"],
+            seeds=content["seeds"],
+            flat_seed=content["flat_seed"],
+            failures=failures,
+            attempts=attempts,
+            dropped=content.get("dropped", ""),
+        )
 
 
 def load_trials(directory: Path) -> list[TrialDirectory]:

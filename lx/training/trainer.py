@@ -26,6 +26,7 @@ from lx.training.callbacks.graceful_stop import GracefulStop
 from lx.training.callbacks.metric_logger import MetricLogger
 from lx.training.callbacks.progress_bar import EvaluationBar, ProgressBar
 from lx.training.callbacks.restore_loops import RestoreLoops
+from lx.training.callbacks.verdict import AwaitVerdict
 from lx.training.run_length import RunLength
 
 
@@ -57,7 +58,10 @@ def build_callbacks(
     callbacks: list[Callback] = [metric_logger]
     if rank_info.is_first:
         callbacks.append(ProgressBar(metric_logger, run_length))
-    callbacks += [checkpoint, GracefulStop(stop, checkpoint)]
+    callbacks.append(checkpoint)
+    if run.verdict.exists():
+        callbacks.append(AwaitVerdict(run, cfg.objective.metric, run_length))
+    callbacks.append(GracefulStop(stop, checkpoint))
     if trainer.ema_decay is not None:
         callbacks.append(WeightAverage(trainer.ema_decay))  # after the checkpoint, which keeps the average
     if trainer.early_stopping_patience is not None:

@@ -38,6 +38,7 @@ with freeze_after_imports(__name__ == "__main__"):
     from lx.tracking.wandb_agent import end_of_stopped
     from lx.training.builders import build_run
     from lx.training.callbacks.checkpoint import Checkpoint
+    from lx.training.callbacks.verdict import AwaitVerdict
     from lx.training.display import show_result, start_table
     from lx.training.micro_batch import micro_batch_size
     from lx.training.module import TextClassifier
@@ -142,7 +143,8 @@ def _train(run: RunDirectory, rank_info: RankInfo, stop: StopRequest, started: f
             trainer.fit(module, datamodule=data, ckpt_path=state, weights_only=True)  # unpickled safely, all of it
             if checkpoint.validated_step != trainer.global_step:  # the last step was not validated
                 trainer.validate(module, datamodule=data, verbose=False)
-            result, evaluation = _test(run, trainer, module, checkpoint, data)
+            status = next((callback.status for callback in callbacks if isinstance(callback, AwaitVerdict)), "finished")
+            result, evaluation = _end(run, status, trainer, module, checkpoint, data)
             result.seconds = time.perf_counter() - started
             if rank_info.is_first:
                 record_evaluation(loggers, result.metrics, module.task.tables(evaluation))
@@ -152,14 +154,21 @@ def _train(run: RunDirectory, rank_info: RankInfo, stop: StopRequest, started: f
     return result
 
 
-def _test(
-    run: RunDirectory, trainer: Trainer, module: TextClassifier, checkpoint: Checkpoint, data: TextDataModule
+def _end(
+    run: RunDirectory,
+    status: str,
+    trainer: Trainer,
+    module: TextClassifier,
+    checkpoint: Checkpoint,
+    data: TextDataModule,
 ) -> tuple[Result, Evaluation]:
-    """Evaluate the best weights on the test split, once; without a test split, report the best validation."""
+    """Evaluate the best weights on the test split, once; without one, or if unfinished, report the best validation."""
     metrics, evaluation = checkpoint.best_metrics, checkpoint.best_evaluation
     assert evaluation is not None  # there was a validation
     barrier()  # the first rank may still be writing the best weights
-    if "test" in data.tables:
+    if status != "finished":
+        log.info("%s by the sweep: the results below are those of the best validation", status)
+    elif "test" in data.tables:
         load_full_state_dict(module.net, load_best(run)[0])
         module.task.choices = evaluation.choices
         trainer.test(module, dataloaders=data.test_dataloader(), verbose=False)
@@ -167,7 +176,7 @@ def _test(
     else:
         log.info("there is no test split: the results below are those of the best validation")
     result = Result(
-        "finished",
+        status,
         str(run.path),
         metrics=metrics,
         objective=checkpoint.best_objective,

@@ -233,7 +233,7 @@ def test_nothing_is_done_twice(place: Path) -> None:
     before = (run / "result.json").stat().st_mtime_ns
     slurm("scontrol", "requeue", str(job))
     until(lambda: state(job)["Restarts"] == "1" and state(job)["JobState"] == "COMPLETED", "completed again")
-    assert "has finished: nothing to do" in (run / "slurm" / f"{job}-0.log").read_text()
+    assert "has ended: nothing to do" in (run / "slurm" / f"{job}-0.log").read_text()
     assert (run / "result.json").stat().st_mtime_ns == before
 
 

@@ -1,0 +1,93 @@
+"""Which runs of a sweep may start now: the seeds of a trial wait for verdicts, and for the race against the best."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from lx.sweep.hearing import Hearing
+from lx.sweep.plan import Plan
+from lx.sweep.race import gap_behind
+from lx.sweep.trials import DONE, Mean, Replicate, TrialDirectory
+
+
+class Choice:
+    """Chooses from what lies in the sweep's directory, and from the verdicts that the study has recorded.
+
+    Args:
+        plan: of the sweep.
+        hearing: of its trials; None: all run to their end.
+    """
+
+    def __init__(self, plan: Plan, hearing: Hearing | None) -> None:
+        self._plan = plan
+        self._hearing = hearing
+
+    def is_judged(self, replicate: Replicate, trial: TrialDirectory) -> bool:
+        """Whether a run is judged after each validation: that of the trial's first seed is."""
+        return self._hearing is not None and replicate.seed == trial.seeds[0]
+
+    def is_paused(self, trial: TrialDirectory) -> bool:
+        """Whether a trial waits for promotion."""
+        paused = bool(trial.seeds) and trial.replicate(trial.seeds[0]).outcome().status == "paused"
+        return paused and self._hearing is not None and self._hearing.is_paused(trial.number)
+
+    def missing(self, trial: TrialDirectory, trials: Mapping[int, TrialDirectory]) -> list[Replicate]:
+        """The runs of a trial that are not done and may run now, those of seeds that were added among them.
+
+        The first seed of a judged trial finishes before the others start. In a race one seed runs at a time.
+
+        Args:
+            trial: neither failed nor paused; that it is out of the race is written down.
+            trials: of the sweep, by number.
+        """
+        if more := [seed for seed in self._plan.space.seeds if seed not in trial.seeds]:
+            trial.seeds = [*trial.seeds, *more]
+            trial.save()
+        missing = [replicate for replicate in trial.replicates() if replicate.outcome().status not in DONE]
+        first = trial.replicates()[0]
+        status = first.outcome().status
+        if trial.dropped or status == "pruned":
+            return []
+        if self._hearing is not None and status != "finished":
+            return [first]
+        if not missing or not self._plan.settings["race"]:
+            return missing
+        if gap := self._gap(trial, trials.values()):
+            trial.dropped = f"behind the best by {gap} over {gap.count} seeds"
+            trial.save()
+            return []
+        return missing[:1]
+
+    def _gap(self, trial: TrialDirectory, trials: Iterable[TrialDirectory]) -> Mean | None:
+        """How far a trial is behind the best of those that have finished."""
+        others = [_objectives(other) for other in trials if other is not trial and not other.failures]
+        complete = [values for values in others if set(self._plan.space.seeds) <= values.keys()]
+        if not complete:
+            return None
+        mode = self._plan.mode
+        best = (max if mode == "max" else min)(complete, key=lambda values: sum(values.values()) / len(values))
+        return gap_behind(_objectives(trial), best, mode)
+
+    def promote(self, trials: Iterable[TrialDirectory], last: bool) -> int | None:
+        """Choose a paused trial that goes on.
+
+        Args:
+            trials: of the sweep.
+            last: whether no trial is left to begin, and none is running.
+
+        Returns:
+            Its number; None: none is good enough.
+        """
+        if self._hearing is None:
+            return None
+        return self._hearing.promote([trial.number for trial in trials if self.is_paused(trial)], last)
+
+
+def _objectives(trial: TrialDirectory) -> dict[int, float]:
+    """The objective by seed, of the runs that have finished."""
+    outcomes = {replicate.seed: replicate.outcome() for replicate in trial.replicates()}
+    return {
+        seed: outcome.objective
+        for seed, outcome in outcomes.items()
+        if outcome.status == "finished" and outcome.objective is not None
+    }

@@ -1,0 +1,90 @@
+"""Whether a trial goes on after a validation, as an Optuna pruner decides; and how verdicts are recorded."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from optuna.pruners import BasePruner
+from optuna.study import Study
+from optuna.trial import FrozenTrial
+
+from lx.run.verdict import GO_ON, PAUSE, PRUNE, Report
+
+_RECORD = "lx_verdict_"
+
+
+def record_verdict(
+    study: Study, trial: FrozenTrial, validation: int, verdict: str, notes: Mapping[str, Any] | None = None
+) -> None:
+    """Record the verdict on a trial after a validation, and what the pruner would note in the trial."""
+    record: dict[str, Any] = {"verdict": verdict, "notes": dict(notes or {})}
+    study._storage.set_trial_system_attr(trial._trial_id, f"{_RECORD}{validation}", record)
+
+
+def recorded_verdicts(trial: FrozenTrial) -> dict[int, str]:
+    """The verdicts on a trial, by validation."""
+    return {
+        int(name.removeprefix(_RECORD)): record["verdict"]
+        for name, record in trial.system_attrs.items()
+        if name.startswith(_RECORD)
+    }
+
+
+def is_paused(trial: FrozenTrial) -> bool:
+    """Whether the last verdict on a trial was to pause."""
+    recorded = recorded_verdicts(trial)
+    return bool(recorded) and recorded[max(recorded)] == PAUSE
+
+
+class Judge(Protocol):
+    """Decides about trials from what they report."""
+
+    def verdict(self, trial: FrozenTrial, report: Report) -> str:
+        """Whether a trial goes on, ends or pauses; the same answer if asked again."""
+
+
+class PrunerJudge:
+    """Asks an Optuna pruner.
+
+    Pruners that halve successively note in the trial which rungs it has reached, and would give another answer when
+    asked again after a crash. So the verdict is recorded together with such notes, and they are made after that.
+
+    Args:
+        study: of the sweep.
+        build: builds the pruner, anew for each verdict, so that the study alone decides.
+    """
+
+    def __init__(self, study: Study, build: Callable[[], BasePruner]) -> None:
+        self._study = study
+        self._build = build
+
+    def verdict(self, trial: FrozenTrial, report: Report) -> str:
+        """See :class:`Judge`."""
+        storage = self._study._storage
+        if report.validation not in recorded_verdicts(trial):
+            noting = _NotesOnly(storage)
+            study = copy.copy(self._study)
+            study._storage = noting  # type: ignore[assignment]
+            verdict = PRUNE if self._build().prune(study, trial) else GO_ON
+            record_verdict(self._study, trial, report.validation, verdict, noting.attributes)
+            trial = storage.get_trial(trial._trial_id)
+        for name, value in trial.system_attrs[f"{_RECORD}{report.validation}"]["notes"].items():
+            storage.set_trial_system_attr(trial._trial_id, name, value)
+        return recorded_verdicts(trial)[report.validation]
+
+
+class _NotesOnly:
+    """A storage that reads as another does, and keeps what is to be written."""
+
+    def __init__(self, storage: Any) -> None:
+        self._storage = storage
+        self.attributes: dict[str, Any] = {}
+
+    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
+        """Keep a note."""
+        self.attributes[key] = value
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._storage, name)
