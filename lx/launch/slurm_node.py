@@ -130,8 +130,8 @@ class StopRequests:
 
 
 def _train(run: RunDirectory, job: Job, requests: StopRequests) -> int:
-    if run.result.exists() and run.read_result().status == "finished":
-        print(f"lx: {run.path} has finished: nothing to do")
+    if run.result.exists() and run.read_result().status in ("finished", "pruned", "paused"):
+        print(f"lx: {run.path} has ended: nothing to do")
         return 0
     endpoint = _rendezvous(run, job, requests) if job.num_nodes > 1 else None
     code = _run_launcher(worker_command(run, run.read_config()), endpoint, requests)
