@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import re
 import shutil
-import signal
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,9 +13,7 @@ import pytest
 
 from support.commands import assert_done, lx, start
 from support.corpus import TOPICS, write_csv
-from support.process_table import workers_of
 from support.run_files import result
-from support.waiting import wait_for_steps
 
 pytestmark = pytest.mark.slow
 
@@ -110,30 +106,6 @@ def test_a_compiled_network_learns_what_an_eager_one_learns(folder: Path, monkey
         assert list((folder / "compiled").glob("*/*.cpp")) or compile_ == "false"
         losses.append(result(folder / run)["metrics"]["test/loss"])
     assert losses[1] == pytest.approx(losses[0], rel=1e-5)
-
-
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_ends_a_run_with_a_checkpoint(folder: Path, number: signal.Signals, code: int) -> None:
-    run = folder / f"stopped-{number.name}"
-    process = start(folder, training("trainer.max_epochs=100000", "logger=csv", f"run_dir={run.name}"))
-    wait_for_steps(run, 1)
-    process.send(number)
-    ended = process.wait()
-    assert ended.code == code, ended.output
-    assert f"stopped by {number.name}" in ended.output
-    assert result(run)["status"] == "stopped"
-    assert (run / "checkpoints" / "last.ckpt").exists()
-
-
-def test_a_killed_worker_is_told(folder: Path) -> None:
-    process = start(folder, training("trainer.max_epochs=100000", "logger=csv", "run_dir=killed"))
-    wait_for_steps(folder / "killed", 1)
-    (worker,) = workers_of(folder / "killed")
-    os.kill(worker, signal.SIGKILL)
-    ended = process.wait()
-    assert ended.code == 1
-    assert "killed by SIGKILL" in ended.output
-    assert result(folder / "killed")["status"] == "failed"
 
 
 def test_the_python_of_the_readme_runs(folder: Path) -> None:

@@ -64,6 +64,7 @@ def test_cores_that_label_side_by_side_find_what_one_finds(trained_run: Path) ->
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
+    assert len(alone) == len(texts)
     for one, other in zip(alone, together, strict=True):
         assert other.text == one.text
         assert other.probabilities == pytest.approx(one.probabilities, abs=1e-6)

@@ -197,7 +197,7 @@ def test_a_hostile_directory_is_refused(verb: str, name: str, run: Path, capfd: 
     assert not (run / "eval.json").exists()
 
 
-def test_the_spoiled_directory_was_fine_before(run: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_spoiled_directory_was_fine_before(run: Path) -> None:
     assert main(["predict", "run", "--text", "bread"]) == 0
     assert main(["eval", "run", "hardware=cpu"]) == 0
     assert not (run.parent / "touched").exists()

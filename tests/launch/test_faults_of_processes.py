@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from lx.run.checkpoint import is_intact
 from support.commands import Started, assert_done, start, training
 from support.corpus import write_rows
 from support.faults import SETTINGS, STEPS, assert_same, assert_told
@@ -106,6 +107,7 @@ def test_processes_that_end(fault: Fault, folder: Path, request: pytest.FixtureR
     else:
         assert_told(ended, fault.code, fault.says)
         assert result(run)["status"] == fault.status
+        assert fault.status != "stopped" or is_intact(run / "checkpoints" / "last.ckpt")
     work(folder, run.name, fault.count)
     assert_same(run, request.getfixturevalue("whole" if fault.count == 1 else "whole_of_two"))
 

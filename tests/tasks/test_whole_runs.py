@@ -75,7 +75,8 @@ def test_a_run_learns_and_is_recorded(trained: tuple[str, Path]) -> None:
     else:
         assert metrics["test/f1_micro"] > 0.7
         assert [label["name"] for label in recorded["per_class"]] == NAMES
-    assert all(row["train/mae" if task == "regression" else "train/subset_accuracy"] for row in rows(run) if row["lr"])
+    counted = [row["train/mae" if task == "regression" else "train/subset_accuracy"] for row in rows(run) if row["lr"]]
+    assert len(counted) == recorded["steps"] and all(counted)
 
 
 def test_evaluation_equals_that_of_the_run(trained: tuple[str, Path]) -> None:

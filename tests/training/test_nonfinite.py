@@ -122,7 +122,7 @@ def test_a_stopped_run_keeps_its_last_good_state(tmp_path: Path, monkeypatch: py
     run = RunDirectory(tmp_path / "run")
     assert is_intact(run.last) and read_step(run.last) == 8, "before the step that failed"
     weights = torch.load(run.last)["state_dict"].values()
-    assert all(weight.isfinite().all() for weight in weights)
+    assert weights and all(weight.isfinite().all() for weight in weights)
     result = run.read_result()
     assert result.status == "failed" and result.error is not None and "step 8: loss nan" in result.error
 

@@ -224,10 +224,10 @@ def test_golden_losses_whatever_the_micro_batch_and_the_padding(
 
 
 def test_eight_rows_are_learnt_by_heart(tmp_path: Path) -> None:
-    train_tiny(tmp_path)
     write_rows(tmp_path / "train.jsonl", 8)
+    write_rows(tmp_path / "test.jsonl", 18, start=100)
     more = [
-        "trainer.max_epochs=60",
+        *["trainer.max_epochs=60", "trainer.check_val_every_n_epoch=60"],
         "optimizer.lr=0.03",
         "model.dropout=0",
         "model.token_dropout=0",
