@@ -2,8 +2,8 @@
 
 ``python -m lx.launch.forkserver`` is that process; :class:`ForkServer` speaks to it.
 
-A run spends seconds on imports before its first step. This server imports them once and forks a process for each run
-before any thread or device exists, so that runs stay as isolated as processes are.
+A run spends seconds on imports before its first step. This server imports what runs need once, and forks a process for
+each run before any thread or device exists, so that runs stay as isolated as processes are.
 
 It reads a JSON request a line on stdin, and answers on stdout with ``{"id", "pid"}`` when the process has begun and
 ``{"id", "code"}`` when it has ended, negative if a signal ended it.
@@ -13,11 +13,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import selectors
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +34,7 @@ def serve() -> int:
     """Answer requests until stdin is closed, then end the processes that still run."""
     end_with_parent()
     with freeze_after_imports():
-        from lx.tracking import wandb  # noqa: F401 - imported once for all runs
+        import_module("pandas")  # pyarrow imports it when it hands out the first array
         from lx.training import worker
     requests, answers = os.dup(0), os.dup(1)
     os.dup2(2, 1)  # what a library prints is no answer
@@ -62,11 +65,26 @@ def serve() -> int:
             *lines, pending = (pending + data).split(b"\n")
             for line in lines:
                 request = json.loads(line)
+                _import_for(Path(request["run"]))
                 pid = os.fork()
                 if pid == 0:
                     os._exit(_run(request, worker.main, [requests, answers, wake_read, wake_write]))
                 children[pid] = request["id"]
                 os.write(answers, json.dumps({"id": request["id"], "pid": pid}).encode() + b"\n")
+
+
+def _import_for(run: Path) -> None:
+    """Import lx's own modules that a run will import, by its configuration, and W&B if it is among them."""
+    try:
+        modules = re.findall(r"_target_: (lx\.[\w.]+)\.\w+", (run / "config.yaml").read_text(encoding="utf-8"))
+    except OSError:
+        return  # its worker will say so
+    if "lx.tracking.wandb" in modules:
+        modules += ["wandb", "wandb.sdk.launch"]  # the latter by its first run
+    if new := [name for name in modules if name not in sys.modules]:
+        with freeze_after_imports(), suppress(ImportError):  # the worker will say what is wrong
+            for name in new:
+                import_module(name)
 
 
 def _reap(children: dict[int, int]) -> Iterator[bytes]:
