@@ -63,14 +63,10 @@ class LabelSetEncoder:
         return self._classes.refusal(where, bad)
 
     def check_train(self, labels: pa.Array, origin: str) -> None:
-        """Refuse a train split with fewer than two labels, or the same for every row."""
-        occurring = np.unique(pc.list_flatten(labels).to_numpy())
+        """Refuse a train split with fewer than two labels."""
+        occurring = [self._classes.names[index] for index in np.unique(pc.list_flatten(labels).to_numpy())]
         if len(occurring) < 2:
-            only = (
-                "no row has a label"
-                if not len(occurring)
-                else f"the one label is {self._classes.names[occurring[0]]!r}"
-            )
+            only = f"the one label is {occurring[0]!r}" if occurring else "no row has a label"
             raise LxError(f"{origin}: {only}, and at least two are needed. Is data.label the right column?")
 
     def finish(self) -> Callable[[pa.Array], pa.Array] | None:

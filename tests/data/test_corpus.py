@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import logging
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -118,7 +117,7 @@ def test_empty_texts_are_counted(tmp_path: Path) -> None:
     assert any("train.jsonl: 3 rows with an empty text were dropped" in told for told in corpus.report.warnings())
 
 
-def test_report(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_report(tmp_path: Path) -> None:
     train: list[Row] = [("a", "x"), ("a", "x"), ("a", "y"), ("b", "y"), ("b", "y"), ("c", "x"), ("d", "z")]
     test: list[Row] = [("a", "x"), ("c", "y"), ("a", "y"), ("new", "x")]
     report = load(source(tmp_path, train=train, validation=[("new", "x"), ("b", "y")], test=test), tmp_path).report
@@ -138,9 +137,6 @@ def test_report(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     shown = io.StringIO()
     Console(width=100, file=shown).print(report)
     assert "14.3% to 42.9%" in shown.getvalue()
-    with caplog.at_level(logging.INFO, "lx"):
-        report.log()
-    assert "train: 7 rows from" in caplog.text and "3 rows (75.0%)" in caplog.text
 
 
 def test_a_second_call_reads_no_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

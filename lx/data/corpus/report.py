@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
@@ -14,8 +13,6 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from lx.data.corpus.labels import LabelReport
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -81,13 +78,6 @@ class CorpusReport:
             for name, split in state["splits"].items()
         }
         return cls(**{**state, "splits": splits})
-
-    def log(self) -> None:
-        """Log one line a split, and every warning."""
-        for name, split in self.splits.items():
-            log.info("%s: %d rows from %s, %d repeated texts", name, split.rows, split.origin, split.repeats)
-        for warning in self.warnings():
-            log.warning("%s", warning)
 
     def __rich__(self) -> RenderableType:
         caption = "validation is cut from train" if self.validation_was_split_off else None

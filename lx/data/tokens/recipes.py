@@ -8,6 +8,7 @@ for a word.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import tokenizers
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
@@ -15,6 +16,7 @@ from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, tra
 from lx.data.tokens.tokenizer import SPECIAL_TOKENS, UNK, Tokenizer, TokenizerSpec
 from lx.errors import LxError
 
+_TRAINER_SETTINGS: dict[str, Any] = {"special_tokens": SPECIAL_TOKENS, "show_progress": False}
 _CJK = r"[\p{Han}\p{Hiragana}\p{Katakana}]"
 
 
@@ -25,11 +27,7 @@ def bpe(vocab_size: int, lowercase: bool, min_frequency: int) -> TokenizerSpec:
     pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     backend = _tokenizer(models.BPE(unk_token=UNK), lowercase, pre_tokenizer, decoders.ByteLevel())
     trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size,
-        min_frequency=min_frequency,
-        special_tokens=SPECIAL_TOKENS,
-        initial_alphabet=alphabet,
-        show_progress=False,
+        vocab_size=vocab_size, min_frequency=min_frequency, initial_alphabet=alphabet, **_TRAINER_SETTINGS
     )
     return TokenizerSpec(backend, trainer)
 
@@ -37,9 +35,7 @@ def bpe(vocab_size: int, lowercase: bool, min_frequency: int) -> TokenizerSpec:
 def wordpiece(vocab_size: int, lowercase: bool, min_frequency: int) -> TokenizerSpec:
     """WordPiece as in BERT (Schuster and Nakajima 2012; Devlin et al. 2019)."""
     backend = _tokenizer(models.WordPiece(unk_token=UNK), lowercase, _words(), decoders.WordPiece())
-    trainer = trainers.WordPieceTrainer(
-        vocab_size=vocab_size, min_frequency=min_frequency, special_tokens=SPECIAL_TOKENS, show_progress=False
-    )
+    trainer = trainers.WordPieceTrainer(vocab_size=vocab_size, min_frequency=min_frequency, **_TRAINER_SETTINGS)
 
     def seeds(alphabet: set[str]) -> list[str]:
         """The pieces of one character; the library would number them in the order of a hash map, anew at each run."""
@@ -56,9 +52,7 @@ def unigram(vocab_size: int, lowercase: bool) -> TokenizerSpec:
     one that it was trained with.
     """
     backend = _tokenizer(models.Unigram(), lowercase, pre_tokenizers.Metaspace(), decoders.Metaspace())
-    trainer = trainers.UnigramTrainer(
-        vocab_size=vocab_size, special_tokens=SPECIAL_TOKENS, unk_token=UNK, show_progress=False
-    )
+    trainer = trainers.UnigramTrainer(vocab_size=vocab_size, unk_token=UNK, **_TRAINER_SETTINGS)
 
     def seeds(alphabet: set[str]) -> list[str]:
         _require_room("unigram", vocab_size, len(alphabet), "characters")
@@ -70,13 +64,15 @@ def unigram(vocab_size: int, lowercase: bool) -> TokenizerSpec:
 def word(vocab_size: int, lowercase: bool, min_frequency: int) -> TokenizerSpec:
     """Whole words and punctuation marks; each Han character or kana is a word."""
     backend = _tokenizer(models.WordLevel(unk_token=UNK), lowercase, _words())
-    return TokenizerSpec(backend, _word_level_trainer(vocab_size, min_frequency))
+    trainer = trainers.WordLevelTrainer(vocab_size=vocab_size, min_frequency=min_frequency, **_TRAINER_SETTINGS)
+    return TokenizerSpec(backend, trainer)
 
 
 def char(vocab_size: int, lowercase: bool) -> TokenizerSpec:
     """Single characters (Unicode code points)."""
     backend = _tokenizer(models.WordLevel(unk_token=UNK), lowercase, _characters())
-    return TokenizerSpec(backend, _word_level_trainer(vocab_size, min_frequency=1))
+    trainer = trainers.WordLevelTrainer(vocab_size=vocab_size, min_frequency=1, **_TRAINER_SETTINGS)
+    return TokenizerSpec(backend, trainer)
 
 
 def byte(lowercase: bool) -> TokenizerSpec:
@@ -112,12 +108,6 @@ def pretrained(path: str | None) -> TokenizerSpec:
             f"tokenizer.path={path}: no such file, and the Hub did not give it ({str(error).splitlines()[0]}); "
             "download its tokenizer.json and name that file"
         ) from error
-
-
-def _word_level_trainer(vocab_size: int, min_frequency: int) -> trainers.WordLevelTrainer:
-    return trainers.WordLevelTrainer(
-        vocab_size=vocab_size, min_frequency=min_frequency, special_tokens=SPECIAL_TOKENS, show_progress=False
-    )
 
 
 def _tokenizer(
