@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping
 
 from lx.sweep.hearing import Hearing
+from lx.sweep.leaderboard import rank_trials
 from lx.sweep.plan import Plan
 from lx.sweep.race import gap_behind
 from lx.sweep.trials import DONE, Mean, Replicate, TrialDirectory
+
+_FRESH = 1000  # fresh seeds begin so far behind the first of the others, which a larger sweep may count up
 
 
 class Choice:
@@ -81,6 +85,30 @@ class Choice:
         if self._hearing is None:
             return None
         return self._hearing.promote([trial.number for trial in trials if self.is_paused(trial)], last)
+
+    def unconfirmed(self, trials: Iterable[TrialDirectory]) -> list[Replicate]:
+        """The runs on fresh seeds that the best trials lack; which seeds those are is written down.
+
+        Args:
+            trials: of the sweep, of which none is left to run.
+        """
+        settings, seeds = self._plan.settings, self._plan.space.seeds
+        rows = rank_trials(trials, self._plan.metric, self._plan.mode)
+        best = [row.trial for row in rows if row.state == "finished"][: settings["confirm"] or 0]
+        count = settings["confirm_seeds"] or len(seeds)
+        fresh = list(
+            itertools.islice((seed for seed in itertools.count(min(seeds) + _FRESH) if seed not in seeds), count)
+        )
+        for trial in best:
+            if more := [seed for seed in fresh if seed not in trial.fresh_seeds]:
+                trial.fresh_seeds = [*trial.fresh_seeds, *more]
+                trial.save()
+        return [
+            replicate
+            for trial in best
+            for replicate in trial.confirmations()
+            if replicate.seed not in trial.failures and replicate.outcome().status not in DONE
+        ]
 
 
 def _objectives(trial: TrialDirectory) -> dict[int, float]:

@@ -24,6 +24,8 @@ class Row:
         trial: its directory.
         objective: over the replicates that finished: what the ranking looks at, from validation alone.
         test: the test split's counterpart of the objective, shown and never ranked by.
+        confirmed: the objective on fresh seeds, which selection has not seen.
+        confirmed_test: the test split's counterpart of that.
         seconds: of all its runs.
         state: ``finished``, ``failed``, ``pruned``, ``paused`` or ``unfinished``.
         reason: why it failed.
@@ -32,6 +34,8 @@ class Row:
     trial: TrialDirectory
     objective: Mean | None
     test: Mean | None
+    confirmed: Mean | None
+    confirmed_test: Mean | None
     seconds: float
     state: str
     reason: str
@@ -50,23 +54,28 @@ def row_of(trial: TrialDirectory, metric: str) -> Row:
         metric: the objective's name, for example ``val/accuracy``.
     """
     outcomes = [replicate.outcome() for replicate in trial.replicates()]
-    done = [outcome for outcome in outcomes if outcome.status in DONE]
-    values = [outcome.objective for outcome in done if outcome.objective is not None]
-    test = [
-        outcome.metrics[name] for outcome in done if (name := metric.replace("val/", "test/", 1)) in outcome.metrics
-    ]
+    fresh = [replicate.outcome() for replicate in trial.confirmations()]
     return Row(
         trial,
-        Mean.of(values),
-        Mean.of(test) if metric.startswith("val/") else None,
-        sum(outcome.seconds for outcome in outcomes),
+        *_means(outcomes, metric),
+        *_means(fresh, metric),
+        sum(outcome.seconds for outcome in [*outcomes, *fresh]),
         _state(trial, outcomes),
         trial.dropped or "; ".join(f"seed {seed}: {reason}" for seed, reason in trial.failures.items()),
     )
 
 
+def _means(outcomes: Sequence[Outcome], metric: str) -> tuple[Mean | None, Mean | None]:
+    """The objective and the test split's counterpart of it, over the runs that are done."""
+    done = [outcome for outcome in outcomes if outcome.status in DONE]
+    values = [outcome.objective for outcome in done if outcome.objective is not None]
+    test = metric.replace("val/", "test/", 1)
+    on_test = [outcome.metrics[test] for outcome in done if test in outcome.metrics]
+    return Mean.of(values), Mean.of(on_test) if test != metric else None
+
+
 def _state(trial: TrialDirectory, outcomes: Sequence[Outcome]) -> str:
-    if trial.failures:
+    if trial.failures.keys() & set(trial.seeds):
         return "failed"
     if trial.dropped:
         return "pruned"
@@ -103,6 +112,9 @@ def leaderboard_table(rows: Sequence[Row], metric: str, limit: int | None = None
         table.add_column(Text(key), overflow="fold")
     for heading in (metric, metric.replace("val/", "test/", 1) if metric.startswith("val/") else "", "n", "time"):
         table.add_column(Text(heading), justify="right", no_wrap=True)
+    confirmed = any(row.confirmed for row in rows)
+    if confirmed:
+        table.add_column("on fresh seeds", justify="right", no_wrap=True)
     table.add_column("", overflow="fold")
     for row in rows[:limit]:
         count = row.objective.count if row.objective is not None else 0
@@ -113,9 +125,20 @@ def leaderboard_table(rows: Sequence[Row], metric: str, limit: int | None = None
             str(row.test or ""),
             f"{count}/{len(row.trial.seeds)}" if count < len(row.trial.seeds) else str(count),
             f"{row.seconds:.0f} s",
+            *([str(row.confirmed or "")] if confirmed else []),
             Text("" if row.state == "finished" else f"{row.state} {row.reason}".strip()),
         )
     return table
+
+
+def headline(rows: Sequence[Row], metric: str) -> str | None:
+    """The result of a sweep in one line: that of its best trial on fresh seeds; None: none is confirmed."""
+    best = next((row for row in rows if row.confirmed is not None), None)
+    if best is None or best.confirmed is None:
+        return None
+    test = "" if best.confirmed_test is None else f", {metric.replace('val/', 'test/', 1)} {best.confirmed_test}"
+    seeds = f"{best.confirmed.count} fresh seeds" if best.confirmed.count > 1 else "a fresh seed"
+    return f"trial {best.trial.number} on {seeds}: {metric} {best.confirmed}{test}"
 
 
 def write_leaderboard(path: Path, rows: Sequence[Row], metric: str) -> None:
@@ -132,6 +155,11 @@ def write_leaderboard(path: Path, rows: Sequence[Row], metric: str) -> None:
                 "n",
                 "test",
                 "test_deviation",
+                "confirmed",
+                "confirmed_deviation",
+                "confirmed_n",
+                "confirmed_test",
+                "confirmed_test_deviation",
                 "seconds",
                 "state",
                 "reason",
@@ -146,6 +174,9 @@ def write_leaderboard(path: Path, rows: Sequence[Row], metric: str) -> None:
                     *_numbers(row.objective),
                     row.objective.count if row.objective is not None else 0,
                     *_numbers(row.test),
+                    *_numbers(row.confirmed),
+                    row.confirmed.count if row.confirmed is not None else 0,
+                    *_numbers(row.confirmed_test),
                     round(row.seconds, 3),
                     row.state,
                     row.reason,

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 _MOST_PROBES = 200
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-ADJUSTABLE = frozenset({"n_jobs", "per_gpu", "retries", "max_failures", "budget", "n_trials", "seeds"})
+ADJUSTABLE = frozenset(
+    {"n_jobs", "per_gpu", "retries", "max_failures", "budget", "n_trials", "seeds", "confirm", "confirm_seeds"}
+)
 """Settings that a resumed sweep may change; n_trials and seeds may only grow."""
 CHECKED_OTHERWISE = ADJUSTABLE | {"dir", "params", "threads", "exclude", "list", "zip"}
 
@@ -134,7 +136,7 @@ def _compose_settings(hydra: Hydra, overrides: Sequence[str]) -> DictConfig:
 
 
 def _check_settings(settings: Mapping[str, Any]) -> None:
-    for name in ("n_trials", "seeds", "n_jobs", "per_gpu", "threads", "max_failures"):
+    for name in ("n_trials", "seeds", "n_jobs", "per_gpu", "threads", "max_failures", "confirm", "confirm_seeds"):
         value = settings[name]
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
             raise LxError(f"sweep.{name} must be a whole number of at least 1, not {value!r}")

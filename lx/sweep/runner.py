@@ -173,7 +173,15 @@ class Sweep:
             while (asked := self._study.next()) is not None:
                 if (replicate := self._claim_run(self._begin(*asked))) is not None:
                     return replicate
-            return None if self._others_run else self._promote(last=True)
+            if self._others_run:
+                return None
+            return self._promote(last=True) or self._claim_confirmation()
+
+    def _claim_confirmation(self) -> Replicate | None:
+        """Claim a run on a fresh seed, now that the ranking is settled."""
+        missing = self._choice.unconfirmed(self.trials.values())
+        self._others_run = bool(missing)
+        return next(filter(self.claims.take, missing), None)
 
     def _promote(self, last: bool) -> Replicate | None:
         number = self._choice.promote(self.trials.values(), last)

@@ -122,6 +122,7 @@ class TrialDirectory:
         failures: why replicates failed, by seed.
         attempts: how often each replicate was started after it was killed, by seed.
         dropped: why it gets no further seeds, though it has not failed.
+        fresh_seeds: of the runs that confirm it, which the ranking does not look at.
     """
 
     number: int
@@ -132,6 +133,7 @@ class TrialDirectory:
     failures: dict[int, str] = field(default_factory=dict)
     attempts: dict[int, int] = field(default_factory=dict)
     dropped: str = ""
+    fresh_seeds: list[int] = field(default_factory=list)
     _replicates: dict[int, Replicate] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def replicate(self, seed: int) -> Replicate:
@@ -145,8 +147,12 @@ class TrialDirectory:
         return self._replicates[seed]
 
     def replicates(self) -> list[Replicate]:
-        """All of its runs."""
+        """The runs that it is ranked by."""
         return [self.replicate(seed) for seed in self.seeds]
+
+    def confirmations(self) -> list[Replicate]:
+        """Its runs on fresh seeds."""
+        return [self.replicate(seed) for seed in self.fresh_seeds]
 
     def save(self) -> None:
         """Write ``trial.json``."""
@@ -158,6 +164,7 @@ class TrialDirectory:
             "failures": self.failures,
             "attempts": self.attempts,
             "dropped": self.dropped,
+            "fresh_seeds": self.fresh_seeds,
         }
         atomic_write_json(self.path / "trial.json", content)
 
@@ -180,6 +187,7 @@ class TrialDirectory:
             failures=failures,
             attempts=attempts,
             dropped=content.get("dropped", ""),
+            fresh_seeds=content.get("fresh_seeds", []),
         )
 
 

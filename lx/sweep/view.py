@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lx.report.tables import duration
-from lx.sweep.leaderboard import Row, best_command, leaderboard_table, rank_trials
+from lx.sweep.leaderboard import Row, best_command, headline, leaderboard_table, rank_trials
 from lx.sweep.plan import Plan
 from lx.sweep.record import Record
 from lx.sweep.space import Interval
@@ -151,7 +151,7 @@ class View:
             return
         out, rows = console(), self._ranking()
         if rows:
-            out.print(leaderboard_table(rows, self._plan.metric, _SHOWN))
+            _print_ranking(rows, self._plan.metric, _SHOWN)
         best = next((row for row in rows if row.state == "finished"), None)
         command = f"lx sweep show {shlex.quote(str(self._directory))}" if len(rows) > _SHOWN else None
         if stopped:
@@ -170,7 +170,13 @@ def show_sweep(directory: Path) -> None:
     """
     record = Record.read(directory)
     rows = rank_trials(load_trials(directory), record.metric, record.mode)
-    console().print(leaderboard_table(rows, record.metric))
+    _print_ranking(rows, record.metric)
+
+
+def _print_ranking(rows: list[Row], metric: str, limit: int | None = None) -> None:
+    console().print(leaderboard_table(rows, metric, limit))
+    if line := headline(rows, metric):
+        console().print(line, highlight=False)
 
 
 def _count(number: int, noun: str) -> str:

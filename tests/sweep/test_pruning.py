@@ -69,6 +69,26 @@ def test_what_the_sweep_is_told_is_what_was_logged(folder: Path) -> None:
     assert [(report["validation"], report["step"]) for report in reports] == [(1, 4), (2, 7), (3, 11), (4, 14)]
 
 
+def test_the_best_trials_are_confirmed_on_seeds_that_selection_has_not_seen(folder: Path) -> None:
+    settings = ["optimizer.lr=0.03,0.0001,0.01", "seed=0", "trainer.max_epochs=2", *BY_LOSS[:2]]
+    assert lx(folder, *sweep("confirmed", *settings)).returncode == 0
+    before = statuses(folder / "confirmed")
+    done = lx(folder, "sweep", "resume", "confirmed", "sweep.confirm=2", "sweep.confirm_seeds=2")
+    assert done.returncode == 0, done.stderr
+    after = statuses(folder / "confirmed")
+    assert after.keys() - before.keys() == {f"{trial}/seed-{seed}" for trial in (0, 2) for seed in (1000, 1001)}
+    first, second, third = leaderboard(folder / "confirmed")
+    assert [row["trial"] for row in (first, second, third)] == ["0", "2", "1"]
+    assert [row["confirmed_n"] for row in (first, second, third)] == ["2", "2", "0"]
+    values = [after[f"0/seed-{seed}"][2] for seed in (1000, 1001)]
+    assert float(first["confirmed"]) == pytest.approx(sum(values) / 2)
+    assert float(first["val/loss"]) == before["0"][2]  # what it was chosen by stays as it was
+    assert "trial 0 on 2 fresh seeds: val/loss" in done.stdout
+    again = lx(folder, "sweep", "resume", "confirmed")
+    assert again.returncode == 0
+    assert statuses(folder / "confirmed") == after
+
+
 PROMOTED = [
     "optimizer.lr=0.0001,0.03,0.0003,0.01,0.001,0.02",
     "trainer.max_epochs=2",
