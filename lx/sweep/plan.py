@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 _MOST_PROBES = 200
+_NEED_SCIPY = ("lx.sweep.qmc.SobolSampler", "optuna.samplers.GPSampler")
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 ADJUSTABLE = frozenset(
     {"n_jobs", "per_gpu", "retries", "max_failures", "budget", "n_trials", "seeds", "confirm", "confirm_seeds"}
@@ -144,6 +146,8 @@ def _check_settings(settings: Mapping[str, Any]) -> None:
         raise LxError(f"sweep.reduction must be a whole number of at least 2, not {settings['reduction']!r}")
     if settings["promote"] and settings["pruner"]:
         raise LxError("sweep.promote=true pauses trials by itself: leave out sweep/pruner")
+    if settings["sampler"] and settings["sampler"]["_target_"] in _NEED_SCIPY and find_spec("scipy") is None:
+        raise LxError("this search needs scipy: pip install 'lx[search]', or choose sweep=tpe or sweep=random")
     seconds_of(settings["budget"])
 
 
@@ -187,7 +191,8 @@ def _check_values(hydra: Hydra, space: Space, listed: list[Params] | None, num_c
         try:
             cfg = compose_with(hydra, [*space.fixed, *overrides_of(params), f"seed={space.seeds[0]}"])
         except LxError as error:
-            raise LxError(f"{' '.join(overrides_of(params)) or 'the trial'}: {error}") from error
+            hint = "; a setting that only some trials have needs sweep.list=FILE" if "no setting" in str(error) else ""
+            raise LxError(f"{' '.join(overrides_of(params)) or 'the trial'}: {error}{hint}") from error
         first = first or cfg
     assert first is not None
     return first

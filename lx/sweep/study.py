@@ -85,6 +85,7 @@ class SweepStudy:
         self._storage = storage
         self._name = name
         self._direction = direction
+        self._listed = sampler is None
         self._sampler = sampler or optuna.samplers.RandomSampler(seed=0)
         self._study = self._open()
 
@@ -154,7 +155,9 @@ class SweepStudy:
         return self._suggest(self._study.ask())
 
     def _suggest(self, trial: Trial) -> tuple[int, Params]:
-        return trial.number, {axis.key: _suggest(trial, axis) for axis in self.axes}
+        named = self._study.get_trials(deepcopy=False)[trial.number].system_attrs.get("fixed_params", {})
+        axes = [axis for axis in self.axes if axis.key in named] if self._listed else self.axes
+        return trial.number, {axis.key: _suggest(trial, axis) for axis in axes}
 
     def finish(self, number: int, value: float | None, state: str, reason: str | None = None) -> None:
         """Record how a trial ended.

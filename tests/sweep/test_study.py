@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import optuna
 import pytest
+from optuna.samplers import BaseSampler
+from optuna.trial import TrialState
 
+from lx.run.verdict import PAUSE
 from lx.sweep.journal import cut_torn_record, open_journal
+from lx.sweep.judge import record_verdict
+from lx.sweep.promotion import PausedAsPruned
+from lx.sweep.qmc import SobolSampler
 from lx.sweep.space import Axis, Choices, Interval
 from lx.sweep.study import JOURNAL_NAME, SeededSampler, SweepStudy
 
@@ -21,7 +29,12 @@ AXES: list[Axis] = [
 
 
 def sampler(kind: str) -> SeededSampler:
-    build = {"tpe": partial(optuna.samplers.TPESampler, n_startup_trials=3), "random": optuna.samplers.RandomSampler}
+    build: dict[str, Callable[..., BaseSampler]] = {
+        "tpe": partial(optuna.samplers.TPESampler, n_startup_trials=3),
+        "random": optuna.samplers.RandomSampler,
+        "gp": partial(optuna.samplers.GPSampler, n_startup_trials=3),
+        "qmc": partial(SobolSampler, scramble_seed=5),
+    }
     return SeededSampler(lambda seed: build[kind](seed=seed), seed=5)
 
 
@@ -42,7 +55,7 @@ def search(path: Path, kind: str, num_trials: int, reopen: bool) -> list[tuple[i
     return asked
 
 
-@pytest.mark.parametrize("kind", ["tpe", "random"])
+@pytest.mark.parametrize("kind", ["tpe", "random", "gp", "qmc"])
 def test_a_search_that_is_resumed_before_each_trial_draws_what_an_undisturbed_one_draws(
     kind: str, tmp_path: Path
 ) -> None:
@@ -133,3 +146,32 @@ def test_other_tools_of_optuna_read_the_journal(tmp_path: Path) -> None:
     (summary,) = optuna.get_all_study_summaries(optuna.storages.JournalStorage(backend))
     assert summary.study_name == "lx"
     assert summary.n_trials == 2
+
+
+def test_sobol_points_cover_an_axis_evenly(tmp_path: Path) -> None:
+    points = [float(values["lr"]) for _, values in search(tmp_path / "journal.log", "qmc", 9, reopen=False)]
+    eighths = {int((math.log10(point) + 4) / 3 * 4) for point in points[1:]}  # the first trial is drawn by chance
+    assert eighths == {0, 1, 2, 3}
+
+
+def test_trials_of_a_list_have_the_settings_that_they_name(tmp_path: Path) -> None:
+    axes = [Choices("model", ("tiny", "bag")), Choices("model.num_heads", ("1", "2"))]
+    study = SweepStudy(open_journal(tmp_path / "journal.log"), JOURNAL_NAME, axes, "maximize", None)
+    study.enqueue({"model": "bag"})
+    study.enqueue({"model": "tiny", "model.num_heads": "2"})
+    assert study.next() == (0, {"model": "bag"})
+    assert study.next() == (1, {"model": "tiny", "model.num_heads": "2"})
+    assert study.values_of(0) == {"model": "bag"}
+
+
+def test_a_search_learns_from_paused_trials_as_from_pruned_ones(tmp_path: Path) -> None:
+    study = open_study(tmp_path / "journal.log")
+    for _ in range(2):
+        study.enqueue({})
+        study.next()
+    paused, _ = study.optuna.get_trials(deepcopy=False)
+    study.optuna._storage.set_trial_intermediate_value(paused._trial_id, 1, 0.25)
+    record_verdict(study.optuna, paused, 1, PAUSE)
+    seen = PausedAsPruned.of(study.optuna).get_trials(deepcopy=False)
+    assert [(trial.state, trial.values) for trial in seen] == [(TrialState.PRUNED, [0.25]), (TrialState.RUNNING, None)]
+    assert study.open_trials() == [0, 1]
