@@ -18,6 +18,7 @@ class Result:
     epochs: int = 0
     steps: int = 0
     seconds: float = 0.0
+    parameters: int | None = None
     error: str | None = None
     details: dict[str, Any] = field(default_factory=dict)
     """What the task adds, by the key in the file: ``per_class`` and ``confusion_matrix`` of a classification."""

@@ -113,7 +113,8 @@ def _work(sweep: Sweep, show: bool) -> SweepResult:
     with stop.listening():
         code = sweep.run(view, stop)
     view.end(stopped=stop.exit_code is not None)
-    return SweepResult(sweep.directory, code, rank_trials(sweep.trials.values(), plan.metric, plan.mode))
+    rows = rank_trials(sweep.trials.values(), plan.metric, plan.mode, plan.further_objectives)
+    return SweepResult(sweep.directory, code, rows)
 
 
 def resume_sweep(directory: Path, changes: Sequence[str] = ()) -> SweepResult:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import math
 import shlex
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rich.table import Table
 from rich.text import Text
 
+from lx.sweep.pareto import pareto_front
 from lx.sweep.trials import DONE, Mean, Outcome, TrialDirectory
 from lx.system.files import atomic_write
 
@@ -29,6 +30,8 @@ class Row:
         seconds: of all its runs.
         state: ``finished``, ``failed``, ``pruned``, ``paused`` or ``unfinished``.
         reason: why it failed.
+        further: the means of further objectives, by name.
+        on_front: whether it has finished on the Pareto front of all objectives, where there are several.
     """
 
     trial: TrialDirectory
@@ -39,19 +42,49 @@ class Row:
     seconds: float
     state: str
     reason: str
+    further: Mapping[str, Mean | None] = field(default_factory=dict)
+    on_front: bool = False
 
 
-def rank_trials(trials: Iterable[TrialDirectory], metric: str, mode: str) -> list[Row]:
-    """Read the results of trials and rank them: see :func:`ranked`."""
-    return ranked([row_of(trial, metric) for trial in trials], mode)
+def rank_trials(
+    trials: Iterable[TrialDirectory], metric: str, mode: str, further: Mapping[str, str] | None = None
+) -> list[Row]:
+    """Read the results of trials and rank them: see :func:`ranked`.
+
+    Args:
+        trials: of a sweep.
+        metric: the objective's name, for example ``val/accuracy``.
+        mode: ``max`` or ``min``.
+        further: the same for further objectives: their modes by name. The front of all comes first then.
+    """
+    further = further or {}
+    rows = ranked([row_of(trial, metric, tuple(further)) for trial in trials], mode)
+    modes = [mode, *further.values()]
+    points = {
+        row.trial.number: [
+            _cost(mean, way) for mean, way in zip((row.objective, *row.further.values()), modes, strict=True)
+        ]
+        for row in rows
+        if further and row.state == "finished"
+    }
+    complete = {number: costs for number, costs in points.items() if not any(map(math.isnan, costs))}
+    front = {number for number, is_on in zip(complete, pareto_front([*complete.values()]), strict=True) if is_on}
+    rows = [replace(row, on_front=row.trial.number in front) for row in rows]
+    return sorted(rows, key=lambda row: not row.on_front)
 
 
-def row_of(trial: TrialDirectory, metric: str) -> Row:
+def _cost(mean: Mean | None, mode: str) -> float:
+    """A mean, or its negative where more is better; not a number where there is none."""
+    return math.nan if mean is None else -mean.mean if mode == "max" else mean.mean
+
+
+def row_of(trial: TrialDirectory, metric: str, further: Sequence[str] = ()) -> Row:
     """Read a trial's results.
 
     Args:
         trial: its directory.
-        metric: the objective's name, for example ``val/accuracy``.
+        metric: the objective's name.
+        further: names of further objectives.
     """
     outcomes = [replicate.outcome() for replicate in trial.replicates()]
     fresh = [replicate.outcome() for replicate in trial.confirmations()]
@@ -62,7 +95,15 @@ def row_of(trial: TrialDirectory, metric: str) -> Row:
         sum(outcome.seconds for outcome in [*outcomes, *fresh]),
         _state(trial, outcomes),
         trial.dropped or "; ".join(f"seed {seed}: {reason}" for seed, reason in trial.failures.items()),
+        further_means(outcomes, further),
     )
+
+
+def further_means(outcomes: Sequence[Outcome], names: Sequence[str]) -> dict[str, Mean | None]:
+    """The means of further objectives over the runs that are done."""
+    done = [outcome for outcome in outcomes if outcome.status in DONE]
+    measured = {name: [value for outcome in done if (value := outcome.value(name)) is not None] for name in names}
+    return {name: Mean.of(values) for name, values in measured.items()}
 
 
 def _means(outcomes: Sequence[Outcome], metric: str) -> tuple[Mean | None, Mean | None]:
@@ -112,6 +153,11 @@ def leaderboard_table(rows: Sequence[Row], metric: str, limit: int | None = None
         table.add_column(Text(key), overflow="fold")
     for heading in (metric, metric.replace("val/", "test/", 1) if metric.startswith("val/") else "", "n", "time"):
         table.add_column(Text(heading), justify="right", no_wrap=True)
+    further = list(rows[0].further) if rows else []
+    for heading in further:
+        table.add_column(Text(heading), justify="right", no_wrap=True)
+    if further:
+        table.add_column("front")
     confirmed = any(row.confirmed for row in rows)
     if confirmed:
         table.add_column("on fresh seeds", justify="right", no_wrap=True)
@@ -125,6 +171,8 @@ def leaderboard_table(rows: Sequence[Row], metric: str, limit: int | None = None
             str(row.test or ""),
             f"{count}/{len(row.trial.seeds)}" if count < len(row.trial.seeds) else str(count),
             f"{row.seconds:.0f} s",
+            *(str(mean or "-") for mean in row.further.values()),
+            *(["*" if row.on_front else ""] if further else []),
             *([str(row.confirmed or "")] if confirmed else []),
             Text("" if row.state == "finished" else f"{row.state} {row.reason}".strip()),
         )
@@ -144,6 +192,7 @@ def headline(rows: Sequence[Row], metric: str) -> str | None:
 def write_leaderboard(path: Path, rows: Sequence[Row], metric: str) -> None:
     """Write ``leaderboard.csv``."""
     keys = list(dict.fromkeys(key for row in rows for key in row.trial.params))
+    further = list(rows[0].further) if rows else []
     with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(
@@ -160,6 +209,8 @@ def write_leaderboard(path: Path, rows: Sequence[Row], metric: str) -> None:
                 "confirmed_n",
                 "confirmed_test",
                 "confirmed_test_deviation",
+                *(name for name in further if name != "seconds"),
+                *(["front"] if further else []),
                 "seconds",
                 "state",
                 "reason",
@@ -177,6 +228,8 @@ def write_leaderboard(path: Path, rows: Sequence[Row], metric: str) -> None:
                     *_numbers(row.confirmed),
                     row.confirmed.count if row.confirmed is not None else 0,
                     *_numbers(row.confirmed_test),
+                    *(_numbers(mean)[0] for name, mean in row.further.items() if name != "seconds"),
+                    *([row.on_front] if further else []),
                     round(row.seconds, 3),
                     row.state,
                     row.reason,

@@ -66,6 +66,11 @@ class Plan:
         return [Choices(key, tuple(dict.fromkeys(p[key] for p in self.listed if key in p))) for key in keys]
 
     @property
+    def further_objectives(self) -> dict[str, str]:
+        """Those besides the metric: ``max`` or ``min`` by name."""
+        return dict(text.rsplit(":", 1) for text in self.settings["objectives"])
+
+    @property
     def num_trials(self) -> int:
         """How many configurations there are."""
         return int(self.settings["n_trials"]) if self.listed is None else len(self.listed)
@@ -144,6 +149,19 @@ def _check_settings(settings: Mapping[str, Any]) -> None:
             raise LxError(f"sweep.{name} must be a whole number of at least 1, not {value!r}")
     if not isinstance(settings["reduction"], int) or settings["reduction"] < 2:
         raise LxError(f"sweep.reduction must be a whole number of at least 2, not {settings['reduction']!r}")
+    for text in settings["objectives"]:
+        if not re.fullmatch(r"(val/\S+|seconds|parameters):(max|min)", str(text)):
+            raise LxError(
+                f"sweep.objectives: {text!r} is none: besides objective.metric there are seconds, parameters and the "
+                "metrics of validation, such as parameters:min or val/loss:min"
+            )
+    if settings["objectives"]:
+        if settings["pruner"] or settings["promote"]:
+            raise LxError(
+                "sweep.objectives: trials are pruned or promoted by one objective: leave out sweep.objectives"
+            )
+        if settings["race"] or settings["confirm"]:
+            raise LxError("sweep.objectives: sweep.race and sweep.confirm choose by one objective: leave them out")
     if settings["promote"] and settings["pruner"]:
         raise LxError("sweep.promote=true pauses trials by itself: leave out sweep/pruner")
     if settings["sampler"] and settings["sampler"]["_target_"] in _NEED_SCIPY and find_spec("scipy") is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,7 @@ class Record:
         flat_seed: the seed whose run lies in the trial's directory itself; None: every run lies a seed below it.
         metric: the objective.
         mode: ``max`` or ``min``.
+        further: ``max`` or ``min`` of further objectives, by name.
         revision: of lx, when the sweep was last planned.
         study: the name of the study in a database; None: it lives in the journal.
     """
@@ -40,6 +41,7 @@ class Record:
     flat_seed: int | None
     metric: str
     mode: str
+    further: dict[str, str] = field(default_factory=dict)
     revision: str | None = None
     study: str | None = None
 
@@ -67,6 +69,7 @@ class Record:
             flat_seed=flat_seed,
             metric=plan.metric,
             mode=plan.mode,
+            further=plan.further_objectives,
             revision=revision(),
             study=new_study_name() if before is None else before.study,
         )

@@ -9,13 +9,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from lx.errors import LxError
 from lx.sweep.choice import Choice
 from lx.sweep.claims import Claims
 from lx.sweep.hearing import build_hearing
-from lx.sweep.leaderboard import rank_trials, write_leaderboard
+from lx.sweep.leaderboard import further_means, rank_trials, write_leaderboard
 from lx.sweep.plan import Plan, make_plan
 from lx.sweep.record import Record
 from lx.sweep.scheduler import Job, Process, Stop, run_jobs
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
 
 _FIRST_SIGNAL_CODE = 128  # a run that ends because of a signal has this exit code or a larger one, or a negative one
+
+_DIRECTIONS: dict[str, Literal["maximize", "minimize"]] = {"max": "maximize", "min": "minimize"}
 
 
 class Sweep:
@@ -69,8 +71,9 @@ class Sweep:
             open_storage(self.directory, self._record.study),
             self._record.study or JOURNAL_NAME,
             self.plan.axes,
-            "maximize" if self.plan.mode == "max" else "minimize",
+            _DIRECTIONS[self.plan.mode],
             None if sampler is None else SeededSampler(partial(_build_sampler, sampler), self.plan.settings["seed"]),
+            [_DIRECTIONS[mode] for mode in self.plan.further_objectives.values()],
         )
 
     def enqueue_trials(self) -> None:
@@ -258,17 +261,20 @@ class Sweep:
         if trial.number in self._study.open_trials():
             outcomes = [replicate.outcome() for replicate in trial.replicates()]
             objective = Mean.of([outcome.objective for outcome in outcomes if outcome.objective is not None])
-            if trial.failures or objective is None or math.isnan(objective.mean):
+            means = [objective, *further_means(outcomes, tuple(self.plan.further_objectives)).values()]
+            values = [mean.mean for mean in means if mean is not None and not math.isnan(mean.mean)]
+            if trial.failures or len(values) < len(means):
                 self._study.finish(trial.number, None, "failed", "; ".join(trial.failures.values()))
             else:
                 pruned = any(outcome.status == "pruned" for outcome in outcomes)
-                self._study.finish(trial.number, objective.mean, "pruned" if pruned else "finished")
+                self._study.finish(trial.number, values, "pruned" if pruned else "finished")
         self.write_leaderboard()
 
     def write_leaderboard(self) -> None:
         """Write ``leaderboard.csv``."""
-        rows = rank_trials(self.trials.values(), self.plan.metric, self.plan.mode)
-        write_leaderboard(self.directory / "leaderboard.csv", rows, self.plan.metric)
+        plan = self.plan
+        rows = rank_trials(self.trials.values(), plan.metric, plan.mode, plan.further_objectives)
+        write_leaderboard(self.directory / "leaderboard.csv", rows, plan.metric)
 
 
 def _build_sampler(node: Mapping[str, Any], seed: int) -> Any:

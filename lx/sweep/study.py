@@ -69,6 +69,7 @@ class SweepStudy:
         axes: what varies. Values that were added to an axis since the study was made are known from now on.
         direction: of the objective.
         sampler: chooses the values that a trial leaves open; None where every trial names them all.
+        further: directions of further objectives.
     """
 
     def __init__(
@@ -78,13 +79,14 @@ class SweepStudy:
         axes: Sequence[Axis],
         direction: Literal["minimize", "maximize"],
         sampler: BaseSampler | None,
+        further: Sequence[Literal["minimize", "maximize"]] = (),
     ) -> None:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
         self.axes = axes
         self._storage = storage
         self._name = name
-        self._direction = direction
+        self._directions = [direction, *further]
         self._listed = sampler is None
         self._sampler = sampler or optuna.samplers.RandomSampler(seed=0)
         self._study = self._open()
@@ -110,7 +112,7 @@ class SweepStudy:
 
     def _create(self, name: str) -> Study:
         return optuna.create_study(
-            study_name=name, storage=self._storage, sampler=self._sampler, direction=self._direction
+            study_name=name, storage=self._storage, sampler=self._sampler, directions=self._directions
         )
 
     @property
@@ -159,12 +161,12 @@ class SweepStudy:
         axes = [axis for axis in self.axes if axis.key in named] if self._listed else self.axes
         return trial.number, {axis.key: _suggest(trial, axis) for axis in axes}
 
-    def finish(self, number: int, value: float | None, state: str, reason: str | None = None) -> None:
+    def finish(self, number: int, value: float | Sequence[float] | None, state: str, reason: str | None = None) -> None:
         """Record how a trial ended.
 
         Args:
             number: of the trial.
-            value: of the objective; None if there is none.
+            value: of the objective, or of each where there are several; None if there is none.
             state: ``finished``, ``pruned`` or ``failed``.
             reason: for a person.
         """

@@ -56,6 +56,7 @@ class Replicate:
             metrics=result.get("metrics") or {},
             seconds=float(result.get("seconds") or 0.0),
             message=result.get("error"),
+            parameters=result.get("parameters"),
         )
 
     def last_lines(self) -> str:
@@ -78,6 +79,7 @@ class Outcome:
         metrics: of the best validation and of the test.
         seconds: that it took.
         message: why it did not finish.
+        parameters: of the network.
     """
 
     status: str
@@ -85,6 +87,12 @@ class Outcome:
     metrics: Mapping[str, float] = field(default_factory=dict)
     seconds: float = 0.0
     message: str | None = None
+    parameters: int | None = None
+
+    def value(self, name: str) -> float | None:
+        """A metric of the best validation, ``seconds`` or ``parameters``; None: it was not measured."""
+        own = {"seconds": self.seconds, "parameters": self.parameters}
+        return own[name] if name in own else self.metrics.get(name)
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,8 @@ class View:
             table.add_row(Text(axis.key), Text(values))
         table.add_row("seeds", ", ".join(map(str, plan.space.seeds)))
         table.add_row("objective", f"{plan.metric}, {plan.mode}, of validation alone")
+        for name, mode in plan.further_objectives.items():
+            table.add_row("", f"{name}, {mode}")
         console().print(table)
 
     @contextmanager
@@ -139,7 +141,8 @@ class View:
         return Group(table, Text(line))
 
     def _ranking(self) -> list[Row]:
-        return rank_trials(self._trials.values(), self._plan.metric, self._plan.mode)
+        plan = self._plan
+        return rank_trials(self._trials.values(), plan.metric, plan.mode, plan.further_objectives)
 
     def end(self, stopped: bool) -> None:
         """Show the leaderboard and what to do next.
@@ -169,7 +172,7 @@ def show_sweep(directory: Path) -> None:
         LxError: no sweep there.
     """
     record = Record.read(directory)
-    rows = rank_trials(load_trials(directory), record.metric, record.mode)
+    rows = rank_trials(load_trials(directory), record.metric, record.mode, record.further)
     _print_ranking(rows, record.metric)
 
 

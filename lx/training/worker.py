@@ -183,6 +183,7 @@ def _end(
         best_checkpoint=str(run.best),
         epochs=checkpoint.run_length.position(trainer.global_step)[0],
         steps=trainer.global_step,
+        parameters=sum(parameter.numel() for parameter in module.net.parameters()),
         details=evaluation.details,
     )
     return result, evaluation

@@ -43,6 +43,11 @@ def test_the_sequence_is_scrambled_by_the_seed_of_the_sweep(hydra: Any) -> None:
             ["sweep.promote=true", "sweep.reduction=1", "seed=0,1"],
             "sweep.reduction must be a whole number",
         ),
+        (
+            ["sweep.objectives=[parameters:min]", "sweep/pruner=median", "seed=0,1"],
+            "pruned or promoted by one objective",
+        ),
+        (["sweep.objectives=[test/accuracy:max]", "seed=0,1"], "'test/accuracy:max' is none"),
         (["sweep/pruner=medium", "seed=0,1"], "did you mean 'median'"),
         (["sweep.confirm=0", "seed=0,1"], "sweep.confirm must be a whole number of at least 1"),
     ],
