@@ -96,8 +96,10 @@ def bert(cfg: DictConfig, data: TextDataModule, num_outputs: int) -> nn.Module:
 class HuggingFace:
     """transformers.Trainer with BERT."""
 
-    def __init__(self, cfg: DictConfig, built: BuiltRun, hardware: Hardware, tuned: bool) -> None:
-        self.cfg, self.hardware, self.tuned = cfg, hardware, tuned
+    def __init__(
+        self, cfg: DictConfig, built: BuiltRun, hardware: Hardware, tuned: bool, compiled: bool = False
+    ) -> None:
+        self.cfg, self.hardware, self.tuned, self.compiled = cfg, hardware, tuned, compiled
         self.net = bert(cfg, built.data, built.module.task.num_outputs)
         self.examples = Examples(built.data)
 
@@ -129,6 +131,7 @@ class HuggingFace:
                 max_steps=warmup + steps,
                 learning_rate=5e-4,
                 use_cpu=hardware.device.type == "cpu",
+                torch_compile=self.compiled,
                 bf16=tuned and hardware.autocast_dtype is not None,
                 train_sampling_strategy="group_by_length" if tuned else "random",
                 report_to=[],
@@ -272,6 +275,10 @@ PROGRAMS: dict[str, dict[str, Callable[[DictConfig, BuiltRun, Hardware], Any]]] 
     "hf": {
         "transformers, tuned": partial(HuggingFace, tuned=True),
         "transformers, example defaults": partial(HuggingFace, tuned=False),
+    },
+    "trainer": {
+        "transformers, tuned": partial(HuggingFace, tuned=True),
+        "transformers, tuned, compiled": partial(HuggingFace, tuned=True, compiled=True),
     },
     "lightning": {
         "lightning, float32": partial(Lightning, precision="32-true"),
