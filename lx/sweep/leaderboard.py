@@ -1,4 +1,4 @@
-"""What a person sees of a sweep: the ranking, as a table and as CSV, and the progress while it runs."""
+"""The ranking of a sweep's trials, by validation alone, and ``leaderboard.csv``."""
 
 from __future__ import annotations
 
@@ -8,9 +8,6 @@ import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-
-from rich.table import Table
-from rich.text import Text
 
 from lx.sweep.pareto import pareto_front
 from lx.sweep.trials import DONE, Mean, Outcome, TrialDirectory
@@ -136,57 +133,6 @@ def ranked(rows: Sequence[Row], mode: str) -> list[Row]:
         return not is_ranked, value, row.trial.number
 
     return sorted(rows, key=key)
-
-
-def varying_keys(trials: Sequence[TrialDirectory]) -> list[str]:
-    """The keys in which trials differ."""
-    keys = dict.fromkeys(key for trial in trials for key in trial.params)
-    return [key for key in keys if len({trial.params.get(key) for trial in trials}) > 1] or list(keys)
-
-
-def leaderboard_table(rows: Sequence[Row], metric: str, limit: int | None = None) -> Table:
-    """The ranking as a table."""
-    keys = varying_keys([row.trial for row in rows])
-    table = Table(title=Text(f"{len(rows)} trials, ranked by {metric}"), title_justify="left")
-    table.add_column("trial", justify="right")
-    for key in keys:
-        table.add_column(Text(key), overflow="fold")
-    for heading in (metric, metric.replace("val/", "test/", 1) if metric.startswith("val/") else "", "n", "time"):
-        table.add_column(Text(heading), justify="right", no_wrap=True)
-    further = list(rows[0].further) if rows else []
-    for heading in further:
-        table.add_column(Text(heading), justify="right", no_wrap=True)
-    if further:
-        table.add_column("front")
-    confirmed = any(row.confirmed for row in rows)
-    if confirmed:
-        table.add_column("on fresh seeds", justify="right", no_wrap=True)
-    table.add_column("", overflow="fold")
-    for row in rows[:limit]:
-        count = row.objective.count if row.objective is not None else 0
-        table.add_row(
-            str(row.trial.number),
-            *(Text(row.trial.params.get(key, "")) for key in keys),
-            str(row.objective or "-"),
-            str(row.test or ""),
-            f"{count}/{len(row.trial.seeds)}" if count < len(row.trial.seeds) else str(count),
-            f"{row.seconds:.0f} s",
-            *(str(mean or "-") for mean in row.further.values()),
-            *(["*" if row.on_front else ""] if further else []),
-            *([str(row.confirmed or "")] if confirmed else []),
-            Text("" if row.state == "finished" else f"{row.state} {row.reason}".strip()),
-        )
-    return table
-
-
-def headline(rows: Sequence[Row], metric: str) -> str | None:
-    """The result of a sweep in one line: that of its best trial on fresh seeds; None: none is confirmed."""
-    best = next((row for row in rows if row.confirmed is not None), None)
-    if best is None or best.confirmed is None:
-        return None
-    test = "" if best.confirmed_test is None else f", {metric.replace('val/', 'test/', 1)} {best.confirmed_test}"
-    seeds = f"{best.confirmed.count} fresh seeds" if best.confirmed.count > 1 else "a fresh seed"
-    return f"trial {best.trial.number} on {seeds}: {metric} {best.confirmed}{test}"
 
 
 def write_leaderboard(path: Path, rows: Sequence[Row], metric: str) -> None:

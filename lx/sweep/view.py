@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import csv
+import re
 import shlex
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich import box
 from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from lx.report.tables import duration
-from lx.sweep.leaderboard import Row, best_command, headline, leaderboard_table, rank_trials
+from lx.report.tables import count, duration
+from lx.sweep.leaderboard import Row, best_command, rank_trials
 from lx.sweep.plan import Plan
 from lx.sweep.record import Record
 from lx.sweep.space import Interval
-from lx.sweep.trials import DONE, TrialDirectory, load_trials
+from lx.sweep.tables import leaderboard_view, short_value
+from lx.sweep.trials import DONE, Replicate, TrialDirectory, load_trials
 from lx.system.console import console
 
 if TYPE_CHECKING:
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
 
 _REFRESH_S = 0.5
 _SHOWN = 20
+_TAIL_BYTES = 2000
 
 
 class View:
@@ -59,7 +64,7 @@ class View:
             return
         plan = self._plan
         seeds, trials = len(plan.space.seeds), plan.num_trials
-        runs = f"{trials:,} x {_count(seeds, 'seed')} = {_count(trials * seeds, 'run')}"
+        runs = f"{trials:,} x {count(seeds, 'seed')} = {count(trials * seeds, 'run')}"
         runs += f", {plan.settings['n_jobs']} at a time"
         table = Table(show_header=False, title=Text(f"sweep {self._directory}"), title_justify="left")
         table.add_row("trials", runs)
@@ -103,42 +108,69 @@ class View:
                 outcome = job.replicate.outcome()
                 value = "" if outcome.objective is None else f", objective {outcome.objective:.4f}"
                 seconds = duration(time.monotonic() - job.started)
-                print(f"lx: {path}: {outcome.status}{value}, {seconds}; {self._counts()}", file=sys.stderr, flush=True)
+                counts = self._counts(self._ranking(), running)
+                print(f"lx: {path}: {outcome.status}{value}, {seconds}; {counts}", file=sys.stderr, flush=True)
         for path in now.keys() - self._running.keys():
-            params = self._trials[now[path].replicate.trial].params
-            values = " ".join(f"{key}={value}" for key, value in params.items())
-            print(f"lx: {path}: {values} seed={now[path].replicate.seed}", file=sys.stderr, flush=True)
+            replicate = now[path].replicate
+            print(f"lx: {path}: {self._values(replicate.trial)} seed={replicate.seed}", file=sys.stderr, flush=True)
         self._running = now
+
+    def _values(self, trial: int) -> str:
+        return " ".join(f"{key}={short_value(value)}" for key, value in self._trials[trial].params.items())
 
     def _done(self) -> int:
         return sum(r.outcome().status in DONE for t in self._trials.values() for r in t.replicates())
 
-    def _counts(self) -> str:
+    def _counts(self, rows: list[Row], running: list[Job]) -> str:
+        """How many runs are done and trials have failed or were pruned, and how long the others will take."""
         plan = self._plan
         total, done = plan.num_trials * len(plan.space.seeds), self._done()
-        failed = sum(bool(trial.failures) for trial in self._trials.values())
-        text = f"{done} of {total} runs done" + (f", {failed} trials failed" if failed else "")
-        fresh = done - self._done_before
-        if fresh > 0 and done < total:
-            text += f", {duration((time.monotonic() - self._started) / fresh * (total - done))} left"
-        return text
+        texts = [f"{done:,} of {count(total, 'run')} done"]
+        states = Counter(row.state for row in rows)
+        texts += [f"{count(states[name], 'trial')} {name}" for name in ("failed", "pruned", "paused") if states[name]]
+        left = total - done - sum(len(row.trial.seeds) for row in rows if row.state == "failed")
+        seconds = self._seconds_left(done - self._done_before, left, running)
+        if left > 0 and seconds is not None:
+            texts.append(f"{duration(seconds)} left")
+        return ", ".join(texts)
+
+    def _seconds_left(self, done: int, left: int, running: list[Job]) -> float | None:
+        """Estimate by the runs that are done since the start, else by how far the first ones are; None: not known."""
+        elapsed = time.monotonic() - self._started
+        if done > 0:
+            return elapsed / done * left
+        expected = [seconds for job in running if (seconds := _seconds_left(job)) is not None]
+        if not expected:
+            return None
+        return (elapsed + sum(expected) / len(expected)) * left / len(running) - elapsed
 
     def _table(self, running: list[Job]) -> Group:
-        table = Table(title=Text(self._counts()), title_justify="left")
-        for heading in ("run", "values", "seed", "step", "time"):
-            table.add_column(heading, overflow="fold")
+        rows = self._ranking()
+        table = Table(
+            title=Text(self._counts(rows, running)), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0)
+        )
+        table.add_column("trial", justify="right")
+        table.add_column("values", overflow="fold")
+        for heading in ("seed", "step", "time", "left"):
+            table.add_column(heading, justify="right", no_wrap=True)
         for job in running:
-            params = self._trials[job.replicate.trial].params
+            step, total = progress(job.replicate)
+            left = _seconds_left(job)
             table.add_row(
                 str(job.replicate.trial),
-                Text(" ".join(f"{key}={value}" for key, value in params.items())),
+                Text(self._values(job.replicate.trial)),
                 str(job.replicate.seed),
-                _last_step(job.replicate.run.metrics),
+                f"{step:,}" if total is None else f"{step:,}/{total:,}",
                 duration(time.monotonic() - job.started),
+                "-" if left is None else duration(left),
             )
-        best = next((row for row in self._ranking() if row.state == "finished"), None)
-        line = "" if best is None else f"best so far: trial {best.trial.number}, {self._plan.metric} {best.objective}"
-        return Group(table, Text(line))
+        best = next((row for row in rows if row.state == "finished"), None)
+        if best is None:
+            return Group(table)
+        values = self._values(best.trial.number)
+        return Group(
+            table, Text(f"best so far: trial {best.trial.number}, {values}: {self._plan.metric} {best.objective}")
+        )
 
     def _ranking(self) -> list[Row]:
         plan = self._plan
@@ -154,14 +186,15 @@ class View:
             return
         out, rows = console(), self._ranking()
         if rows:
-            _print_ranking(rows, self._plan.metric, _SHOWN)
+            out.print(leaderboard_view(rows, self._plan.metric, self._directory, out.width, _SHOWN))
+        directory = shlex.quote(str(self._directory))
         best = next((row for row in rows if row.state == "finished"), None)
-        command = f"lx sweep show {shlex.quote(str(self._directory))}" if len(rows) > _SHOWN else None
+        commands = [f"lx sweep show {directory}"] if len(rows) > _SHOWN else []
         if stopped:
-            command = f"lx sweep resume {shlex.quote(str(self._directory))}"
+            commands = [f"lx sweep resume {directory}"]
         elif best is not None:
-            command = best_command(best, self._plan.space.fixed)
-        if command is not None:
+            commands.append(best_command(best, self._plan.space.fixed))
+        for command in commands:
             out.print(command, highlight=False, soft_wrap=True, markup=False)
 
 
@@ -173,26 +206,27 @@ def show_sweep(directory: Path) -> None:
     """
     record = Record.read(directory)
     rows = rank_trials(load_trials(directory), record.metric, record.mode, record.further)
-    _print_ranking(rows, record.metric)
+    out = console()
+    out.print(leaderboard_view(rows, record.metric, directory, out.width))
 
 
-def _print_ranking(rows: list[Row], metric: str, limit: int | None = None) -> None:
-    console().print(leaderboard_table(rows, metric, limit))
-    if line := headline(rows, metric):
-        console().print(line, highlight=False)
+def progress(replicate: Replicate) -> tuple[int, int | None]:
+    """The last step that a run has logged, and how many it will take; None as long as it has not said."""
+    with suppress(OSError, ValueError, IndexError):
+        step = int(next(csv.reader([_tail(replicate.run.metrics).splitlines()[-1]]))[0])
+        said = re.findall(r"step [\d,]+/([\d,]+)", _tail(replicate.output))
+        return step, int(said[-1].replace(",", "")) if said else None
+    return 0, None
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+def _seconds_left(job: Job) -> float | None:
+    """How long a run will take, at the pace that it has had so far; None: not known."""
+    step, total = progress(job.replicate)
+    return (time.monotonic() - job.started) / step * (total - step) if step and total is not None else None
 
 
-def _last_step(metrics: Path) -> str:
-    """The last step that a run has logged."""
-    try:
-        with metrics.open("rb") as file:
-            file.seek(0, 2)
-            file.seek(max(0, file.tell() - 500))
-            last = file.read().decode("utf-8", errors="replace").strip().splitlines()[-1]
-        return next(csv.reader([last]))[0] if last[:1].isdecimal() else "-"
-    except (OSError, IndexError, StopIteration):
-        return "-"
+def _tail(path: Path) -> str:
+    """The end of a text file, whole lines."""
+    with path.open("rb") as file:
+        file.seek(max(0, file.seek(0, 2) - _TAIL_BYTES))
+        return file.read().decode("utf-8", errors="replace").rpartition("\n")[0]

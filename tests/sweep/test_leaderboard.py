@@ -7,14 +7,19 @@ import io
 import json
 import math
 import os
+import re
 import resource
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from lx.sweep.leaderboard import best_command, leaderboard_table, rank_trials, write_leaderboard
+from lx.sweep.leaderboard import best_command, rank_trials, write_leaderboard
+from lx.sweep.record import Record
+from lx.sweep.tables import leaderboard_view, short_value
 from lx.sweep.trials import Mean, Outcome, TrialDirectory, load_trials, why_failed
+from lx.sweep.view import progress
 from support.commands import lx
 
 
@@ -59,15 +64,54 @@ def test_trials_are_ranked_by_the_mean_over_seeds_of_those_that_finished(sweep: 
     assert rank_trials(load_trials(sweep), "val/accuracy", "min")[0].trial.number == 0
 
 
-def test_the_table_shows_what_differs_and_why_a_trial_failed(sweep: Path) -> None:
-    console = Console(width=140, record=True, file=io.StringIO())
-    console.print(leaderboard_table(rank_trials(load_trials(sweep), "val/accuracy", "max"), "val/accuracy"))
-    text = console.export_text()
-    assert "0.7000 ± 0.0707" in text
-    assert "test/accuracy" in text
+def shown(sweep: Path, width: int, limit: int | None = None) -> str:
+    """The leaderboard as a terminal of that width shows it."""
+    console = Console(width=width, record=True, file=io.StringIO())
+    rows = rank_trials(load_trials(sweep), "val/accuracy", "max")
+    console.print(leaderboard_view(rows, "val/accuracy", Path("runs/sizes"), width, limit))
+    return console.export_text()
+
+
+@pytest.mark.parametrize("width", [80, 140])
+def test_the_table_shows_what_differs_and_why_a_trial_failed(width: int, sweep: Path) -> None:
+    text = shown(sweep, width)
+    assert "runs/sizes: 5 trials, ranked by val/accuracy" in text
+    first = next(line for line in text.splitlines() if line.startswith("     1 "))
+    assert first.split()[:10] == ["1", "small", "0.7000", "±", "0.0707", "0.3000", "±", "0.0707", "2", "4.0"]
+    assert ("runs/sizes/1" in first) is (width == 140)
     assert "1/2" in text
-    assert "failed seed 1: killed: by nobody" in text
+    assert "trial 3 failed: seed 1: killed: by nobody" in text
     assert "batch_size" not in text
+
+
+def test_a_limit_shows_the_best_and_every_failure(sweep: Path) -> None:
+    text = shown(sweep, 80, limit=1)
+    assert "     1  small" in text
+    assert "     0  tiny" not in text
+    assert "trial 3 failed" in text
+
+
+def test_a_long_fraction_is_short_in_the_table() -> None:
+    values = ["0.00010340554047063821", "0.0005", "1e-05", "256", "123456789", "sinusoidal", ""]
+    assert [short_value(value) for value in values] == [
+        "0.0001034",
+        "0.0005",
+        "1e-05",
+        "256",
+        "123456789",
+        "sinusoidal",
+        "",
+    ]
+
+
+def test_progress_is_read_from_what_a_run_has_written(tmp_path: Path) -> None:
+    write_trial(tmp_path, 0, "tiny", [None])
+    (replicate,) = load_trials(tmp_path)[0].replicates()
+    assert progress(replicate) == (0, None)
+    replicate.run.metrics.write_text("step,epoch,train/loss\n10,1,0.5\n1020,1,0.4\n1030")
+    assert progress(replicate) == (0, None)
+    replicate.output.write_text("epoch 1/2  step 935/1,870  validation  accuracy 0.5\n")
+    assert progress(replicate) == (1020, 1870)
 
 
 def test_the_csv_holds_every_key(sweep: Path) -> None:
@@ -119,10 +163,12 @@ def test_two_thousand_finished_trials_are_shown_within_three_seconds(
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # the directories need not survive
     for number in range(2000):
         write_trial(tmp_path, number, f"m{number}", [number / 2000])
-    (tmp_path / "sweep.json").write_text(json.dumps({"metric": "val/accuracy", "mode": "max"}))
+    record = Record((), None, str(tmp_path), threads=1, flat_seed=None, metric="val/accuracy", mode="max")
+    (tmp_path / "sweep.json").write_text(json.dumps(asdict(record)))
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    shown = lx(tmp_path, "sweep", "show", str(tmp_path))
+    printed = lx(tmp_path, "sweep", "show", str(tmp_path))
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert shown.returncode == 0, shown.stderr
-    assert [line.split("│")[1].strip() for line in shown.stdout.splitlines() if "│" in line][:2] == ["1999", "1998"]
+    assert printed.returncode == 0, printed.stderr
+    numbers = re.findall(r"^ *(\d+) ", printed.stdout, flags=re.MULTILINE)
+    assert numbers[:2] == ["1999", "1998"]
     assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 3  # of the processor's time
