@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -76,15 +77,24 @@ def test_an_interrupt_saves_the_runs_in_their_jobs_and_the_sweep_goes_on(folder:
     assert objectives(folder / "interrupted") == alone
 
 
-def test_workers_are_the_tasks_of_a_job_array(folder: Path, alone: dict[str, float]) -> None:
+def test_workers_are_the_tasks_of_a_job_array_and_one_is_killed(folder: Path, alone: dict[str, float]) -> None:
+    directory = folder / "array"
     started = start(folder, sweep("array", *AXES), preexec=os.setsid)
-    wait_until(lambda: list((folder / "array").rglob("*claim.json")), "the sweep has begun", SECONDS)
+    wait_until(lambda: list(directory.rglob("*claim.json")), "the sweep has begun", SECONDS)
     os.killpg(started.pid, signal.SIGKILL)
     started.wait()
-    command = f"{sys.executable} -m lx sweep work {folder / 'array'}"
-    submit = ["sbatch", "--wait", "--array=0-1", "--output=worker-%a.log", f"--wrap={command}"]
-    done = subprocess.run(submit, cwd=folder, env=environment(folder), capture_output=True, text=True, timeout=SECONDS)
-    assert done.returncode == 0, done.stderr
-    assert objectives(folder / "array") == alone
-    logs = [(folder / f"worker-{task}.log").read_text() for task in (0, 1)]
-    assert all(": finished" in log for log in logs)
+    command = f"exec {sys.executable} -m lx sweep work {directory}"
+    submit = ["sbatch", "--array=0-1", "--output=worker-%a.log", f"--wrap={command}"]
+    subprocess.run(submit, cwd=folder, env=environment(folder), capture_output=True, check=True)
+    wait_until(lambda: len(workers_of(directory) - {started.pid}) == 2, "two workers train", SECONDS)
+    os.kill(min(workers_of(directory) - {started.pid}), signal.SIGKILL)
+    logs = [folder / f"worker-{task}.log" for task in (0, 1)]
+    wait_until(lambda: sum("ranked by" in log.read_text() for log in logs) == 1, "the other ends the sweep", SECONDS)
+    assert objectives(directory) == alone
+    assert not list(directory.rglob("*claim.json"))
+
+
+def workers_of(directory: Path) -> set[int]:
+    """The process ids of the workers that have claimed runs of a sweep."""
+    claims = (path.read_text() for path in directory.rglob("*claim.json"))
+    return {json.loads(content)["pid"] for content in claims if content.endswith("\n")}

@@ -73,6 +73,16 @@ def test_no_more_trials_are_given_out_than_were_enqueued(tmp_path: Path) -> None
     assert len(study) == 1
 
 
+def test_a_listed_trial_sets_what_it_names_and_nothing_else(tmp_path: Path) -> None:
+    axes = [Choices("model", ("tiny", "small")), Choices("lr", ("0.1", "0.2"))]
+    study = SweepStudy(open_journal(tmp_path / "journal.log"), JOURNAL_NAME, axes, "maximize", None)
+    study.enqueue({"lr": "0.2"})
+    study.enqueue({"model": "small"})
+    assert study.next() == (0, {"lr": "0.2"})
+    assert study.next() == (1, {"model": "small"})
+    assert study.values_of(0) == {"lr": "0.2"}
+
+
 def test_an_interrupted_trial_comes_back_with_its_own_values(tmp_path: Path) -> None:
     study = open_study(tmp_path / "journal.log")
     study.enqueue({})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -10,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from support import corpus
 from support.commands import lx, start
+from support.corpus import jsonl
 from support.process_table import assert_nothing_left
 from support.ranks import ranks
 from support.run_files import result
@@ -62,20 +65,20 @@ def test_a_signal_saves_all_runs_and_the_sweep_goes_on_from_there(
     number: signal.Signals, code: int, folder: Path
 ) -> None:
     name = f"stopped-{code}"
-    axes = ["trainer.max_epochs=60", "seed=0,1,2", "sweep.n_jobs=2", "sweep.threads=1"]
+    axes = ["trainer.max_epochs=60", "seed=0,1,2,3", "sweep.n_jobs=3", "sweep.threads=1"]
     running = start(folder, sweep(name, *axes))
-    runs = [folder / name / "0" / f"seed-{seed}" for seed in (0, 1)]
-    wait_until(lambda: all(run.joinpath("metrics.csv").exists() for run in runs), "two runs train")
+    runs = [folder / name / "0" / f"seed-{seed}" for seed in (0, 1, 2)]
+    wait_until(lambda: all(run.joinpath("metrics.csv").exists() for run in runs), "three runs train")
     running.send(number)
     ended = running.wait()
     assert ended.code == code, ended.output
     assert f"lx sweep resume {name}" in ended.output
-    assert [result(run)["status"] for run in runs] == ["stopped", "stopped"]
-    assert not (folder / name / "0" / "seed-2" / "result.json").exists()
+    assert [result(run)["status"] for run in runs] == ["stopped"] * 3
+    assert not (folder / name / "0" / "seed-3" / "result.json").exists()
     done = lx(folder, "sweep", "resume", name)
     assert done.returncode == 0, done.stderr
-    assert "going on after step" in (runs[0] / "log.txt").read_text()
-    assert len(objectives(folder / name)) == 3
+    assert all("going on after step" in (run / "log.txt").read_text() for run in runs)
+    assert len(objectives(folder / name)) == 4
 
 
 def test_the_same_command_with_more_of_everything_runs_what_is_missing(folder: Path) -> None:
@@ -106,14 +109,22 @@ def test_a_search_can_be_lengthened(folder: Path) -> None:
     assert len(values) == len(set(values)) == 4
 
 
-def test_a_failure_costs_one_trial_and_says_why(folder: Path) -> None:
-    axes = ["optimizer.lr=0.03,1e30", "trainer.gradient_clip_val=null", "trainer.max_epochs=20"]
-    done = lx(folder, *sweep("failing", *axes))
-    assert done.returncode == 1
-    by_lr = {row["optimizer.lr"]: row for row in leaderboard(folder / "failing")}
-    assert by_lr["0.03"]["state"] == "finished"
-    assert by_lr["1e+30"]["state"] == "failed"
-    assert "not a number" in by_lr["1e+30"]["reason"]
+def test_failures_cost_a_trial_each_and_say_why(folder: Path) -> None:
+    rates = [{"optimizer.lr": rate} for rate in (0.03, 0.02, 0.01, 0.003, 0.001)]
+    faults = [{"model._target_": f"failing.{name}Classifier"} for name in ("Raising", "Killed")]
+    trials = [*rates, *faults, {"optimizer.lr": 1e30, "trainer.gradient_clip_val": None}]
+    (folder / "trials.jsonl").write_text(jsonl(trials))
+    path = os.pathsep.join([str(Path(corpus.__file__).parent), os.environ.get("PYTHONPATH", "")])
+    settings = ["sweep.list=trials.jsonl", "sweep.n_jobs=3", "sweep.threads=1", "trainer.max_epochs=10"]
+    done = lx(folder, *sweep("failing", *settings), env={"PYTHONPATH": path})
+    assert done.returncode == 1, done.stderr
+    rows = sorted(leaderboard(folder / "failing"), key=lambda row: int(row["trial"]))
+    assert [row["state"] for row in rows] == ["finished"] * 5 + ["failed"] * 3
+    assert "exception: no such row" in rows[5]["reason"]
+    assert "killed by signal 9" in rows[6]["reason"]
+    assert json.loads((folder / "failing" / "6" / "trial.json").read_text())["attempts"] == {"0": 1}
+    assert "not a number" in rows[7]["reason"]
+    assert not list((folder / "failing").rglob("*claim.json"))
 
 
 def test_a_run_that_is_killed_goes_on_in_a_second_attempt(folder: Path) -> None:
