@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lx.sweep.pareto import pareto_front
-from lx.sweep.trials import DONE, Mean, Outcome, TrialDirectory
+from lx.sweep.trials import ENDED_WELL, Mean, Outcome, TrialDirectory
 from lx.system.files import atomic_write
 
 
@@ -97,15 +97,15 @@ def row_of(trial: TrialDirectory, metric: str, further: Sequence[str] = ()) -> R
 
 
 def further_means(outcomes: Sequence[Outcome], names: Sequence[str]) -> dict[str, Mean | None]:
-    """The means of further objectives over the runs that are done."""
-    done = [outcome for outcome in outcomes if outcome.status in DONE]
+    """The means of further objectives over the runs that have ended well."""
+    done = [outcome for outcome in outcomes if outcome.status in ENDED_WELL]
     measured = {name: [value for outcome in done if (value := outcome.value(name)) is not None] for name in names}
     return {name: Mean.of(values) for name, values in measured.items()}
 
 
 def _means(outcomes: Sequence[Outcome], metric: str) -> tuple[Mean | None, Mean | None]:
-    """The objective and the test split's counterpart of it, over the runs that are done."""
-    done = [outcome for outcome in outcomes if outcome.status in DONE]
+    """The objective and the test split's counterpart of it, over the runs that have ended well."""
+    done = [outcome for outcome in outcomes if outcome.status in ENDED_WELL]
     values = [outcome.objective for outcome in done if outcome.objective is not None]
     test = metric.replace("val/", "test/", 1)
     on_test = [outcome.metrics[test] for outcome in done if test in outcome.metrics]

@@ -124,6 +124,16 @@ def test_the_csv_holds_every_key(sweep: Path) -> None:
     assert rows[3]["reason"] == "seed 1: killed: by nobody"
 
 
+def test_a_paused_trial_is_shown_with_what_it_reached_and_not_ranked(tmp_path: Path) -> None:
+    write_trial(tmp_path, 0, "tiny", [0.9], status="paused")
+    write_trial(tmp_path, 1, "small", [0.5])
+    rows = rank_trials(load_trials(tmp_path), "val/accuracy", "max")
+    assert [(row.trial.number, row.state, str(row.objective)) for row in rows] == [
+        (1, "finished", "0.5000"),
+        (0, "paused", "0.9000"),
+    ]
+
+
 def test_the_best_command_can_be_pasted(sweep: Path) -> None:
     row = rank_trials(load_trials(sweep), "val/accuracy", "max")[0]
     command = best_command(row, ["data=files", "name=a b"])
