@@ -49,7 +49,7 @@ for position in ("sinusoidal", "rotary", "alibi"):
         torch._dynamo.reset()
         counter = CompileCounter()
         torch.nn.Module.compile = lambda net, **options: compile_module(net, backend=counter, **options)
-        cfg = lx.compose(["model=tiny", f"model/position={position}", "model.num_layers=1"])
+        cfg = lx.compose(["model=small", f"model/position={position}", "model.num_layers=3"])
         net = build(cfg.model, "model", vocab_size=37, num_outputs=5, num_token_types=1)
         compile_for_all_lengths(net)
         model = DistributedDataParallel(net, find_unused_parameters=True) if wrapped else net
