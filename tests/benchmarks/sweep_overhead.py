@@ -101,6 +101,7 @@ def with_trainer(trials: int, folder: Path, more: list[str]) -> float:
             bf16=True,
             report_to=[],
             disable_tqdm=True,
+            logging_strategy="no",
             remove_unused_columns=False,
         )
         trainer = Trainer(
@@ -113,6 +114,7 @@ def with_trainer(trials: int, folder: Path, more: list[str]) -> float:
         trainer.train()
         return float(trainer.evaluate()["eval_loss"])
 
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     begun = time.perf_counter()
     optuna.create_study().optimize(objective, n_trials=trials)
     return time.perf_counter() - begun
