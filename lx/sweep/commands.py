@@ -73,6 +73,7 @@ def run_sweep(
         with claims.exclusive():
             before = Record.read(directory) if record.exists() else None
             if before is not None:
+                before.warn_of_other_code()
                 check_extension(directory, before, hydra, plan)
             Record.of(plan, before).write(directory)
             sweep = Sweep(directory, plan, hydra, claims)
@@ -99,6 +100,7 @@ def work_on_sweep(directory: Path, settings: Sequence[str] = ()) -> SweepResult:
     with hydra_session(record.config_dir) as hydra:
         plan = make_plan(hydra, [*record.overrides, *settings], record.config_dir, num_checked=1)
         plan = replace(plan, overrides=record.overrides)
+        record.warn_of_other_code()
         claims = Claims(directory)
         with claims.exclusive():
             sweep = Sweep(directory, plan, hydra, claims)

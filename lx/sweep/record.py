@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -90,6 +91,12 @@ class Record:
             raise LxError(f"{directory} is no sweep: there is no sweep.json in it") from error
         except (ValueError, TypeError, KeyError) as error:
             raise LxError(f"{path} is not the record of a sweep: {error}") from error
+
+    def warn_of_other_code(self) -> None:
+        """Say on stderr if the code is not what it was when the sweep was planned."""
+        now = revision()
+        if now != self.revision:
+            print(f"lx: the code has changed since this sweep was planned: {self.revision}, now {now}", file=sys.stderr)
 
     def write(self, directory: Path) -> None:
         """Write ``sweep.json``."""
