@@ -77,7 +77,7 @@ def resume(
     status = run.read_result().status if run.result.exists() else None
     if status == "pruned" and not pruned:
         raise LxError(
-            f"{run.path} was pruned by its sweep; to go on with it all the same: lx resume {run.path} --pruned"
+            f"{run.path} was pruned by its sweep or by W&B; to go on with it: lx resume {run.path} --pruned"
         )
     apply_resume_overrides(run, overrides, trust)
     if status == "finished" and not any(override.startswith("trainer.max_") for override in overrides):

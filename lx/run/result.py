@@ -10,7 +10,7 @@ from typing import Any
 class Result:
     """How a run ended; the content of ``result.json``."""
 
-    status: str  # finished, failed, stopped; pruned, paused: by its sweep
+    status: str  # finished, failed, stopped; pruned, by its sweep or by W&B; paused, by its sweep
     run_dir: str = ""
     metrics: dict[str, float] = field(default_factory=dict)
     objective: float | None = None

@@ -26,7 +26,7 @@ class Hearing:
     def __init__(self, study: Study, judge: Judge) -> None:
         self._study = study
         self._judge = judge
-        self._heard: dict[Path, int] = {}
+        self._heard: dict[Path, int | None] = {}
 
     def open(self, number: int, run: RunDirectory) -> None:
         """Let a trial's run that is about to start report, and wait for verdicts: those so far stand."""
@@ -35,6 +35,10 @@ class Hearing:
         write_verdict(run, last, recorded.get(last, GO_ON))
         self._heard.pop(run.path, None)
 
+    def has_news(self, run: RunDirectory) -> bool:
+        """Whether a run has reported since it was heard."""
+        return self._heard.get(run.path) != _changed(run)
+
     def hear(self, number: int, run: RunDirectory) -> None:
         """Take in the new reports of a trial's run, in their order, and answer the last.
 
@@ -42,13 +46,9 @@ class Hearing:
             number: of the trial.
             run: of its first seed.
         """
-        try:
-            changed = run.reports.stat().st_mtime_ns
-        except FileNotFoundError:
+        if not self.has_news(run):
             return
-        if self._heard.get(run.path) == changed:
-            return
-        self._heard[run.path] = changed
+        self._heard[run.path] = _changed(run)
         for report in read_reports(run):
             self._record(number, report)
             if report.final:
@@ -75,6 +75,14 @@ class Hearing:
     def _trial(self, number: int) -> FrozenTrial:
         storage = self._study._storage
         return storage.get_trial(storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number))
+
+
+def _changed(run: RunDirectory) -> int | None:
+    """When a run last reported; None if it has not."""
+    try:
+        return run.reports.stat().st_mtime_ns
+    except FileNotFoundError:
+        return None
 
 
 def build_hearing(study: Study, settings: Mapping[str, Any]) -> Hearing | None:

@@ -148,8 +148,10 @@ class Sweep:
             for job in running:
                 if not self.claims.holds(job.replicate):
                     job.process.send_signal(signal.SIGKILL)
-        for job in running:
-            self._hear(job.replicate)
+        for replicate in [job.replicate for job in running]:
+            if self._hearing is not None and self._hearing.has_news(replicate.run):
+                with self.exclusive():
+                    self._hear(replicate)
         view.show(running)
 
     def _hear(self, replicate: Replicate) -> None:
@@ -228,8 +230,8 @@ class Sweep:
         """Record that a run has ended, or leave it to a further attempt if a signal ended it."""
         replicate = job.replicate
         self._closed.discard(replicate.trial)
-        self._hear(replicate)
         with self.exclusive():
+            self._hear(replicate)
             if not self.claims.release(replicate):
                 return  # another worker has taken it over
             trial, outcome = self.trials[replicate.trial], replicate.outcome()

@@ -64,12 +64,14 @@ def test_a_claim_is_one_workers_until_it_dies(tmp_path: Path, replicate: Replica
     taken = _fork.Event()
     other = _fork.Process(target=hold, args=(tmp_path, replicate, taken))
     other.start()
-    assert taken.wait(60)
     claims = Claims(tmp_path)
-    assert not claims.take(replicate)
-    assert json.loads((tmp_path / "0" / "seed-1.claim.json").read_text())["pid"] == other.pid
-    other.kill()
-    other.join()
+    try:
+        assert taken.wait(60)
+        assert not claims.take(replicate)
+        assert json.loads((tmp_path / "0" / "seed-1.claim.json").read_text())["pid"] == other.pid
+    finally:
+        other.kill()
+        other.join()
     assert claims.take(replicate)
     assert claims.holds(replicate)
     assert not claims.take(replicate)
