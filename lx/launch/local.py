@@ -76,9 +76,7 @@ def resume(
     require_idle(run)
     status = run.read_result().status if run.result.exists() else None
     if status == "pruned" and not pruned:
-        raise LxError(
-            f"{run.path} was pruned by its sweep or by W&B; to go on with it: lx resume {run.path} --pruned"
-        )
+        raise LxError(f"{run.path} was pruned by its sweep or by W&B; to go on with it: lx resume {run.path} --pruned")
     apply_resume_overrides(run, overrides, trust)
     if status == "finished" and not any(override.startswith("trainer.max_") for override in overrides):
         print(f"{run.path} has finished: nothing to do. To train longer: lx resume {run.path} trainer.max_epochs=+2")
