@@ -29,7 +29,7 @@ def compare(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_an_unknown_program_is_refused() -> None:
     ended = compare("nobody")
     assert ended.returncode == 1
-    assert ended.stderr.strip().endswith("error: nobody: unknown; there are: hf, lightning, bare")
+    assert ended.stderr.strip().endswith("error: nobody: unknown; there are: hf, trainer, lightning, bare")
 
 
 @pytest.mark.slow
