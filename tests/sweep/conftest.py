@@ -9,7 +9,7 @@ import pytest
 from support.corpus import write_splits
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A working directory with the three splits and a cache."""
+    """A working directory of a module's tests, with the three splits and a cache."""
     return write_splits(tmp_path_factory.mktemp("sweeps"))

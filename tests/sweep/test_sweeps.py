@@ -113,9 +113,9 @@ def test_failures_cost_a_trial_each_and_say_why(folder: Path) -> None:
     rates = [{"optimizer.lr": rate} for rate in (0.03, 0.02, 0.01, 0.003, 0.001)]
     faults = [{"model._target_": f"failing.{name}Classifier"} for name in ("Raising", "Killed")]
     trials = [*rates, *faults, {"optimizer.lr": 1e30, "trainer.gradient_clip_val": None}]
-    (folder / "trials.jsonl").write_text(jsonl(trials))
+    (folder / "failing.jsonl").write_text(jsonl(trials))
     path = os.pathsep.join([str(Path(corpus.__file__).parent), os.environ.get("PYTHONPATH", "")])
-    settings = ["sweep.list=trials.jsonl", "sweep.n_jobs=3", "sweep.threads=1", "trainer.max_epochs=10"]
+    settings = ["sweep.list=failing.jsonl", "sweep.n_jobs=3", "sweep.threads=1", "trainer.max_epochs=10"]
     done = lx(folder, *sweep("failing", *settings), env={"PYTHONPATH": path})
     assert done.returncode == 1, done.stderr
     rows = sorted(leaderboard(folder / "failing"), key=lambda row: int(row["trial"]))
