@@ -93,8 +93,10 @@ class Choice:
             trials: of the sweep, of which none is left to run.
         """
         settings, seeds = self._plan.settings, self._plan.space.seeds
+        if not settings["confirm"]:
+            return []
         rows = rank_trials(trials, self._plan.metric, self._plan.mode)
-        best = [row.trial for row in rows if row.state == "finished"][: settings["confirm"] or 0]
+        best = [row.trial for row in rows if row.state == "finished"][: settings["confirm"]]
         count = settings["confirm_seeds"] or len(seeds)
         fresh = list(
             itertools.islice((seed for seed in itertools.count(min(seeds) + _FRESH) if seed not in seeds), count)

@@ -11,7 +11,7 @@ from pathlib import Path
 from lx.config.session import hydra_session
 from lx.errors import LxError
 from lx.sweep.claims import Claims
-from lx.sweep.leaderboard import Row, rank_trials
+from lx.sweep.leaderboard import Row
 from lx.sweep.plan import ADJUSTABLE, make_plan, seconds_of
 from lx.sweep.record import Record, check_extension
 from lx.sweep.runner import Sweep
@@ -115,8 +115,7 @@ def _work(sweep: Sweep, show: bool) -> SweepResult:
     with stop.listening():
         code = sweep.run(view, stop)
     view.end(stopped=stop.exit_code is not None)
-    rows = rank_trials(sweep.trials.values(), plan.metric, plan.mode, plan.further_objectives)
-    return SweepResult(sweep.directory, code, rows)
+    return SweepResult(sweep.directory, code, sweep.ranking())
 
 
 def resume_sweep(directory: Path, changes: Sequence[str] = ()) -> SweepResult:

@@ -107,9 +107,19 @@ def _means(outcomes: Sequence[Outcome], metric: str) -> tuple[Mean | None, Mean 
     """The objective and the test split's counterpart of it, over the runs that have ended well."""
     done = [outcome for outcome in outcomes if outcome.status in ENDED_WELL]
     values = [outcome.objective for outcome in done if outcome.objective is not None]
-    test = metric.replace("val/", "test/", 1)
-    on_test = [outcome.metrics[test] for outcome in done if test in outcome.metrics]
-    return Mean.of(values), Mean.of(on_test) if test != metric else None
+    test = counterpart_on_test(metric)
+    on_test = [outcome.metrics[test] for outcome in done if test is not None and test in outcome.metrics]
+    return Mean.of(values), Mean.of(on_test)
+
+
+def counterpart_on_test(metric: str) -> str | None:
+    """The test split's counterpart of a validation metric; None: it is of another split."""
+    return metric.replace("val/", "test/", 1) if metric.startswith("val/") else None
+
+
+def best_finished(rows: Iterable[Row]) -> Row | None:
+    """The best trial of a ranking; None: none has finished."""
+    return next((row for row in rows if row.state == "finished"), None)
 
 
 def _state(trial: TrialDirectory, outcomes: Sequence[Outcome]) -> str:
@@ -125,12 +135,11 @@ def _state(trial: TrialDirectory, outcomes: Sequence[Outcome]) -> str:
 
 def ranked(rows: Sequence[Row], mode: str) -> list[Row]:
     """Finished trials first, the best first; then the others by number."""
-    sign = -1.0 if mode == "max" else 1.0
 
     def key(row: Row) -> tuple[bool, float, int]:
-        is_ranked = row.state == "finished" and row.objective is not None and not math.isnan(row.objective.mean)
-        value = sign * row.objective.mean if is_ranked and row.objective is not None else 0.0
-        return not is_ranked, value, row.trial.number
+        cost = _cost(row.objective, mode)
+        is_ranked = row.state == "finished" and not math.isnan(cost)
+        return not is_ranked, cost if is_ranked else 0.0, row.trial.number
 
     return sorted(rows, key=key)
 

@@ -15,7 +15,7 @@ from lx.errors import LxError
 from lx.sweep.choice import Choice
 from lx.sweep.claims import Claims
 from lx.sweep.hearing import build_hearing
-from lx.sweep.leaderboard import further_means, rank_trials, write_leaderboard
+from lx.sweep.leaderboard import Row, further_means, rank_trials, write_leaderboard
 from lx.sweep.plan import Plan, make_plan
 from lx.sweep.record import Record
 from lx.sweep.scheduler import Job, Process, Stop, run_jobs
@@ -24,7 +24,7 @@ from lx.sweep.space import Params
 from lx.sweep.starter import Starter
 from lx.sweep.storage import open_storage
 from lx.sweep.study import JOURNAL_NAME, SeededSampler, SweepStudy
-from lx.sweep.trials import ENDED_WELL, Mean, Replicate, TrialDirectory, why_failed
+from lx.sweep.trials import ENDED_WELL, Mean, Replicate, TrialDirectory, load_trials, why_failed
 from lx.sweep.view import View
 
 if TYPE_CHECKING:
@@ -108,11 +108,7 @@ class Sweep:
 
     def refresh(self) -> None:
         """Read what other workers may have written: trials that they began, and how the open ones stand."""
-        for path in self.directory.iterdir():
-            if path.name.isdecimal() and int(path.name) not in self._closed:
-                trial = TrialDirectory.load(path)
-                if trial is not None:
-                    self.trials[trial.number] = trial
+        self.trials.update((trial.number, trial) for trial in load_trials(self.directory, self._closed))
 
     def run(self, view: View, stop: Stop) -> int:
         """Run what is missing, until nothing is: what other workers run may come back to this one.
@@ -274,9 +270,12 @@ class Sweep:
 
     def write_leaderboard(self) -> None:
         """Write ``leaderboard.csv``."""
+        write_leaderboard(self.directory / "leaderboard.csv", self.ranking(), self.plan.metric)
+
+    def ranking(self) -> list[Row]:
+        """The trials so far, the best first."""
         plan = self.plan
-        rows = rank_trials(self.trials.values(), plan.metric, plan.mode, plan.further_objectives)
-        write_leaderboard(self.directory / "leaderboard.csv", rows, plan.metric)
+        return rank_trials(self.trials.values(), plan.metric, plan.mode, plan.further_objectives)
 
 
 def _build_sampler(node: Mapping[str, Any], seed: int) -> Any:

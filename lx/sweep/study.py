@@ -148,7 +148,11 @@ class SweepStudy:
 
     def _trial(self, number: int) -> Trial:
         """A trial, whichever process has asked for it."""
-        return Trial(self._study, self._study.get_trials(deepcopy=False)[number]._trial_id)
+        return Trial(self._study, self._recorded(number)._trial_id)
+
+    def _recorded(self, number: int) -> FrozenTrial:
+        """What the study has recorded of a trial."""
+        return self._study.get_trials(deepcopy=False)[number]
 
     def next(self) -> tuple[int, Params] | None:
         """Number and values of the next trial; None if none is enqueued."""
@@ -157,7 +161,7 @@ class SweepStudy:
         return self._suggest(self._study.ask())
 
     def _suggest(self, trial: Trial) -> tuple[int, Params]:
-        named = self._study.get_trials(deepcopy=False)[trial.number].system_attrs.get("fixed_params", {})
+        named = self._recorded(trial.number).system_attrs.get("fixed_params", {})
         axes = [axis for axis in self.axes if axis.key in named] if self._listed else self.axes
         return trial.number, {axis.key: _suggest(trial, axis) for axis in axes}
 
@@ -172,8 +176,7 @@ class SweepStudy:
         """
         states = {"finished": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
         if reason is not None:
-            trial = self._study.get_trials(deepcopy=False)[number]
-            self._storage.set_trial_user_attr(trial._trial_id, "reason", reason)
+            self._storage.set_trial_user_attr(self._recorded(number)._trial_id, "reason", reason)
         self._study.tell(number, value if state == "finished" else None, state=states[state])
 
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lx.report.tables import count, duration
-from lx.sweep.leaderboard import Row
+from lx.sweep.leaderboard import Row, counterpart_on_test
 from lx.sweep.trials import TrialDirectory
 
 _ROOM_FOR_THE_REST = 80  # columns, beside the directories of the runs
@@ -36,7 +36,7 @@ def leaderboard_view(rows: Sequence[Row], metric: str, directory: Path, width: i
     table.add_column("trial", justify="right")
     for key in keys:
         table.add_column(Text(key), overflow="fold")
-    test = metric.replace("val/", "test/", 1) if metric.startswith("val/") else None
+    test = counterpart_on_test(metric)
     for heading in (metric, *([test] if test else []), "n", "time"):
         table.add_column(Text(heading), justify="right", no_wrap=True)
     further = list(rows[0].further) if rows else []
@@ -92,6 +92,6 @@ def headline(rows: Sequence[Row], metric: str) -> str | None:
     best = next((row for row in rows if row.confirmed is not None), None)
     if best is None or best.confirmed is None:
         return None
-    test = "" if best.confirmed_test is None else f", {metric.replace('val/', 'test/', 1)} {best.confirmed_test}"
+    test = "" if best.confirmed_test is None else f", {counterpart_on_test(metric)} {best.confirmed_test}"
     seeds = f"{best.confirmed.count} fresh seeds" if best.confirmed.count > 1 else "a fresh seed"
     return f"trial {best.trial.number} on {seeds}: {metric} {best.confirmed}{test}"

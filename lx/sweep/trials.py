@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -199,9 +199,10 @@ class TrialDirectory:
         )
 
 
-def load_trials(directory: Path) -> list[TrialDirectory]:
-    """All trials of a sweep that have begun, by number."""
-    folders = sorted((path for path in directory.iterdir() if path.name.isdecimal()), key=lambda path: int(path.name))
+def load_trials(directory: Path, leave_out: Container[int] = ()) -> list[TrialDirectory]:
+    """The trials of a sweep that have begun, by number, but for some."""
+    numbers = sorted(int(path.name) for path in directory.iterdir() if path.name.isdecimal())
+    folders = (directory / str(number) for number in numbers if number not in leave_out)
     return [trial for path in folders if (trial := TrialDirectory.load(path)) is not None]
 
 

@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lx.report.tables import count, duration
-from lx.sweep.leaderboard import Row, best_command, rank_trials
+from lx.sweep.leaderboard import Row, best_command, best_finished, rank_trials
 from lx.sweep.plan import Plan
 from lx.sweep.record import Record
 from lx.sweep.space import Interval
@@ -139,7 +139,8 @@ class View:
         elapsed = time.monotonic() - self._started
         if done > 0:
             return elapsed / done * left
-        expected = [seconds for job in running if (seconds := _seconds_left(job)) is not None]
+        each = (_run_seconds_left(job, *progress(job.replicate)) for job in running)
+        expected = [seconds for seconds in each if seconds is not None]
         if not expected:
             return None
         return (elapsed + sum(expected) / len(expected)) * left / len(running) - elapsed
@@ -155,7 +156,7 @@ class View:
             table.add_column(heading, justify="right", no_wrap=True)
         for job in running:
             step, total = progress(job.replicate)
-            left = _seconds_left(job)
+            left = _run_seconds_left(job, step, total)
             table.add_row(
                 str(job.replicate.trial),
                 Text(self._values(job.replicate.trial)),
@@ -164,7 +165,7 @@ class View:
                 duration(time.monotonic() - job.started),
                 "-" if left is None else duration(left),
             )
-        best = next((row for row in rows if row.state == "finished"), None)
+        best = best_finished(rows)
         if best is None:
             return Group(table)
         values = self._values(best.trial.number)
@@ -188,7 +189,7 @@ class View:
         if rows:
             out.print(leaderboard_view(rows, self._plan.metric, self._directory, out.width, _SHOWN))
         directory = shlex.quote(str(self._directory))
-        best = next((row for row in rows if row.state == "finished"), None)
+        best = best_finished(rows)
         commands = [f"lx sweep show {directory}"] if len(rows) > _SHOWN else []
         if stopped:
             commands = [f"lx sweep resume {directory}"]
@@ -219,9 +220,8 @@ def progress(replicate: Replicate) -> tuple[int, int | None]:
     return 0, None
 
 
-def _seconds_left(job: Job) -> float | None:
+def _run_seconds_left(job: Job, step: int, total: int | None) -> float | None:
     """How long a run will take, at the pace that it has had so far; None: not known."""
-    step, total = progress(job.replicate)
     return (time.monotonic() - job.started) / step * (total - step) if step and total is not None else None
 
 

@@ -18,9 +18,8 @@ from itertools import islice
 from pathlib import Path
 
 import lx
-from lx.distributed.rank_info import RankInfo
 from lx.system.hardware import resolve
-from lx.training.builders import build_data
+from lx.training.builders import build_run
 
 STEPS = 120
 WARMUP = 20  # steps that are left out
@@ -33,9 +32,7 @@ WAYS = {
 
 def tokens_of_steps(overrides: list[str]) -> list[int]:
     """Real tokens of each step's global batch; they follow from the data and the seed."""
-    data = build_data(lx.compose([*SETTINGS, *overrides]), resolve("cpu"), RankInfo())
-    data.prepare_data()
-    data.setup()
+    data = build_run(lx.compose([*SETTINGS, *overrides]), resolve("cpu")).data
     counts: list[int] = []
     epoch = 0
     while len(counts) < STEPS:
