@@ -57,6 +57,8 @@ RANGES: dict[str, Range] = {
     "model.num_layers": at_least(1),
     "model.num_heads": at_least(1),
     "model.dropout": PROBABILITY,
+    "model.embedding_dropout": PROBABILITY,
+    "model.head_dropout": PROBABILITY,
     "model.token_dropout": PROBABILITY,
     "task.label_smoothing": PROBABILITY,
     "optimizer.lr": above_zero(),

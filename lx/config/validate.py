@@ -31,7 +31,10 @@ _NULLABLE: dict[str, type] = {
     "data.test": str,
     "data.text_pair": str,
     "data.label_separator": str,
+    "model.conv_width": int,
     "model.embedding_dim": int,
+    "model.embedding_dropout": float,
+    "model.head_dropout": float,
     "model.vectors": str,
     "tokenizer.path": str,
 }
@@ -51,7 +54,7 @@ def check_config(cfg: DictConfig, defaults: DictConfig) -> None:
     _check_types(cfg, defaults, Settings, "")
     for key, kind in _NULLABLE.items():
         if (value := _select(cfg, key)) is not None:
-            _require(key, value, (kind, type(None)))
+            _require(key, value, (kind, int, type(None)) if kind is float else (kind, type(None)))
     for key, allowed in RANGES.items():
         _require_in(key, _select(cfg, key), allowed)
     _check_launch(cfg)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lx.errors import ArgumentError
 from lx.nn.block import Block
+from lx.nn.convolution import Convolution
 from lx.nn.dropout import Dropout
 from lx.nn.embedding import TokenEmbedding
 from lx.nn.encoder import TransformerEncoder
@@ -46,6 +47,9 @@ class TransformerClassifier(nn.Module):
         feedforward: Callable[..., nn.Module],
         block: Callable[..., Block],
         pooling: Callable[..., Pooling],
+        embedding_dropout: int | float | None = None,
+        head_dropout: int | float | None = None,
+        conv_width: int | None = None,
     ) -> None:
         """Build and initialise the model.
 
@@ -57,7 +61,7 @@ class TransformerClassifier(nn.Module):
             num_layers: Number of blocks, at least 1.
             num_heads: Attention heads in each block.
             hidden_multiple: Width of the feed-forward networks in multiples of D.
-            dropout: Probability of every dropout but that of words.
+            dropout: Probability of every dropout but that of words, where no other is given.
             embedding_dim: Width of the word table; None means D.
             token_dropout: Probability that a training word becomes [UNK].
             vectors: File of word vectors that training starts from. It is not read here, so that a trained model can be
@@ -68,6 +72,9 @@ class TransformerClassifier(nn.Module):
             feedforward: Called as `feedforward(D, hidden_dim)`.
             block: Called as `block(D, num_heads, hidden_dim, dropout, norm=norm, feedforward=feedforward)`.
             pooling: Called as `pooling(D)`.
+            embedding_dropout: Probability of the dropout of embeddings; None means `dropout`.
+            head_dropout: Probability of the dropout before the head; None means `dropout`.
+            conv_width: Tokens that a convolution before the blocks sees; None: there is none.
 
         Raises:
             ArgumentError: A size is out of range, or sizes do not fit together.
@@ -84,11 +91,12 @@ class TransformerClassifier(nn.Module):
             position(dim=dim, num_heads=num_heads),
             blocks,
             norm(dim) if blocks[-1].needs_final_norm else nn.Identity(),
-            dropout,
+            dropout if embedding_dropout is None else embedding_dropout,
+            None if conv_width is None else Convolution(dim, conv_width, dropout),
         )
         self.pooling = pooling(dim)
-        self.dropout = Dropout(dropout)
-        self.head = nn.Linear(dim, num_outputs)
+        self.dropout = Dropout(dropout if head_dropout is None else head_dropout)
+        self.head = nn.Linear(self.pooling.output_dim, num_outputs)
         initialize(self)
         check_freezing(vectors, freeze_vectors)
         self.word_embedding.weight.requires_grad_(not freeze_vectors)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from lx.nn.attention import attention_bias
 from lx.nn.block import Block
+from lx.nn.convolution import Convolution
 from lx.nn.dropout import Dropout
 from lx.nn.embedding import TokenEmbedding, compute_dtype
 from lx.nn.position import Position
@@ -30,16 +31,18 @@ class TransformerEncoder(nn.Module):
         blocks: Sequence[Block],
         norm: nn.Module,
         dropout: int | float,
+        convolution: Convolution | None = None,
     ) -> None:
         """Assemble the layers; all blocks share the position scheme.
 
         `norm` is that of the last block's output, `nn.Identity` for blocks that end with a norm; `dropout` that of the
-        sum of embeddings and positions (Vaswani et al. 2017, section 5.4).
+        sum of embeddings and positions (Vaswani et al. 2017, section 5.4), which the convolution reads.
         """
         super().__init__()
         self.embedding = embedding
         self.position = position
         self.dropout = Dropout(dropout)
+        self.convolution = convolution
         self.blocks = nn.ModuleList(blocks)
         self.norm = norm
 
@@ -61,6 +64,8 @@ class TransformerEncoder(nn.Module):
         """
         x = self.position.add(self.embedding(token_ids, token_types))
         x = self.dropout(x.to(compute_dtype(x)))  # the residual stream has the dtype of the products that feed it
+        if self.convolution is not None:
+            x = self.convolution(x, mask)
         bias = attention_bias(mask, self.position.bias(mask.shape[1]), x.dtype)
         *blocks, last = self.blocks
         for block in blocks:

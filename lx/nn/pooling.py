@@ -22,15 +22,19 @@ class Pooling(nn.Module, ABC):
     needs_own_encoder: ClassVar[bool] = False
     """Whether the pooling takes part in the last block, which only lx's own encoder lets it do."""
 
+    output_dim: int
+    """Width of what the pooling returns."""
+
     def __init__(self, dim: int) -> None:
         super().__init__()
+        self.output_dim = dim
 
     def last_query(self, x: Float[Tensor, "B T D"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B 1 D"] | None:
         """Return the one query per text of the last block, given its input x; None: every token is a query."""
         return None
 
     @abstractmethod
-    def forward(self, x: Float[Tensor, "B Q D"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B D"]:
+    def forward(self, x: Float[Tensor, "B Q D"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B output_dim"]:
         """Pool the output of the last block; `mask` is True for a real token."""
 
 
@@ -86,8 +90,26 @@ class MaxPooling(Pooling):
 
     @override
     def forward(self, x: Float[Tensor, "B T D"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B D"]:
-        largest = x.masked_fill(~mask[:, :, None], torch.finfo(x.dtype).min).amax(dim=1)
-        return largest.masked_fill(~mask.any(dim=1, keepdim=True), 0.0)
+        return maximum(x, mask)
+
+
+def maximum(x: Float[Tensor, "B T D"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B D"]:
+    """Take the largest value of each feature among the real tokens; zero for a text that has none."""
+    largest = x.masked_fill(~mask[:, :, None], torch.finfo(x.dtype).min).amax(dim=1)
+    return largest.masked_fill(~mask.any(dim=1, keepdim=True), 0.0)
+
+
+class MeanMaxPooling(Pooling):
+    """The average and the largest values, one after the other: twice as wide (Howard & Ruder 2018, section 3.3)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(dim)
+        self.output_dim = 2 * dim
+
+    @override
+    def forward(self, x: Float[Tensor, "B T D"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B output_dim"]:
+        largest = maximum(x, mask)
+        return torch.cat([average(x, mask).to(largest.dtype), largest], dim=-1)
 
 
 class AttentionPooling(Pooling):

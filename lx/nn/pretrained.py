@@ -77,10 +77,10 @@ class PretrainedClassifier(nn.Module):
         if self.pooling.needs_own_encoder:
             raise ArgumentError(
                 "pooling=mean_query, or another that attends in the last block, needs lx's own encoder: "
-                "choose mean, cls, max or attention"
+                "choose mean, cls, max, mean_max or attention"
             )
         self.dropout = Dropout(dropout)
-        self.head = nn.Linear(dim, num_outputs)
+        self.head = nn.Linear(self.pooling.output_dim, num_outputs)
         initialize(self.pooling)
         initialize(self.head)
 

@@ -18,7 +18,7 @@ from lx.nn.block import PostNormBlock, PreNormBlock
 from lx.nn.classifier import TransformerClassifier
 from lx.nn.feedforward import GELUFeedForward, SwiGLUFeedForward
 from lx.nn.norm import LayerNorm, RMSNorm
-from lx.nn.pooling import AttentionPooling, MeanPooling, MeanQueryPooling
+from lx.nn.pooling import AttentionPooling, MeanMaxPooling, MeanPooling, MeanQueryPooling
 from lx.nn.position import ALiBiPosition, RotaryPosition, SinusoidalPosition
 
 pytestmark = pytest.mark.skipif(library() is None, reason="takes AVX512-BF16 and a C compiler")
@@ -67,6 +67,7 @@ def outcome(net: nn.Module, autocast: bool) -> tuple[Tensor, dict[str, Tensor]]:
         ({"block": PostNormBlock, "position": ALiBiPosition}, {"lx_attention": 2, "lx_layer_norm": 4}),
         ({"position": RotaryPosition, "norm": RMSNorm}, {"lx_linear": 4, "lx_attention": 2, "lx_layer_norm": 0}),
         ({"pooling": MeanQueryPooling}, {"lx_linear": 3, "lx_attention": 1, "lx_feedforward": 2, "lx_layer_norm": 6}),
+        ({"conv_width": 3, "pooling": MeanMaxPooling}, {"lx_linear": 5, "lx_attention": 2, "lx_add_dropped": 5}),
         ({"feedforward": partial(SwiGLUFeedForward)}, {"lx_linear": 4, "lx_feedforward": 0}),
     ],
 )

@@ -10,9 +10,18 @@ from torch import Tensor, nn
 
 from lx.errors import LxError
 from lx.nn.attention import MASKED, MultiHeadAttention, attention_bias, scaled_dot_product_attention
+from lx.nn.convolution import Convolution
 from lx.nn.feedforward import GELUFeedForward, ReLUFeedForward, SwiGLUFeedForward
 from lx.nn.norm import LayerNorm, RMSNorm
-from lx.nn.pooling import AttentionPooling, CLSPooling, MaxPooling, MeanPooling, MeanQueryPooling, QueryPooling
+from lx.nn.pooling import (
+    AttentionPooling,
+    CLSPooling,
+    MaxPooling,
+    MeanMaxPooling,
+    MeanPooling,
+    MeanQueryPooling,
+    QueryPooling,
+)
 from lx.nn.position import (
     ALiBiPosition,
     LearnedPosition,
@@ -234,6 +243,17 @@ def test_plain_feed_forward(layer: type, activation: object) -> None:
     torch.testing.assert_close(net(x), expected, rtol=1e-12, atol=1e-12)
 
 
+def test_convolution() -> None:
+    layer = Convolution(HEAD_DIM, 3, dropout=0.0).double()
+    x, mask = double(BATCH, TOKENS, HEAD_DIM), lengths_mask()
+    y = layer(x, mask)
+    for b, length in enumerate(LENGTHS):
+        before_and_after = [torch.zeros(HEAD_DIM).double(), *x[b, :length], torch.zeros(HEAD_DIM).double()]
+        for t in range(length):
+            hidden = layer.linear.weight @ torch.cat(before_and_after[t : t + 3]) + layer.linear.bias
+            torch.testing.assert_close(y[b, t], x[b, t] + hidden * normal_cdf(hidden), rtol=1e-12, atol=1e-12)
+
+
 def test_swiglu() -> None:
     net = SwiGLUFeedForward(5, 11).double()
     assert net.output.weight.shape == (5, 7)
@@ -263,6 +283,7 @@ def test_poolings() -> None:
             CLSPooling: tokens[0],
             MeanPooling: sum(tokens) / length,
             MaxPooling: torch.stack([max(column) for column in tokens.T]),
+            MeanMaxPooling: torch.cat([sum(tokens) / length, torch.stack([max(column) for column in tokens.T])]),
             AttentionPooling: sum(w / weights.sum() * token for w, token in zip(weights, tokens, strict=True)),
         }
         for pooling, vector in expected.items():

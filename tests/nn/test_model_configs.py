@@ -58,7 +58,7 @@ def test_the_files_are_there() -> None:
                 *(f"position={name}" for name in ("sinusoidal", "learned", "rotary", "alibi", "none")),
                 *(f"norm={name}" for name in ("layernorm", "rmsnorm")),
                 *(f"feedforward={name}" for name in ("relu", "gelu", "swiglu")),
-                *(f"pooling={name}" for name in ("cls", "mean", "mean_query", "max", "attention")),
+                *(f"pooling={name}" for name in ("cls", "mean", "mean_query", "max", "mean_max", "attention")),
                 *(f"block={name}" for name in ("prenorm", "postnorm")),
             ]
         )
@@ -106,6 +106,9 @@ def test_learned_positions_follow_the_length_of_the_data(compose_model: Any) -> 
         ("model.token_dropout=0.2", lambda net: net.encoder.embedding.token_dropout == 0.2),
         ("model.embedding_dim=7", lambda net: net.word_embedding.weight.shape == (37, 7)),
         ("model.hidden_multiple=2.5", lambda net: net.encoder.blocks[0].feedforward.input.out_features == 320),
+        ("model.embedding_dropout=0", lambda net: net.encoder.dropout.p == 0),
+        ("model.head_dropout=0.7", lambda net: net.dropout.p == 0.7),
+        ("model.conv_width=5", lambda net: net.encoder.convolution and net.encoder.convolution.width == 5),
         ("model.norm.eps=0.5", lambda net: net.encoder.norm.eps == 0.5),
         ("model.vectors=x.txt", lambda net: net.word_embedding.weight.requires_grad),
     ],

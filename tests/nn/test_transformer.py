@@ -15,7 +15,7 @@ from lx.nn.classifier import TransformerClassifier
 from lx.nn.dropout import Dropout
 from lx.nn.feedforward import ReLUFeedForward, SwiGLUFeedForward
 from lx.nn.norm import LayerNorm, RMSNorm
-from lx.nn.pooling import AttentionPooling, CLSPooling, MaxPooling, MeanPooling, MeanQueryPooling
+from lx.nn.pooling import AttentionPooling, CLSPooling, MaxPooling, MeanMaxPooling, MeanPooling, MeanQueryPooling
 from lx.nn.position import ALiBiPosition, LearnedPosition, NoPosition, RotaryPosition, SinusoidalPosition
 
 VOCAB, CLASSES = 29, 5
@@ -27,7 +27,7 @@ POSITIONS = [
     ALiBiPosition,
     NoPosition,
 ]
-POOLINGS = [CLSPooling, MeanPooling, MeanQueryPooling, MaxPooling, AttentionPooling]
+POOLINGS = [CLSPooling, MeanPooling, MeanQueryPooling, MaxPooling, MeanMaxPooling, AttentionPooling]
 BLOCKS = [PreNormBlock, PostNormBlock]
 
 
@@ -118,6 +118,7 @@ def test_only_the_absence_of_positions_is_blind_to_order(build: Build, position:
     [
         {"position": partial(LearnedPosition, max_length=11), "pooling": AttentionPooling},
         {"norm": RMSNorm, "feedforward": SwiGLUFeedForward, "position": RotaryPosition},
+        {"conv_width": 3, "pooling": MeanMaxPooling},
         {"feedforward": ReLUFeedForward, "embedding_dim": 7, "block": PostNormBlock, "pooling": MaxPooling},
     ],
 )
@@ -131,6 +132,23 @@ def test_gradients_reach_every_parameter(build: Build, overrides: dict[str, Any]
         # A bias shared by all keys moves all scores of a query alike: only queries and values have a gradient.
         query, _, value = parameter.grad.chunk(3)
         assert query.abs().sum() > 0 and value.abs().sum() > 0
+
+
+@pytest.mark.parametrize(("width", "position"), [(3, NoPosition), (5, SinusoidalPosition)])
+def test_a_convolution_sees_neighbours_and_no_padding(build: Build, width: int, position: Any) -> None:
+    net = build(conv_width=width, position=position, num_token_types=1).double().eval()
+    token_ids, mask, _ = batch()
+    logits = net(token_ids, mask)
+    wider_ids, wider_mask, _ = batch(17)
+    torch.testing.assert_close(net(wider_ids, wider_mask), logits, rtol=1e-12, atol=1e-12)
+    order = torch.tensor([2, 0, 1])
+    torch.testing.assert_close(net(token_ids[order], mask[order]), logits[order], rtol=1e-12, atol=1e-12)
+    assert not torch.allclose(net(token_ids[:1, [1, 0, *range(2, 11)]], mask[:1]), logits[:1], rtol=1e-6)
+
+    x = torch.zeros(1, 11, 12, dtype=torch.double)
+    x[0, 5] = 1.0
+    changed = (net.encoder.convolution(x, torch.ones(1, 11, dtype=torch.bool)) != 0).any(dim=-1)[0]
+    assert changed.nonzero().flatten().tolist() == list(range(5 - width // 2, 5 + width // 2 + 1))
 
 
 def test_final_norm_belongs_to_pre_norm_only(build: Build) -> None:
@@ -170,6 +188,12 @@ def test_dropout_acts_in_training_only_and_everywhere(build: Build) -> None:
     assert [block.attention.dropout for block in blocks] == [0.25] * 2
 
 
+def test_dropout_of_embeddings_and_head_can_be_set_apart(build: Build) -> None:
+    net = build(dropout=0.25, embedding_dropout=0.0, head_dropout=0.5, conv_width=3)
+    assert (net.encoder.dropout.p, net.dropout.p) == (0.0, 0.5)
+    assert net.encoder.convolution.residual.dropout.p == net.encoder.blocks[0].residual.dropout.p == 0.25
+
+
 def test_state_dict_holds_parameters_only(build: Build) -> None:
     for position in POSITIONS:
         net = build(position=position)
@@ -192,6 +216,8 @@ def test_bfloat16_autocast_stays_close_to_float32(build: Build) -> None:
         ({"num_layers": 0}, r"^num_layers=0"),
         ({"dropout": 1.0}, r"^dropout=1.0"),
         ({"token_dropout": -0.1}, r"^token_dropout=-0.1"),
+        ({"head_dropout": 1}, r"^dropout=1"),
+        ({"conv_width": 4}, r"^conv_width=4.*odd"),
         ({"freeze_vectors": True}, r"^vectors=null.*freeze_vectors"),
     ],
 )

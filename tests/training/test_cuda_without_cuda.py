@@ -83,7 +83,17 @@ def check(module: TextClassifier, labels: Tensor, types: bool = False) -> None:
 
 @pytest.mark.parametrize("options", MODELS)
 def test_every_option_computes_on_one_device_and_waits_for_nothing(options: list[str]) -> None:
-    check(*built("model=tiny", "model.embedding_dim=7", "model.token_dropout=0.1", *options, num_token_types=2), True)
+    check(
+        *built(
+            "model=tiny",
+            "model.embedding_dim=7",
+            "model.token_dropout=0.1",
+            "model.conv_width=3",
+            *options,
+            num_token_types=2,
+        ),
+        True,
+    )
 
 
 @pytest.mark.parametrize(
