@@ -126,8 +126,11 @@ class Task(Protocol):
         same in every call, the sums are scalars on the logits' device.
         """
 
-    def metrics(self) -> MetricCollection:
-        """Build metrics, updated with ``(logits, labels)``, that do not depend on the order of updates."""
+    def metrics(self, choose: bool) -> MetricCollection:
+        """Build metrics, updated with ``(logits, labels)``, that do not depend on the order of updates.
+
+        ``choose`` is as in :meth:`summarize`.
+        """
 
     def summarize(self, computed: dict[str, Any], choose: bool) -> Evaluation:
         """Turn what the collection of :meth:`metrics` computed into plain values.

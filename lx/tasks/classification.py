@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,11 +19,14 @@ from torchmetrics import MetricCollection
 from lx.data.corpus.labels import LabelReport, RawLabel
 from lx.errors import LxError, shorten
 from lx.tasks.base import Evaluation, ResultTable
+from lx.tasks.calibration import LogLinearPool
+from lx.tasks.class_metrics import ChoosingMetrics, ClassMetrics
 from lx.tasks.class_names import ClassNames, check_class_names
 from lx.tasks.class_weights import ClassWeights, one_weight_each
 from lx.tasks.losses import CrossEntropy
-from lx.tasks.metrics import CalibrationError, ClassScores, MeanLoss
 from lx.tasks.tables import confusion_table, most_confused, worst_classes
+
+_PARTS = ("encoder_accuracy", "expert_accuracy")  # where there is an expert
 
 
 class ClassEncoder:
@@ -122,13 +126,18 @@ class Classification(nn.Module):
         class_weights: None: all 1. "balanced": ``examples / (classes * examples of the class)``, counting
             only classes that occur, so that the average over the training examples is 1. A mapping from class
             names: classes not named weigh 1. A sequence: one weight for each class, in label order.
+        calibrate: Fit the weights of :class:`lx.tasks.calibration.LogLinearPool` at each validation; test, evaluation
+            and prediction use those of the best. False: they are 1.
 
     Raises:
         LxError: A label smoothing out of range; weights that name an unknown class, are not one for each class, or
             are negative or infinite; class names or counts that are none.
+
+    Attributes:
+        pool: how logits, and an expert's log-probabilities where there is an expert, become probabilities.
     """
 
-    metric_names = ("accuracy", "f1_macro", "loss", "calibration_error")
+    metric_names: tuple[str, ...] = ("accuracy", "f1_macro", "loss", "calibration_error")
 
     def __init__(
         self,
@@ -136,6 +145,7 @@ class Classification(nn.Module):
         class_counts: Sequence[int],
         label_smoothing: float = 0.0,
         class_weights: ClassWeights | None = None,
+        calibrate: bool = True,
     ) -> None:
         super().__init__()
         if not 0 <= label_smoothing < 1:
@@ -144,7 +154,10 @@ class Classification(nn.Module):
         self.class_names = tuple(class_names)
         self.num_outputs = len(self.class_names)
         self.chance_loss = math.log(self.num_outputs)
-        self.choices: dict[str, Any] = {}
+        self.calibrate = calibrate
+        if calibrate:
+            self.metric_names += ("calibration_error_unscaled",)
+        self.pool = LogLinearPool()
         weights = None if class_weights is None else one_weight_each(class_weights, self.class_names, class_counts)
         self.loss = CrossEntropy(label_smoothing, weights)
 
@@ -156,6 +169,19 @@ class Classification(nn.Module):
     def trained_encoder(self, class_names: Sequence[str] | None) -> ClassEncoder:
         """Return an encoder of this task's classes; integers are positions where the data declares names."""
         return ClassEncoder(self.class_names, by_position=class_names is not None)
+
+    @property
+    def choices(self) -> dict[str, Any]:
+        """The weights of logits and expert."""
+        return asdict(self.pool) if self.calibrate else {}
+
+    @choices.setter
+    def choices(self, choices: dict[str, Any]) -> None:
+        self.pool = LogLinearPool.from_choices(choices)
+
+    def combine(self, logits: Tensor, expert: Tensor | None = None) -> Tensor:
+        """Compute log-probabilities up to a constant [B, C], of logits [B, C] and an expert's log-probabilities."""
+        return self.pool.combine(logits, expert)
 
     def fits(self, labels: pa.Array) -> bool:
         """Return whether these are class ids."""
@@ -172,22 +198,23 @@ class Classification(nn.Module):
         """Count the examples that were classified right."""
         return {"accuracy": (logits.argmax(dim=-1) == labels).sum()}
 
-    def metrics(self) -> MetricCollection:
-        """Build metrics, updated with logits [B, C] and labels [B]."""
-        scores, error = ClassScores(self.num_outputs), CalibrationError()
-        return MetricCollection(
-            {"loss": MeanLoss(self.loss), "scores": scores, "calibration_error": error}, compute_groups=False
-        )
+    def metrics(self, choose: bool) -> MetricCollection:
+        """Build metrics, updated with logits [B, C], labels [B], and an expert's log-probabilities [B, C] or None."""
+        if choose and self.calibrate:
+            return ChoosingMetrics(partial(ClassMetrics, self.num_outputs, self.loss, False))
+        return ClassMetrics(self.num_outputs, self.loss, True, self.combine)
 
-    def summarize(self, computed: dict[str, Tensor], choose: bool) -> Evaluation:
-        """Return the scalars, the scores of each class, and the confusion matrix as plain values."""
-        values: dict[str, Any] = {name: value.tolist() for name, value in computed.items()}
+    def summarize(self, computed: dict[str, Any], choose: bool) -> Evaluation:
+        """Return the scalars, the scores of each class, the confusion matrix and the fitted weights as plain values."""
+        pool = computed.get("pool")
+        values: dict[str, Any] = {name: value.tolist() for name, value in computed.items() if isinstance(value, Tensor)}
         fields = ("support", "precision", "recall", "f1")
         columns = [self.class_names, *(values[field] for field in fields)]
         per_class = [dict(zip(("name", *fields), row, strict=True)) for row in zip(*columns, strict=True)]
         return Evaluation(
-            {name: values[name] for name in self.metric_names},
+            {name: values[name] for name in (*self.metric_names, *_PARTS) if name in values},
             {"per_class": per_class, "confusion_matrix": values["confusion"]},
+            {} if pool is None else asdict(pool),
         )
 
     def show(self, evaluation: Evaluation) -> list[RenderableType]:
@@ -205,10 +232,10 @@ class Classification(nn.Module):
         ]
         return {"classes": ResultTable(columns, rows), "confusion": confusion_table(self.class_names, confusion)}
 
-    def predictions(self, texts: Sequence[str], logits: Tensor) -> list[ClassPrediction]:
+    def predictions(self, texts: Sequence[str], logits: Tensor, expert: Tensor | None = None) -> list[ClassPrediction]:
         """Return the most probable class of each text, and the probabilities of all."""
         predictions = []
-        for text, row in zip(texts, logits.softmax(dim=-1).tolist(), strict=True):
+        for text, row in zip(texts, self.combine(logits, expert).softmax(dim=-1).tolist(), strict=True):
             best = max(range(len(row)), key=row.__getitem__)
             probabilities = dict(zip(self.class_names, row, strict=True))
             predictions.append(ClassPrediction(text, self.class_names[best], row[best], probabilities))

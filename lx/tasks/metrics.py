@@ -1,7 +1,8 @@
 """Metrics that are the same to the last bit however the examples are ordered, batched or spread over ranks.
 
 Each keeps integers only: counts, and fixed-point sums of numbers that would otherwise be added up with
-rounding. Memory is constant. States are summed across ranks; results are float64 tensors on the CPU.
+rounding. Memory is constant. States are summed across ranks, unless ``sync=False``; results are float64 tensors on the
+CPU.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ class ClassScores(Metric):
     full_state_update = False
     confusion: Tensor
 
-    def __init__(self, num_classes: int) -> None:
-        super().__init__()
+    def __init__(self, num_classes: int, sync: bool = True) -> None:
+        super().__init__(sync_on_compute=sync)
         self.num_classes = num_classes
         self.add_state("confusion", torch.zeros(num_classes, num_classes, dtype=torch.int64), dist_reduce_fx="sum")
 
@@ -63,8 +64,8 @@ class CalibrationError(Metric):
     correct: Tensor
     total: Tensor
 
-    def __init__(self, num_bins: int = 15) -> None:
-        super().__init__()
+    def __init__(self, num_bins: int = 15, sync: bool = True) -> None:
+        super().__init__(sync_on_compute=sync)
         self.num_bins = num_bins
         for name in ("confidence", "correct"):
             self.add_state(name, torch.zeros(num_bins, dtype=torch.int64), dist_reduce_fx="sum")
@@ -98,8 +99,8 @@ class MeanLoss(Metric):
     undefined: Tensor
     total: Tensor
 
-    def __init__(self, loss: nn.Module) -> None:
-        super().__init__()
+    def __init__(self, loss: nn.Module, sync: bool = True) -> None:
+        super().__init__(sync_on_compute=sync)
         self.loss = loss
         for name in ("loss_sum", "undefined", "total"):
             self.add_state(name, torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")

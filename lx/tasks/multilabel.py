@@ -166,7 +166,7 @@ class Multilabel(nn.Module):
         """Count the examples with exactly the right labels, at the fixed threshold or a probability of 0.5."""
         return {"subset_accuracy": ((logits >= self._origin) == labels.bool()).all(dim=-1).sum()}
 
-    def metrics(self) -> MetricCollection:
+    def metrics(self, choose: bool) -> MetricCollection:
         """Build metrics, updated with logits [B, C] and labels [B, C]."""
         return MetricCollection(
             {"loss": MeanLoss(self.loss), "scores": ScoredLabels(self._origin)}, compute_groups=False

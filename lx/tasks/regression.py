@@ -214,7 +214,7 @@ class Regression(nn.Module):
         """Add up absolute errors."""
         return {"mae": (logits.squeeze(-1) - labels).abs().sum() * self.std}
 
-    def metrics(self) -> MetricCollection:
+    def metrics(self, choose: bool) -> MetricCollection:
         """Build metrics, updated with predictions [B, 1] and labels [B] in standard units."""
         return MetricCollection(
             {"loss": MeanLoss(self.loss), "scores": RegressionScores(self.std)}, compute_groups=False

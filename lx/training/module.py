@@ -66,7 +66,7 @@ class TextClassifier(LightningModule):
         self.guard = guard or NonFiniteGuard("stop")
         self.seed = seed
         self.gradient_sync = GradientSync()
-        self.split_metrics = nn.ModuleDict({"val": task.metrics(), "test": task.metrics()})
+        self.split_metrics = nn.ModuleDict({"val": task.metrics(choose=True), "test": task.metrics(choose=False)})
         self.evaluations: dict[str, Evaluation] = {}
 
     def forward(self, batch: Batch) -> Tensor:

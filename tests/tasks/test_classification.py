@@ -94,8 +94,8 @@ def test_it_is_a_task() -> None:
 
 
 def test_evaluation_is_plain() -> None:
-    task = build(label_smoothing=0.1)
-    metrics = task.metrics()
+    task = build(label_smoothing=0.1, calibrate=False)
+    metrics = task.metrics(choose=True)
     predictions, labels = torch.tensor([0, 1, 1, 0, 1]), torch.tensor([0, 1, 0, 0, 1])
     metrics.update(8 * torch.nn.functional.one_hot(predictions, 3).float(), labels)
     evaluation = task.summarize(metrics.compute(), choose=True)

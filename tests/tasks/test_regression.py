@@ -178,7 +178,7 @@ def test_a_damaged_label_set_is_refused(mean: Any, std: Any) -> None:
 
 def test_metrics_are_in_the_units_of_the_labels() -> None:
     task = build()
-    metrics = task.metrics()
+    metrics = task.metrics(choose=False)
     labels = pa.array([3.0, 3.5, 5.0])
     logits = torch.tensor([[-1.0], [0.0], [2.0]])  # 3.25, 3.5, 4.0
     metrics.update(logits, task.collate(labels))

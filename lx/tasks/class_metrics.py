@@ -1,0 +1,136 @@
+"""The metrics of one class a text: of the final distribution, and of what it is made of.
+
+Axis legend: B examples of a batch, N all examples, K score vectors an example (logits, and an expert's), C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torchmetrics import Metric, MetricCollection
+from torchmetrics.utilities import dim_zero_cat
+from typing_extensions import override
+
+from lx.tasks.calibration import LogLinearPool, sort_examples
+from lx.tasks.metrics import CalibrationError, ClassScores, MeanLoss
+
+Combine = Callable[[Tensor, Tensor | None], Tensor]
+
+
+class ClassMetrics(MetricCollection):
+    """Metrics of what ``combine`` makes of logits and an expert's log-probabilities, and of the two by themselves.
+
+    Args:
+        num_classes: C.
+        loss: of each example.
+        sync: add up the counts of all ranks.
+        combine: log-probabilities up to a constant [B, C], from logits [B, C] and log-probabilities [B, C] or None.
+    """
+
+    def __init__(self, num_classes: int, loss: nn.Module, sync: bool, combine: Combine) -> None:
+        scores = {"scores": ClassScores(num_classes, sync), "calibration_error": CalibrationError(sync=sync)}
+        alone = {
+            "calibration_error_unscaled": CalibrationError(sync=sync),
+            "encoder_accuracy": Accuracy(sync),
+            "expert_accuracy": Accuracy(sync),
+        }
+        super().__init__({"loss": MeanLoss(loss, sync), **scores, **alone}, compute_groups=False)
+        self._combine = combine
+
+    @override
+    def update(  # type: ignore[override]
+        self, logits: Float[Tensor, "B C"], labels: Int[Tensor, " B"], expert: Float[Tensor, "B C"] | None = None
+    ) -> None:
+        final = self._combine(logits, expert)
+        for name in ("loss", "scores", "calibration_error"):
+            self[name].update(final, labels)
+        self["calibration_error_unscaled"].update(logits, labels)
+        if expert is not None:
+            self["encoder_accuracy"].update(logits, labels)
+            self["expert_accuracy"].update(expert, labels)
+
+    @override
+    def compute(self) -> dict[str, Any]:
+        """Return what :class:`lx.tasks.metrics.ClassScores` does, and a scalar of each other updated metric."""
+        computed: dict[str, Any] = {}
+        for name, metric in self.items():
+            if metric.update_called:
+                value = metric.compute()
+                computed |= value if isinstance(value, dict) else {name: value}
+        return computed
+
+
+class ChoosingMetrics(MetricCollection):
+    """The same, with weights fitted on the very examples that are measured: their scores are kept until the end.
+
+    That takes 4 bytes an example, class and score vector. The result is the same however the examples were ordered,
+    batched or spread over ranks.
+
+    Args:
+        build: the metrics of a rank by itself, from ``combine``.
+    """
+
+    def __init__(self, build: Callable[[Combine], ClassMetrics]) -> None:
+        super().__init__({"kept": KeptScores()}, compute_groups=False)
+        self._build = build
+
+    @override
+    def compute(self) -> dict[str, Any]:
+        """Return what :meth:`ClassMetrics.compute` does, and ``pool``, the fitted weights."""
+        scores, labels = self["kept"].compute()
+        on_cpu = scores.cpu().numpy(), labels.cpu().numpy()
+        pool = LogLinearPool.fit(*on_cpu)
+        order = torch.from_numpy(sort_examples(*on_cpu)).to(scores.device)
+        logits, *expert = scores[order].unbind(dim=1)
+        metrics = self._build(pool.combine).to(scores.device)
+        metrics.update(logits, labels[order], *expert)
+        return {**metrics.compute(), "pool": pool}
+
+
+class KeptScores(Metric):
+    """All logits, and the log-probabilities of an expert if there is one, together with the labels."""
+
+    full_state_update = False
+    scores: list[Tensor]
+    labels: list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("scores", "labels"):
+            self.add_state(name, [], dist_reduce_fx="cat")
+
+    def update(self, logits: Tensor, labels: Tensor, expert: Tensor | None = None) -> None:
+        """Keep a batch."""
+        vectors = [logits] if expert is None else [logits, expert]
+        self.scores.append(torch.stack([vector.detach().float() for vector in vectors], dim=1))
+        self.labels.append(labels)
+
+    def compute(self) -> tuple[Tensor, Tensor]:
+        """Return scores [N, K, C] and labels [N]."""
+        return dim_zero_cat(self.scores), dim_zero_cat(self.labels)
+
+
+class Accuracy(Metric):
+    """The share of examples whose class has the largest score."""
+
+    full_state_update = False
+    correct: Tensor
+    total: Tensor
+
+    def __init__(self, sync: bool = True) -> None:
+        super().__init__(sync_on_compute=sync)
+        for name in ("correct", "total"):
+            self.add_state(name, torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
+
+    def update(self, scores: Float[Tensor, "B C"], labels: Int[Tensor, " B"]) -> None:
+        """Count a batch."""
+        self.correct += (scores.argmax(dim=-1) == labels).sum()
+        self.total += len(labels)
+
+    def compute(self) -> Tensor:
+        """The share; not a number if there were no examples."""
+        return self.correct.cpu().double() / self.total.cpu()
