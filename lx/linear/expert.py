@@ -1,0 +1,128 @@
+"""The linear expert: log-probabilities of classes from the n-grams of a text.
+
+Axis legend: N rows, F known n-grams, C classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import embedding_bag
+
+from lx.errors import LxError
+from lx.linear.features import Vocabulary, learn_vocabulary
+from lx.linear.settings import C_CANDIDATES, ExpertSettings
+from lx.linear.solver import fit_calibrated, num_fits
+from lx.linear.tensors import check_tensors
+from lx.system.progress import track
+
+MAX_WEIGHTS = 100_000_000  # of all n-grams and classes together
+MAX_CHARACTERS = 30_000_000  # of the texts that an expert is fitted on
+
+
+class LinearExpert:
+    """A linear classifier of n-grams with calibrated probabilities: tensors and numpy arrays alone."""
+
+    def __init__(self, vocabulary: Vocabulary, weights: Tensor, bias: Tensor, texts_per_row: int) -> None:
+        """Join the parts.
+
+        Args:
+            vocabulary: F n-grams.
+            weights: [F, C], or [F, 1] for two classes: the logits of the second one, those of the first being 0.
+            bias: [C] or [1].
+            texts_per_row: 2 for pairs, else 1.
+        """
+        self.vocabulary, self.weights, self.bias, self.texts_per_row = vocabulary, weights, bias, texts_per_row
+
+    @property
+    def num_outputs(self) -> int:
+        """C."""
+        return 2 if len(self.bias) == 1 else len(self.bias)
+
+    @classmethod
+    def fit(
+        cls,
+        texts: Sequence[str],
+        pairs: Sequence[str] | None,
+        labels: NDArray[np.int64],
+        num_classes: int,
+        settings: ExpertSettings,
+    ) -> LinearExpert:
+        """Fit an expert on the rows of a training split; takes scikit-learn.
+
+        Args:
+            texts: N.
+            pairs: The second texts of pairs, or None.
+            labels: [N], in [0, C).
+            num_classes: C.
+            settings: Of the n-grams and the classifier.
+        """
+        rows = _affordable_rows(texts, pairs)
+        columns = [[column[row] for row in rows] for column in (texts, pairs) if column is not None]
+        labels = np.asarray(labels)[rows]
+        words, characters = settings.orders(texts)
+        most = min(settings.max_ngrams, MAX_WEIGHTS // num_classes)
+        vocabulary = learn_vocabulary(columns, words, characters, settings.min_count, most)
+        features = vocabulary.matrix(columns)
+        candidates = C_CANDIDATES if isinstance(settings.C, str) else (settings.C,)
+        with track("fitting the linear expert", num_fits(candidates), "fits") as advance:
+            fitted = fit_calibrated(features, labels, num_classes, candidates, advance)
+        weights, bias = torch.from_numpy(fitted.weights), torch.from_numpy(fitted.bias)
+        if num_classes == 2:
+            weights, bias = weights[:, 1:] - weights[:, :1], bias[1:] - bias[:1]
+        return cls(vocabulary, weights.float().contiguous(), bias.float(), len(columns))
+
+    def log_probabilities(self, texts: Sequence[str], pairs: Sequence[str] | None) -> NDArray[np.float32]:
+        """Return the logarithms of the probabilities [N, C] of the classes.
+
+        Raises:
+            LxError: Pairs where the expert was fitted on single texts, or the other way round.
+        """
+        columns = [column for column in (texts, pairs) if column is not None]
+        if len(columns) != self.texts_per_row:
+            raise LxError(f"the linear expert takes {self.texts_per_row} texts a row, not {len(columns)}")
+        logits = [self.bias.new_empty(0, len(self.bias))]
+        for entries in self.vocabulary.entries(columns):
+            starts = np.searchsorted(entries.rows, np.arange(entries.num_rows))
+            indices, offsets, values = map(torch.from_numpy, (entries.columns, starts, entries.values))
+            sums = embedding_bag(indices, self.weights, offsets, mode="sum", per_sample_weights=values)
+            logits.append(sums + self.bias)
+        joined = torch.cat(logits)
+        if len(self.bias) == 1:
+            joined = torch.cat([torch.zeros_like(joined), joined], 1)
+        return joined.log_softmax(1).numpy()
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return everything as tensors, for `from_state_dict`."""
+        return {
+            "orders": torch.tensor([self.vocabulary.words, self.vocabulary.characters]),
+            "texts_per_row": torch.tensor(self.texts_per_row),
+            "hashes": torch.from_numpy(self.vocabulary.hashes.view(np.int64)),
+            "idf": torch.from_numpy(self.vocabulary.idf),
+            "weights": self.weights,
+            "bias": self.bias,
+        }
+
+    @classmethod
+    def from_state_dict(cls, tensors: Mapping[str, Tensor]) -> LinearExpert:
+        """Rebuild an expert from the tensors of `state_dict`, perhaps of a stranger.
+
+        Raises:
+            LxError: The tensors are not those of an expert.
+        """
+        check_tensors(tensors)
+        words, characters = tensors["orders"].tolist()
+        hashes = tensors["hashes"].numpy().view(np.uint64)
+        vocabulary = Vocabulary(tuple(words), tuple(characters), hashes, tensors["idf"].numpy())
+        return cls(vocabulary, tensors["weights"], tensors["bias"], int(tensors["texts_per_row"]))
+
+
+def _affordable_rows(texts: Sequence[str], pairs: Sequence[str] | None) -> NDArray[np.int64]:
+    """Return the rows to fit on, ascending: all, or a random part whose texts have about `MAX_CHARACTERS` together."""
+    num_characters = sum(map(len, texts)) + sum(map(len, pairs or ()))
+    shuffled = np.random.default_rng(0).permutation(len(texts))
+    return np.sort(shuffled[: len(texts) * MAX_CHARACTERS // max(MAX_CHARACTERS, num_characters)])

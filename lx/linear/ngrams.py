@@ -1,0 +1,156 @@
+"""N-grams of words and of characters, as hashes with their counts.
+
+Each text has two bags of n-grams, one of words (runs of letters and digits, in lower case) and one of characters (as
+they stand, across the ends of words). The n-gram of the units u1 ... un is hashed to the upper 56 bits of a mixed
+polynomial in them, modulo 2^64: among some millions of n-grams two hardly ever share a hash.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import chain
+
+import numpy as np
+from numpy.typing import NDArray
+
+HASH_BITS = 56
+BAGS_PER_TEXT = 2
+LONGEST_NGRAM = 16
+MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+MIXER = np.uint64(0xD6E8FEB86659FD93)
+
+_HASH_MASK = np.uint64((1 << HASH_BITS) - 1)
+_BAGS_PER_CHUNK = 1 << (64 - HASH_BITS)
+_CHARACTERS_PER_CHUNK = 1 << 15  # so that the arrays of a chunk stay in the processor's cache
+_FIRST_UNASSIGNED = 0x40000  # no letter or digit from here on
+
+Hashes = NDArray[np.uint64]
+Indices = NDArray[np.int64]
+Orders = tuple[int, int]  # shortest and longest n-gram; (0, 0): none
+
+
+def are_orders(orders: object) -> bool:
+    """Whether these are the lengths of the shortest and the longest n-gram; 0 and 0 where there are none."""
+    if not isinstance(orders, list | tuple) or len(orders) != 2 or not all(type(order) is int for order in orders):
+        return False
+    shortest, longest = orders
+    return shortest == longest == 0 or bool(1 <= shortest <= longest <= LONGEST_NGRAM)
+
+
+@dataclass(frozen=True)
+class Bags:
+    """The n-grams of the rows of a chunk.
+
+    Attributes:
+        num_rows: Of the chunk.
+        per_row: Bags of a row: words, characters; of a pair then those of its second text.
+        bag: The bag of each entry, ascending: row * per_row + bag of the row.
+        hashes: Ascending within a bag, all different.
+        counts: How often the n-gram occurs in the bag.
+    """
+
+    num_rows: int
+    per_row: int
+    bag: Indices
+    hashes: Hashes
+    counts: Indices
+
+
+def count_ngrams(columns: Sequence[Sequence[str]], words: Orders, characters: Orders) -> Iterator[Bags]:
+    """Count the n-grams of texts, chunk by chunk.
+
+    Args:
+        columns: The texts; of pairs the first texts and the second ones.
+        words: Lengths of the n-grams of words.
+        characters: Lengths of the n-grams of characters.
+    """
+    per_row = BAGS_PER_TEXT * len(columns)
+    for start, end in _chunks(columns, _BAGS_PER_CHUNK // per_row):
+        texts = list(chain.from_iterable(zip(*(column[start:end] for column in columns), strict=True)))
+        keys = np.concatenate(list(_ngram_keys(texts, words, characters, per_row)))
+        keys.sort()
+        first = np.flatnonzero(np.diff(keys, prepend=~keys[:1]))
+        distinct = keys[first]
+        bag = (distinct >> np.uint64(HASH_BITS)).astype(np.int64)
+        yield Bags(end - start, per_row, bag, distinct & _HASH_MASK, np.diff(first, append=len(keys)))
+
+
+def _chunks(columns: Sequence[Sequence[str]], most_rows: int) -> Iterator[tuple[int, int]]:
+    """Divide the rows so that no chunk has more than `most_rows`, or too many characters unless it is a single row."""
+    start = characters = 0
+    for row in range(len(columns[0])):
+        length = sum(len(column[row]) for column in columns)
+        if row > start and (row - start == most_rows or characters + length > _CHARACTERS_PER_CHUNK):
+            yield start, row
+            start, characters = row, 0
+        characters += length
+    if start < len(columns[0]):
+        yield start, len(columns[0])
+
+
+def _ngram_keys(texts: Sequence[str], words: Orders, characters: Orders, per_row: int) -> Iterator[Hashes]:
+    """Hash the n-grams of texts; above the hash stands the number of the bag."""
+    points = code_points("".join(texts))
+    ends = np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)))
+    text = np.repeat(np.arange(len(texts)), np.diff(ends, prepend=0))
+    yield np.empty(0, np.uint64)  # there may be no n-grams at all
+    yield from _hash_ngrams(*_words(points, text), words, 0, per_row)
+    yield from _hash_ngrams(points + np.uint64(1), text, characters, 1, per_row)
+
+
+def _words(points: Hashes, text: Indices) -> tuple[Hashes, Indices]:
+    """Hash the words of texts: a unit for each word, and the text that it is in."""
+    folded = word_characters()[np.minimum(points, _FIRST_UNASSIGNED)].astype(np.uint64)
+    inside = np.flatnonzero(folded)
+    folded, text = folded[inside], text[inside]
+    begins = (np.diff(inside, prepend=-2) > 1) | (np.diff(text, prepend=-1) > 0)
+    starts = np.flatnonzero(begins)
+    if not len(starts):
+        return folded, text
+    lengths = np.diff(starts, append=len(inside))
+    exponents = np.arange(len(inside)) - np.repeat(starts, lengths)
+    return _mix(np.add.reduceat(folded * _powers(lengths.max())[exponents], starts)), text[starts]
+
+
+def _hash_ngrams(units: Hashes, text: Indices, orders: Orders, bag: int, per_row: int) -> Iterator[Hashes]:
+    """Hash the n-grams of one kind of unit, whose bag is the first (0) or the second (1) of each text."""
+    bags = (text * BAGS_PER_TEXT + bag).astype(np.uint64)
+    polynomial = bags % np.uint64(per_row) * MIXER  # so that a word, its characters and a pair's texts differ
+    above = bags << np.uint64(HASH_BITS)
+    shortest, longest = orders
+    powers = _powers(longest)
+    for order in range(1, min(longest, len(units)) + 1):
+        starts = len(units) - order + 1
+        polynomial = polynomial[:starts] + units[order - 1 :] * powers[order - 1]
+        if order >= shortest:
+            within = text[:starts] == text[order - 1 :]
+            yield above[:starts][within] | _mix(polynomial[within]) >> np.uint64(64 - HASH_BITS)
+
+
+def _powers(number: int) -> Hashes:
+    """The powers 0, 1, ... of the multiplier."""
+    factors = np.full(number, MULTIPLIER)
+    factors[:1] = 1
+    return np.multiply.accumulate(factors)
+
+
+def _mix(values: Hashes) -> Hashes:
+    """Spread each bit over all bits, one to one."""
+    mixed = (values ^ (values >> np.uint64(32))) * MIXER
+    return mixed ^ (mixed >> np.uint64(32))
+
+
+def code_points(text: str) -> Hashes:
+    """The Unicode code points of a text."""
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)
+
+
+@cache
+def word_characters() -> NDArray[np.uint32]:
+    """For each code point its lower-case letter or digit, 0 where it is neither; the last one stands for the rest."""
+    characters = "".join(map(chr, range(_FIRST_UNASSIGNED + 1)))
+    folded = re.sub(r"[\W_]", "\0", characters).replace("İ", "i").lower()  # İ has two characters in lower case
+    return np.frombuffer(folded.encode("utf-32-le", "surrogatepass"), np.uint32)

@@ -1,0 +1,172 @@
+"""Fitting, predicting, keeping and refusing linear experts."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from lx.errors import ArgumentError, LxError
+from lx.linear.expert import LinearExpert
+from lx.linear.settings import ExpertSettings
+
+TOPICS = ("the cat purrs and naps", "the ship sails at dawn", "a tree grows tall leaves")
+WORDS = sorted({word for topic in TOPICS for word in topic.split()})
+
+
+def settings(**changes: Any) -> ExpertSettings:
+    defaults: dict[str, Any] = {"words": "auto", "characters": "auto", "min_count": 2, "max_ngrams": 2_000_000}
+    return ExpertSettings(**{**defaults, "C": "auto", **changes})
+
+
+def corpus(num_classes: int = 3, rows: int = 60) -> tuple[list[str], np.ndarray]:
+    """Texts of a few words of their topic, and a word of any."""
+    draw = np.random.default_rng(0)
+    labels = draw.integers(num_classes, size=rows)
+    own = [" ".join(draw.choice(TOPICS[label].split(), 2)) for label in labels]
+    return [f"{text} {draw.choice(WORDS)}" for text in own], labels
+
+
+@pytest.fixture(scope="module", params=[2, 3])
+def expert(request: pytest.FixtureRequest) -> LinearExpert:
+    texts, labels = corpus(request.param)
+    return LinearExpert.fit(texts, None, labels, request.param, settings())
+
+
+def test_learns_what_is_easy(expert: LinearExpert) -> None:
+    texts = list(TOPICS[: expert.num_outputs])
+    log_probabilities = expert.log_probabilities(texts, None)
+    assert log_probabilities.dtype == np.float32
+    assert log_probabilities.argmax(1).tolist() == list(range(expert.num_outputs))
+    np.testing.assert_allclose(np.exp(log_probabilities).sum(1), 1, rtol=1e-5)
+
+
+def test_texts_without_known_ngrams_get_the_bias(expert: LinearExpert) -> None:
+    log_probabilities = expert.log_probabilities(["", "人工", "ξ"], None)
+    assert np.isfinite(log_probabilities).all() and (log_probabilities[0] == log_probabilities).all()
+    assert expert.log_probabilities([], None).shape == (0, expert.num_outputs)
+
+
+def test_each_text_by_itself(expert: LinearExpert) -> None:
+    texts, _ = corpus(expert.num_outputs, 300)
+    alone = np.concatenate([expert.log_probabilities([text], None) for text in texts])
+    np.testing.assert_allclose(expert.log_probabilities(texts, None), alone, rtol=0, atol=1e-6)
+
+
+def test_the_same_again(expert: LinearExpert) -> None:
+    texts, labels = corpus(expert.num_outputs)
+    again = LinearExpert.fit(texts, None, labels, expert.num_outputs, settings()).state_dict()
+    assert all(torch.equal(tensor, again[name]) for name, tensor in expert.state_dict().items())
+
+
+def test_kept_as_tensors(expert: LinearExpert, tmp_path: Path) -> None:
+    torch.save(expert.state_dict(), tmp_path / "linear.pt")
+    loaded = LinearExpert.from_state_dict(torch.load(tmp_path / "linear.pt", weights_only=True))
+    texts, _ = corpus()
+    assert np.array_equal(loaded.log_probabilities(texts, None), expert.log_probabilities(texts, None))
+
+
+def test_pairs() -> None:
+    """What stands in the first text says nothing when it stands in the second."""
+    texts, labels = corpus(2, 200)
+    expert = LinearExpert.fit(texts, texts[::-1], labels, 2, settings())
+    assert (expert.log_probabilities(texts, texts[::-1]).argmax(1) == labels).mean() > 0.9
+    with pytest.raises(LxError, match="2 texts a row, not 1"):
+        expert.log_probabilities(texts, None)
+
+
+@pytest.mark.parametrize("labels", [[0] * 9, [0] * 8 + [2], [0, 1, 2]])
+def test_classes_with_few_rows_or_none(labels: list[int]) -> None:
+    texts = [TOPICS[label] for label in labels]
+    expert = LinearExpert.fit(texts, None, np.array(labels), 4, settings(min_count=1))
+    log_probabilities = expert.log_probabilities(texts, None)
+    assert np.isfinite(log_probabilities).all() and (log_probabilities.argmax(1) != 3).all()
+
+
+def test_no_ngram_occurs_twice() -> None:
+    expert = LinearExpert.fit(["ab", "cd", "ef"], None, np.array([0, 1, 1]), 2, settings())
+    assert len(expert.vocabulary.hashes) == 0
+    assert expert.log_probabilities(["ab"], None).argmax(1) == [1]
+
+
+def test_the_most_frequent_ngrams_are_kept() -> None:
+    texts, labels = corpus()
+    expert = LinearExpert.fit(texts, None, labels, 3, settings(words=[1, 1], characters=[0, 0], max_ngrams=3))
+    counts = sorted((sum(word in text.split() for text in texts) for word in WORDS), reverse=True)
+    idf = np.log((1 + len(texts)) / (1 + np.array(counts[:3]))) + 1
+    np.testing.assert_allclose(np.sort(expert.vocabulary.idf), np.sort(idf), rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_prediction_imports_neither_scikit_learn_nor_scipy(tmp_path: Path) -> None:
+    texts, labels = corpus()
+    torch.save(LinearExpert.fit(texts, None, labels, 3, settings()).state_dict(), tmp_path / "linear.pt")
+    code = (
+        "import sys, torch; from lx.linear.expert import LinearExpert\n"
+        f"expert = LinearExpert.from_state_dict(torch.load({str(tmp_path / 'linear.pt')!r}, weights_only=True))\n"
+        "expert.log_probabilities(['the cat'], None)\n"
+        "assert not {'sklearn', 'scipy'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+SPOILED: dict[str, Callable[[dict[str, Tensor]], dict[str, Any]]] = {
+    "a tensor is missing": lambda t: {name: t[name] for name in t if name != "idf"},
+    "a tensor too many": lambda t: {**t, "more": t["idf"]},
+    "no tensor": lambda t: {**t, "weights": 3},
+    "another dtype": lambda t: {**t, "idf": t["idf"].double()},
+    "sparse": lambda t: {**t, "weights": t["weights"].to_sparse()},
+    "fewer weights": lambda t: {**t, "weights": t["weights"][1:]},
+    "more classes": lambda t: {**t, "bias": t["bias"].repeat(2)},
+    "no classes": lambda t: {**t, "weights": t["weights"][:, :0], "bias": t["bias"][:0]},
+    "weights not finite": lambda t: {**t, "weights": t["weights"] * float("nan")},
+    "bias not finite": lambda t: {**t, "bias": t["bias"] + float("inf")},
+    "huge weights": lambda t: {**t, "weights": torch.full_like(t["weights"], 3e38)},
+    "idf of 0": lambda t: {**t, "idf": t["idf"] * 0},
+    "hashes not sorted": lambda t: {**t, "hashes": t["hashes"].flip(0)},
+    "a hash twice": lambda t: {**t, "hashes": t["hashes"].clone().index_fill_(0, torch.tensor(1), int(t["hashes"][0]))},
+    "negative hashes": lambda t: {**t, "hashes": t["hashes"] - (1 << 60)},
+    "hashes too large": lambda t: {**t, "hashes": t["hashes"] + (1 << 56)},
+    "orders without end": lambda t: {**t, "orders": torch.tensor([[1, 10**9], [1, 2]])},
+    "orders of another shape": lambda t: {**t, "orders": torch.tensor([1, 2])},
+    "three texts": lambda t: {**t, "texts_per_row": torch.tensor(3)},
+}
+
+
+@pytest.mark.parametrize("how", SPOILED)
+def test_refuses_tensors_of_nothing_that_lx_wrote(how: str, expert: LinearExpert) -> None:
+    with pytest.raises(LxError, match="linear expert"):
+        LinearExpert.from_state_dict(SPOILED[how](expert.state_dict()))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"words": [2, 1]}, "words="),
+        ({"words": "all"}, "words="),
+        ({"characters": [0, 3]}, "characters="),
+        ({"characters": [2]}, "characters="),
+        ({"characters": [2, 17]}, "16"),
+        ({"words": [0, 0], "characters": [0, 0]}, "no n-grams"),
+        ({"min_count": 0}, "min_count=0"),
+        ({"max_ngrams": 0}, "max_ngrams=0"),
+        ({"C": 0}, "C=0"),
+        ({"C": "best"}, "C=best"),
+    ],
+)
+def test_refuses_settings(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        settings(**changes)
+
+
+def test_chinese_is_read_by_characters() -> None:
+    assert settings().orders(["人工智能 AI 很好"]) == ((0, 0), (1, 4))
+    assert settings().orders(["The word 人工 is Chinese"]) == ((1, 2), (2, 5))
+    assert settings(words=[1, 1], characters=[3, 3]).orders(["人工智能"]) == ((1, 1), (3, 3))
