@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from typing import NamedTuple
 
 from lx.errors import LxError, RanksLostError, did_you_mean
+from lx.system.output import flush_streams, open_streams
 from lx.system.processes import end_with_parent, report_exit
 
 
@@ -50,6 +50,11 @@ Each command answers --help. First steps:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0 done, 1 failed, 2 bad input, 130 interrupted, 143 terminated."""
     end_with_parent()
+    open_streams()
+    return flush_streams(_run(arguments))
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     name, rest = (arguments[0], list(arguments[1:])) if arguments else ("--help", [])
     if name in ("-h", "--help", "help"):
@@ -65,12 +70,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except LxError as error:
         return report_exit(f"error: {error}", error.exit_code, secondary=isinstance(error, RanksLostError))
     except ChildProcessError as error:
-        print(f"lx: {error}", file=sys.stderr)
-        return 1
+        return report_exit(str(error), 1)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader of the output, such as head, has closed it
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from lx.cli.arguments import Parser
 from lx.errors import LxError
 from lx.system.gc import freeze_after_imports
+from lx.system.output import DataStream, say
 
 if TYPE_CHECKING:
     from lx.inference.classifier import Classifier
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 def run(arguments: list[str]) -> int:
     """Label texts with a run's best weights and return the exit code."""
     args = _parser().parse_args(arguments)
+    if args.file in (None, "-") and not args.text and sys.stdin is None:
+        raise LxError("standard input is closed: give a file, --text TEXT, or a pipe")
     if args.text and args.file:
         raise LxError("give texts with --text or a file, not both")
     from lx.launch.local import run_on_ranks
@@ -60,11 +63,13 @@ def _predict(classifier: Classifier, args: Namespace) -> None:
     predictions = classifier.stream(_rows(classifier, args))
     columns = classifier.task.prediction_columns(args.probabilities)
     if args.out is None:
-        write_predictions(predictions, sys.stdout, kind, args.probabilities, columns)
+        stdout = DataStream()
+        write_predictions(predictions, stdout, kind, args.probabilities, columns)
+        stdout.flush()
         return
     with atomic_write(args.out) as temporary, temporary.open("w", encoding="utf-8", newline="") as out:
         count = write_predictions(predictions, out, kind, args.probabilities, columns)
-    print(f"{count:,} predictions in {args.out}", file=sys.stderr)
+    say(f"{count:,} predictions in {args.out}", sys.stderr)
 
 
 def _rows(classifier: Classifier, args: Namespace) -> Iterable[tuple[str, str | None]]:

@@ -30,7 +30,7 @@ from lx.inference.load import LoadedRun, load_run
 from lx.kernels.swap import swap_in_kernels
 from lx.report.tables import result_table
 from lx.run.result import Result
-from lx.system.console import console
+from lx.system import console
 from lx.system.hardware import resolve
 from lx.system.logging import log_to
 from lx.tasks.base import Evaluation, Task
@@ -154,4 +154,4 @@ def _encode_test(loaded: LoadedRun, source: Source, encoder: LabelEncoder) -> It
 def show(result: Result, task: Task) -> None:
     """Print the metrics and the task's tables."""
     tables = task.show(Evaluation(result.metrics, result.details))
-    console().print(result_table(result.metrics, result.seconds), *tables, sep="\n")
+    console.show(result_table(result.metrics, result.seconds), *tables)

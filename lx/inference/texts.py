@@ -11,6 +11,7 @@ from typing import IO
 from lx.data.sources.readers import is_known, known_extensions, read_rows
 from lx.data.sources.rows import Columns
 from lx.errors import LxError
+from lx.system.output import DataStream
 from lx.tasks.base import Prediction
 
 
@@ -53,7 +54,7 @@ def read_lines(file: IO[str], name: str) -> Iterator[tuple[str, None]]:
 
 
 def write_predictions(
-    predictions: Iterable[Prediction], out: IO[str], kind: str, probabilities: bool, columns: Sequence[str]
+    predictions: Iterable[Prediction], out: DataStream | IO[str], kind: str, probabilities: bool, columns: Sequence[str]
 ) -> int:
     """Write predictions as they come, each with ``id``, its number from 0.
 

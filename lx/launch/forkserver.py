@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from lx.system.gc import freeze_after_imports
+from lx.system.output import flush_streams
 from lx.system.processes import child_environment, end_with, end_with_parent
 
 _READ_BYTES = 1 << 16
@@ -123,8 +124,7 @@ def _run(request: Mapping[str, Any], train: Any, descriptors: list[int]) -> int:
 
         traceback.print_exc()
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        code = flush_streams(code)
     return code
 
 

@@ -22,6 +22,7 @@ from lx.launch.command import has_ranks, worker_command
 from lx.run.directory import RunDirectory, default_run_dir
 from lx.run.result import Result
 from lx.system.files import atomic_write_json
+from lx.system.output import say
 from lx.system.processes import child_environment, name_of_signal, report_exit
 from lx.tracking.wandb_agent import agent_run, inside_agent
 
@@ -79,7 +80,7 @@ def resume(
         raise LxError(f"{run.path} was pruned by its sweep or by W&B; to go on with it: lx resume {run.path} --pruned")
     apply_resume_overrides(run, overrides, trust)
     if status == "finished" and not any(override.startswith("trainer.max_") for override in overrides):
-        print(f"{run.path} has finished: nothing to do. To train longer: lx resume {run.path} trainer.max_epochs=+2")
+        say(f"{run.path} has finished: nothing to do. To train longer: lx resume {run.path} trainer.max_epochs=+2")
         return 0
     for path in (run.result, run.verdict):
         path.unlink(missing_ok=True)
@@ -90,7 +91,7 @@ def start(run: RunDirectory) -> int:
     """Train in a run directory, in worker processes or where its ``launch`` says, and return the exit code."""
     config = run.read_config()
     if config["launch"] == "prepare":
-        print(f"{run.path} is ready: start `python -m lx.worker {run.path}` for each rank, with torchrun or srun")
+        say(f"{run.path} is ready: start `python -m lx.worker {run.path}` for each rank, with torchrun or srun")
         return 0
     if config["launch"] == "inline":
         from lx.training.worker import execute

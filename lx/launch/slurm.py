@@ -15,6 +15,7 @@ from typing import Any
 from lx.errors import LxError
 from lx.launch.slurm_node import WARNING, job_facts, slurm_dir
 from lx.run.directory import RunDirectory
+from lx.system.output import say
 from lx.system.processes import SWEEP_STORAGE
 
 _COMMANDS = ("sbatch", "srun", "scontrol", "squeue", "scancel")
@@ -64,10 +65,10 @@ def submit(run: RunDirectory, config: dict[str, Any]) -> int:
             run.discard()
         raise
     log = slurm_dir(run).resolve() / f"{job}-0.log"
-    print(f"job {job} is submitted: {run.path}\n  its log:      {log}", flush=True)
+    say(f"job {job} is submitted: {run.path}\n  its log:      {log}")
     if config["hardware"]["wait"]:
         return follow(job, log, run)
-    print(f"  to follow:    tail -F {log}\n  its state:    squeue --job {job}\n  to cancel it: scancel {job}")
+    say(f"  to follow:    tail -F {log}\n  its state:    squeue --job {job}\n  to cancel it: scancel {job}")
     return 0
 
 
@@ -86,18 +87,18 @@ def follow(job: int, log: Path, run: RunDirectory) -> int:
     try:
         while facts.get("JobState") not in _ENDED:
             if state != (state := facts.get("JobState", state)):
-                print(f"lx: job {job}: {state.lower()}", file=sys.stderr)
+                say(f"lx: job {job}: {state.lower()}", sys.stderr)
             for _ in range(_POLLS_PER_QUERY):
                 seen += _print_from(log, seen)
                 time.sleep(_POLL_S)
             facts = _facts(job)
     except KeyboardInterrupt:
-        print(f"\nlx: job {job} goes on, unwatched; to cancel it: scancel {job}", file=sys.stderr)
+        say(f"\nlx: job {job} goes on, unwatched; to cancel it: scancel {job}", sys.stderr)
         return 130
     _print_from(log, seen)
     code = _exit_code(run, facts)
     if code != 0:
-        print(f"lx: job {job}: {facts['JobState'].lower()}; to go on: lx resume {run.path}", file=sys.stderr)
+        say(f"lx: job {job}: {facts['JobState'].lower()}; to go on: lx resume {run.path}", sys.stderr)
     return code
 
 

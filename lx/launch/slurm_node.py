@@ -23,6 +23,7 @@ from lx.launch.command import worker_command
 from lx.run.directory import RunDirectory
 from lx.run.result import Result
 from lx.system.files import atomic_write
+from lx.system.output import say
 from lx.system.processes import ENDPOINT, child_environment, name_of_signal, report_exit
 from lx.system.signals import EXIT_CODES
 
@@ -131,7 +132,7 @@ class StopRequests:
 
 def _train(run: RunDirectory, job: Job, requests: StopRequests) -> int:
     if run.result.exists() and run.read_result().status in ("finished", "pruned", "paused"):
-        print(f"lx: {run.path} has ended: nothing to do")
+        say(f"lx: {run.path} has ended: nothing to do")
         return 0
     endpoint = _rendezvous(run, job, requests) if job.num_nodes > 1 else None
     code = _run_launcher(worker_command(run, run.read_config()), endpoint, requests)
@@ -189,7 +190,7 @@ def requeue_if_preempted(run: RunDirectory, job: Job, requests: StopRequests) ->
             f"lx resume {run.path} hardware=slurm hardware.time=..."
         )
     job.requeue()
-    print(f"lx: job {job.id} is back in the queue, and will go on from the last checkpoint", flush=True)
+    say(f"lx: job {job.id} is back in the queue, and will go on from the last checkpoint")
     return EXIT_CODES[signal.SIGTERM]
 
 

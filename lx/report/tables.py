@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from rich.table import Table
-from rich.text import Text
 
 
 def result_table(metrics: Mapping[str, float], seconds: float) -> Table:
@@ -33,11 +32,11 @@ def duration(seconds: float) -> str:
 
 def pairs_table(title: str, pairs: Mapping[str, str]) -> Table:
     """Build a table of two columns: names and values."""
-    table = Table(title=Text(title), title_justify="left", show_header=False)
+    table = Table(title=title, title_justify="left", show_header=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in pairs.items():
-        table.add_row(Text(name), Text(value))
+        table.add_row(name, value)
     return table
 
 

@@ -8,6 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from typing_extensions import override
+
+from lx.system.output import escape, say
+
 _OTHERS = ("lightning.pytorch", "lightning.fabric", "py.warnings")
 
 
@@ -15,7 +19,15 @@ class _Screen(logging.Handler):
     """Writes to ``sys.stderr`` as it is at the time: a live progress bar replaces it."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        print(self.format(record), file=sys.stderr)
+        say(self.format(record), sys.stderr)
+
+
+class _Escaping(logging.Formatter):
+    """Formats lines that a terminal may be shown as they are."""
+
+    @override
+    def format(self, record: logging.LogRecord) -> str:
+        return escape(super().format(record))
 
 
 class _File(logging.FileHandler):
@@ -34,7 +46,7 @@ def log_to(path: Path, on_screen: bool = True) -> Iterator[None]:
     Without ``on_screen`` nothing is written to standard error, and the file gets warnings only.
     """
     file = _File(path, encoding="utf-8", delay=True)
-    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    file.setFormatter(_Escaping("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     screen = _Screen(logging.INFO if on_screen else logging.CRITICAL)
     if not on_screen:
         file.setLevel(logging.WARNING)  # the first process logs the rest

@@ -12,9 +12,12 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
+from lx.system.output import escape, flush_streams, say
+
 ENDPOINT = "LX_RDZV_ENDPOINT"  # HOST:PORT where the machines of a run meet
 SWEEP_STORAGE = "LX_SWEEP_STORAGE"  # address of the database of a sweep; it may hold a password
 _PARENT = "LX_PARENT_PID"
+_LONGEST = 900  # characters of a message
 _PR_SET_PDEATHSIG = 1  # from linux/prctl.h
 _SCRUBBED = (
     "LOCAL_RANK",
@@ -69,8 +72,14 @@ def report_exit(message: str, code: int, secondary: bool = False) -> int:
         Path(file).write_text(json.dumps(content), encoding="utf-8")
     else:
         prefix = f"rank {os.environ['RANK']}: " if "RANK" in os.environ else ""
-        print(f"lx: {prefix}{message}", file=sys.stderr)
+        say(shortened(f"lx: {prefix}{message}"), sys.stderr)
     return code
+
+
+def shortened(message: str) -> str:
+    """Escape a message, and leave out the middle of a long one: what is wrong comes first, what to do about it last."""
+    text = escape(message)
+    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 + 10 :]}"
 
 
 def exit_process(code: int) -> NoReturn:
@@ -79,10 +88,9 @@ def exit_process(code: int) -> NoReturn:
     Threads of gloo that outlive their process group (torch 2.13) abort a process whose interpreter is being torn down:
     about one rank in ten ended with SIGABRT after its work was done.
     """
+    code = flush_streams(code)
     if "RANK" in os.environ:
         logging.shutdown()
-        sys.stdout.flush()
-        sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
 

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from lx.system.output import escape
+
 log = logging.getLogger(__name__)
 
 
@@ -21,10 +23,11 @@ def track(description: str, total: int | None, unit: str = "") -> Iterator[Calla
         log.info("%s%s", description, "" if total is None else f" ({total:,} {unit})".replace(" )", ")"))
         yield lambda done: None
         return
-    from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(description, total=total)
+    from lx.system.console import console
+
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console(stderr=True), transient=True) as progress:
+        task = progress.add_task(escape(description), total=total)
         yield lambda done: progress.advance(task, done)

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
-from rich.text import Text
 
 from lx.tasks.base import ResultTable
 
@@ -30,10 +29,10 @@ def worst_classes(per_class: Sequence[Mapping[str, Any]], confused: Sequence[tup
     for index in worst[:_NUM_WORST]:
         scores = per_class[index]
         figures = (f"{scores[name]:.3f}" for name in ("f1", "precision", "recall"))
-        row: list[str | Text] = [Text(scores["name"]), *figures, f"{scores['support']:,}"]
+        row = [scores["name"], *figures, f"{scores['support']:,}"]
         if confused:
             other = confused[index]
-            row.append(Text(f"{other[0]} ({other[1]:,})" if other else "-"))
+            row.append(f"{other[0]} ({other[1]:,})" if other else "-")
         table.add_row(*row)
     return table
 

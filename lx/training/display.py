@@ -14,8 +14,9 @@ from lx.kernels.swap import describe_arithmetic
 from lx.report.tables import count, next_commands, pairs_table, result_table
 from lx.run.directory import RunDirectory
 from lx.run.result import Result
-from lx.system.console import console
+from lx.system.console import show
 from lx.system.hardware import Hardware
+from lx.system.output import say
 from lx.training.builders import BuiltRun
 
 
@@ -51,8 +52,7 @@ def show_result(
     run: RunDirectory, result: Result, task_tables: Sequence[RenderableType], loggers: Sequence[Logger]
 ) -> None:
     """Print the metrics, the task's tables, and commands to go on with."""
-    out = console()
-    out.print(result_table(result.metrics, result.seconds), *task_tables, sep="\n")
+    show(result_table(result.metrics, result.seconds), *task_tables)
     sync = next((command for logger in loggers if (command := getattr(logger, "sync_command", None))), None)
     for command in next_commands(run.path, sync):
-        out.print(command, highlight=False, soft_wrap=True)
+        say(command)

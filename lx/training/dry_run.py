@@ -15,9 +15,10 @@ from rich.table import Table
 from lx.data.batches import GlobalBatch
 from lx.data.datamodule import TextDataModule
 from lx.report.tables import pairs_table
-from lx.system.console import console
+from lx.system.console import show
 from lx.system.hardware import Hardware, resolve
 from lx.system.logging import log_to
+from lx.system.output import say
 from lx.training.builders import build_run
 from lx.training.module import TextClassifier
 
@@ -30,7 +31,6 @@ def dry_run(cfg: DictConfig) -> None:
     Raises:
         LxError: what training would have refused.
     """
-    out = console()
     seed_everything(cfg.seed, workers=True, verbose=False)
     hardware = resolve(cfg.hardware.accelerator, cfg.hardware.precision, cfg.hardware.threads)
     with TemporaryDirectory(prefix="lx-check-") as scratch, log_to(Path(scratch) / "log.txt"):
@@ -38,10 +38,9 @@ def dry_run(cfg: DictConfig) -> None:
             cfg.hardware.compile = False  # it would take half a minute for one step
         built = build_run(cfg, hardware)
         data, module, run_length = built.data, built.module, built.run_length
-        out.print(data.corpus.report)
-        out.print(_lengths(data))
+        show(data.corpus.report, _lengths(data))
         for warning in data.corpus.report.warnings():
-            out.print(f"note: {warning}", highlight=False, soft_wrap=True)
+            say(f"note: {warning}")
         batch = next(iter(data.train_dataloader()))
         loss, seconds = _one_step(module, batch, hardware)
     facts = {
@@ -53,8 +52,8 @@ def dry_run(cfg: DictConfig) -> None:
         "one batch": f"{batch.num_examples} examples, {batch.num_tokens:,} tokens, {seconds:.2f} s",
         "loss": f"{loss:.4f} (a guess costs {module.task.chance_loss:.4f})",
     }
-    out.print(pairs_table("model", facts))
-    out.print("all good: start with lx train and the same overrides", highlight=False)
+    show(pairs_table("model", facts))
+    say("all good: start with lx train and the same overrides")
 
 
 def _lengths(data: TextDataModule) -> Table:

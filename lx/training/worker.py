@@ -28,9 +28,10 @@ with freeze_after_imports(__name__ == "__main__"):
     from lx.run.directory import RunDirectory
     from lx.run.lock import in_use, locked
     from lx.run.result import Result
-    from lx.system.console import console
+    from lx.system.console import show
     from lx.system.hardware import resolve
     from lx.system.logging import log_to
+    from lx.system.output import open_streams, say
     from lx.system.processes import end_with_parent, exit_process, report_exit
     from lx.system.signals import Stopped, StopRequest, stop_on_signals
     from lx.tasks.base import Evaluation
@@ -51,6 +52,7 @@ log = logging.getLogger(__name__)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of the worker process; returns its exit code."""
     end_with_parent()
+    open_streams()
     (path,) = sys.argv[1:] if arguments is None else arguments
     return execute(RunDirectory(Path(path)))
 
@@ -73,7 +75,7 @@ def execute(run: RunDirectory) -> int:
                 f"to go on: lx resume {run.path} hardware.num_workers=0",
                 1,
             )
-        traceback.print_exc()
+        say(traceback.format_exc(), sys.stderr)
         return report_exit(f"the run failed ({type(error).__name__}: {error}); its directory is {run.path}", 1)
     return 0
 
@@ -136,7 +138,7 @@ def _train(run: RunDirectory, rank_info: RankInfo, stop: StopRequest, started: f
         loggers: list[Logger] = []
         if rank_info.is_first:
             save_model_inputs(run, data, module)
-            console().print(start_table(cfg, built, hardware, rank_info))
+            show(start_table(cfg, built, hardware, rank_info))
             loggers = build_loggers(cfg.logger, run_context(run, cfg.name, config, step))
         trainer = build_trainer(cfg, hardware, built.run_length, loggers, callbacks, rank_info)
         with finished_at_end(loggers):

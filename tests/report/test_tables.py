@@ -11,7 +11,7 @@ from lx.report.tables import count, duration, next_commands, pairs_table, result
 
 def render(*things: RenderableType) -> list[str]:
     file = io.StringIO()
-    printer = Console(file=file, width=120)
+    printer = Console(file=file, width=120, markup=False)
     for thing in things:
         printer.print(thing)
     return file.getvalue().splitlines()

@@ -14,7 +14,7 @@ def test_a_pipe_gets_plain_text(
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "40")
-    console(stderr=stderr).print("[bold red]" + "x" * 110)
+    console(stderr=stderr).print("x" * 110, style="bold red")
     out, err = capsys.readouterr()
     assert (err if stderr else out) == "x" * 110 + "\n"
     assert (out if stderr else err) == ""
@@ -28,5 +28,5 @@ def test_a_terminal_gets_colour(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setattr(sys, "stdout", Terminal())
-    console().print("[red]x")
+    console().print("x", style="red")
     assert sys.stdout.getvalue() == "\x1b[31mx\x1b[0m\n"  # type: ignore[attr-defined]

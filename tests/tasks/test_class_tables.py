@@ -20,7 +20,7 @@ SCORES = [
 
 def render(table: RenderableType) -> list[str]:
     file = io.StringIO()
-    Console(file=file, width=120).print(table)
+    Console(file=file, width=120, markup=False).print(table)
     return file.getvalue().splitlines()
 
 

@@ -102,9 +102,9 @@ class LiveView(LineView):
 
     def __init__(self, console: Console) -> None:
         columns = (
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=20),
-            TextColumn("{task.fields[figures]}"),
+            TextColumn("{task.fields[figures]}", markup=False),
         )
         # No refresh thread: data workers may be forked while it holds the console's lock.
         self._bars = Progress(*columns, console=console, auto_refresh=False)
