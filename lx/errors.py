@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 
+_LONGEST = 80  # characters of a name that a message shows
+
 
 class LxError(Exception):
     """Bad input or configuration: what is wrong, where, and what to do about it.
@@ -31,11 +33,27 @@ class RanksLostError(TrainingError):
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:
     """`` (did you mean 'x'?)`` if something known is close to ``word``, else nothing."""
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6) or [n for n in known if n.lower() == word.lower()]
+    if len(word) > _LONGEST:
+        return ""
+    short = [name for name in known if len(name) <= _LONGEST]
+    close = difflib.get_close_matches(word, short, n=1, cutoff=0.6) or [n for n in short if n.lower() == word.lower()]
     return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def shorten(names: Sequence[str], most: int = 20) -> str:
-    """Join names for a message; of a long list only the first and the number of the others."""
-    rest = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(map(str, names[:most])) + rest
+    """Join names for a message; of a long list only the first and the number of the others, of a long name its ends."""
+    shown: list[str] = []
+    length = 0
+    for name in map(shorten_text, map(str, names[:most])):
+        length += len(name)
+        if shown and length > 5 * _LONGEST:
+            break
+        shown.append(name)
+    rest = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
+    return ", ".join(shown) + rest
+
+
+def shorten_text(text: str, most: int = _LONGEST) -> str:
+    """Return a text for a message; of a long one the beginning and the end."""
+    half = (most - 3) // 2
+    return text if len(text) <= most else f"{text[:half]}...{text[-half:]}"

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from lx.cli.arguments import SETTINGS, Parser
 from lx.config.compose import compose_with
+from lx.config.grammar import as_grammar, with_files
 from lx.config.json_overrides import overrides_from_json
 from lx.config.messages import plain_errors
-from lx.config.session import CONFIG_NAME, hydra_session
+from lx.config.session import CONFIG_NAME, compose_unchecked, hydra_session
+from lx.errors import LxError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 
 def run(arguments: list[str]) -> int:
@@ -15,13 +22,16 @@ def run(arguments: list[str]) -> int:
     if args.json_overrides is not None:
         args.overrides += overrides_from_json(args.json_overrides)
     with hydra_session(args.config_dir) as hydra:
-        with plain_errors(hydra, args.overrides):
-            if args.cfg is not None:
-                hydra.show_cfg(CONFIG_NAME, args.overrides, args.cfg, args.package, args.resolve)
-                return 0
-            if args.info is not None:
-                hydra.show_info(args.info, CONFIG_NAME, args.overrides)
-                return 0
+        if args.cfg is not None or args.info is not None:
+            overrides = with_files(as_grammar(args.overrides))
+            with plain_errors(hydra, overrides):
+                if args.info is not None:
+                    hydra.show_info(args.info, CONFIG_NAME, overrides)
+                elif args.cfg == "job":
+                    _show(compose_unchecked(hydra, overrides), args.package, args.resolve)
+                else:
+                    hydra.show_cfg(CONFIG_NAME, overrides, args.cfg, args.package, args.resolve)
+            return 0
         if not args.multirun:
             cfg = compose_with(hydra, args.overrides)
     if args.multirun:
@@ -31,6 +41,19 @@ def run(arguments: list[str]) -> int:
     from lx.launch.local import launch
 
     return launch(cfg, args.overrides)[1]
+
+
+def _show(cfg: DictConfig, key: str | None, resolve: bool) -> None:
+    """Print a configuration as YAML, or the part of it that has a key."""
+    from omegaconf import OmegaConf
+
+    if resolve:
+        OmegaConf.resolve(cfg)
+    part = cfg if key in (None, "_global_") else OmegaConf.select(cfg, key)
+    if part is None:
+        raise LxError(f"--package {key}: the configuration has no such part")
+    heading = "" if key is None else f"# @package {key}\n"
+    print(f"{heading}{OmegaConf.to_yaml(part)}" if OmegaConf.is_config(part) else f"{part}\n", end="")
 
 
 def _parser() -> Parser:

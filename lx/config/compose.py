@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lx.config.conflicts import check_sources
+from lx.config.grammar import as_grammar, with_files
 from lx.config.messages import plain_errors
 from lx.config.session import compose_unchecked, group_choices, hydra_session
 from lx.config.validate import check_config
@@ -34,6 +35,7 @@ def compose(overrides: Sequence[str] = (), config_dir: str | Path | None = None)
 
 def compose_with(hydra: Hydra, overrides: Sequence[str]) -> DictConfig:
     """Compose and check with a session that is open already; see :func:`compose`."""
+    overrides = with_files(as_grammar(overrides))
     with plain_errors(hydra, overrides):
         cfg = compose_unchecked(hydra, overrides)
         choices = group_choices(hydra, overrides)

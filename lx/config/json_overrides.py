@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import Any
 
 from lx.config.flatten import flatten
+from lx.config.grammar import quoted
 from lx.errors import LxError
 
 
@@ -34,7 +34,7 @@ def _override(key: str, value: Any) -> str:
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
-    override = f"{key}={_quoted(value)}"
+    override = f"{key}={quoted(value)}"
     try:
         parsed = OverridesParser.create().parse_override(override)
     except HydraException as error:
@@ -47,15 +47,3 @@ def _override(key: str, value: Any) -> str:
 
 def _cannot_express(key: str, value: Any) -> LxError:
     return LxError(f"--json-overrides: {json.dumps({key: value}, ensure_ascii=False)} cannot be written as key=value")
-
-
-def _quoted(value: Any) -> str:
-    """A value of JSON in Hydra's grammar."""
-    if isinstance(value, str):
-        # a backslash is an ordinary character, except before a quote
-        return "'" + re.sub(r"(\\*)('|$)", lambda match: 2 * match[1] + (r"\'" if match[2] else ""), value) + "'"
-    if isinstance(value, list):
-        return "[" + ",".join(map(_quoted, value)) + "]"
-    if isinstance(value, dict):
-        return "{" + ",".join(f"{key}:{_quoted(entry)}" for key, entry in value.items()) + "}"
-    return repr(value) if isinstance(value, float) else json.dumps(value)

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from lx.config.conflicts import hardware_refusal
 from lx.config.session import compose_unchecked, group_choices
-from lx.errors import LxError, did_you_mean
+from lx.errors import LxError, did_you_mean, shorten, shorten_text
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
+
+
+_OF_FILES = ("data.train", "data.validation", "data.test", "data.text", "data.label", "data.text_pair", "data.path")
 
 
 @contextmanager
@@ -36,13 +39,17 @@ def _message(error: Exception, hydra: Hydra, overrides: Sequence[str]) -> str:
         return f"{path}.yaml: 'override /{group}' in its defaults list has nothing to override"
     if option := re.search(r"Could not find '([\w/.\-]+)'", text):
         return _unknown_option(option.group(1), hydra)
+    if "Config group override must be" in text:
+        return _null_group(hydra, overrides)
     cause = f"{text}\n{error.__cause__}"
+    if new := re.search(r"Key '([^']+)' is not in struct\s+full_key: ([\w.]+)", cause):
+        return _unknown_key(new[2], hydra, overrides)
     if (key := re.search(r"Could not (?:override|delete from config\.) '([^']+)'", cause)) or (
         key := re.search(r"full_key: ([\w.]+)", cause)
     ):
         return _unknown_key(key.group(1), hydra, overrides)
     first_line = text.splitlines()[0] if text else type(error).__name__
-    return f"{first_line}\n  An override is written key=value; quote values with spaces or commas: 'key=\"a, b\"'."
+    return shorten_text(first_line, 500)
 
 
 def _unknown_option(path: str, hydra: Hydra) -> str:
@@ -50,7 +57,14 @@ def _unknown_option(path: str, hydra: Hydra) -> str:
     options = sorted(o for o in hydra.config_loader.get_group_options(group) if not o.startswith("_"))
     if not options:
         return f"no config group {group or path!r}{did_you_mean(group or path, hydra.config_loader.list_groups(''))}"
-    return f"{group}={option}: no such option{did_you_mean(option, options)}; there are: {', '.join(options)}"
+    return f"{group}={option}: no such option{did_you_mean(option, options)}; there are: {shorten(options)}"
+
+
+def _null_group(hydra: Hydra, overrides: Sequence[str]) -> str:
+    choice = next(text for text in group_choices(hydra, overrides) if text.lower().endswith("=null"))
+    group = choice.lstrip("+").partition("=")[0]
+    options = sorted(name for name in hydra.config_loader.get_group_options(group) if not name.startswith("_"))
+    return f"{choice}: leave it out, or choose one of {shorten(options)}"
 
 
 def _unknown_key(key: str, hydra: Hydra, overrides: Sequence[str]) -> str:
@@ -60,10 +74,16 @@ def _unknown_key(key: str, hydra: Hydra, overrides: Sequence[str]) -> str:
         known = list(_keys(OmegaConf.to_container(compose_unchecked(hydra, group_choices(hydra, overrides)))))
     except Exception:  # a second fault in the same command line: the first is reported without suggestions
         known = []
+    if key in known:
+        return f"{key} is needed: leave out ~{key}"
     hint = did_you_mean(key, [*known, *hydra.config_loader.list_groups("")])
     parent = key.rpartition(".")[0]
+    if parent in ("callbacks", "logger"):
+        hint = f"; add a node of your own with '+{key}={{_target_: your_package.YourClass}}'"
+    elif parent == "data" and key in _OF_FILES:
+        hint = " beside the data that is chosen: add data=files (or data=hub) for data of your own"
     siblings = [name.rpartition(".")[2] for name in known if name.rpartition(".")[0] == parent]
-    listed = f"; {parent or 'the top level'} has: {', '.join(siblings)}" if siblings else ""
+    listed = f"; {parent or 'the top level'} has: {shorten(siblings)}" if siblings else ""
     return f"there is no setting {key!r}{hint}{listed}"
 
 

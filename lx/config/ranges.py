@@ -43,24 +43,34 @@ def text_or_at_least(minimum: int, words: str) -> Range:
     return Range(lambda value: isinstance(value, str) or value >= minimum, words)
 
 
+def between(least: float, most: float, words: str | None = None) -> Range:
+    """A number from ``least`` to ``most``, both included."""
+    return Range(lambda value: least <= value <= most, words or f"from {least} to {most}")
+
+
+SEED = between(0, 2**32 - 1, "a whole number from 0 to 4294967295")
 PROBABILITY = Range(lambda value: 0 <= value < 1, "from 0 up to, but not including, 1")
+DECAY_RATES = Range(
+    lambda value: len(value) == 2 and all(_is_number(rate) and 0 <= rate < 1 for rate in value),
+    "two numbers from 0 up to, but not including, 1",
+)
+EPSILON = Range(
+    lambda value: all(part is None or (_is_number(part) and part >= 0) for part in _as_list(value)), "0 or more"
+)
+THRESHOLDS = Range(
+    lambda value: value in ("shared", "per_label") or (_is_number(value) and 0 < value < 1),
+    "shared, per_label, or a number between 0 and 1",
+)
 COUNT_OR_NULL = at_least(1, "at least 1, or null")
 VALIDATION_INTERVAL = Range(
     lambda value: 0 < value < 1 or (isinstance(value, int) and value >= 1),
     "a whole number of steps, a share of an epoch between 0 and 1, or null",
 )
 
-# Of settings that are not in lx.config.schema, since not every option of their group has them.
-RANGES: dict[str, Range] = {
-    "tokenizer.vocab_size": at_least(5, "at least 5: there are 4 special tokens"),
-    "model.dim": at_least(1),
-    "model.num_layers": at_least(1),
-    "model.num_heads": at_least(1),
-    "model.dropout": PROBABILITY,
-    "model.embedding_dropout": PROBABILITY,
-    "model.head_dropout": PROBABILITY,
-    "model.token_dropout": PROBABILITY,
-    "task.label_smoothing": PROBABILITY,
-    "optimizer.lr": above_zero(),
-    "optimizer.weight_decay": at_least(0, "0 or more"),
-}
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]

@@ -1,4 +1,4 @@
-"""The types and ranges of the settings that no constructor's signature declares.
+"""The types and ranges of all settings.
 
 A value in the composed config must have the type written here, or else the type of the default that it overrides.
 """
@@ -6,14 +6,20 @@ A value in the composed config must have the type written here, or else the type
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from lx.config.ranges import (
     COUNT_OR_NULL,
+    DECAY_RATES,
+    EPSILON,
+    PROBABILITY,
+    SEED,
+    THRESHOLDS,
     VALIDATION_INTERVAL,
     Range,
     above_zero,
     at_least,
+    between,
     between_zero_and_one,
     count_or_auto,
     one_of,
@@ -26,7 +32,7 @@ class Objective:
     """What the best checkpoint, early stopping and sweeps look at."""
 
     metric: str
-    mode: Annotated[str, one_of("max", "min")]
+    mode: Annotated[str, one_of("auto", "max", "min")]
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,7 @@ class DataSettings:
     batch_size: Annotated[int, at_least(1)]
     max_length: Annotated[int, at_least(4, "at least 4, for a piece of text between its special tokens")]
     validation_fraction: Annotated[float, between_zero_and_one()]
-    split_seed: int
+    split_seed: Annotated[int, SEED]
     on_empty: Annotated[str, one_of("drop", "error")]
     cache_dir: str | None
 
@@ -84,8 +90,8 @@ class HardwareSettings:
     micro_batch: Annotated[int | str | None, count_or_auto("at least 1, auto or null")]
     compile: Annotated[bool | str, Range(lambda value: value in (True, False, "auto"), "true, false or auto")]
     pad_multiple: Annotated[int | str, count_or_auto()]
-    num_workers: Annotated[int, at_least(0, "0 or more")]
-    threads: Annotated[int | None, COUNT_OR_NULL]
+    num_workers: Annotated[int, between(0, 1024)]
+    threads: Annotated[int | None, between(1, 1024, "from 1 to 1024, or null")]
 
 
 @dataclass(frozen=True)
@@ -111,10 +117,46 @@ class Settings:
 
     name: str | None
     run_dir: str | None
-    seed: Annotated[int, Range(lambda value: 0 <= value < 2**32, "a whole number from 0 to 4294967295")]
+    seed: Annotated[int, SEED]
     launch: Annotated[str, one_of("process", "inline", "prepare")]
     resume: bool
     objective: Objective
     data: DataSettings
     trainer: TrainerSettings
     hardware: HardwareSettings
+
+
+OF_OPTIONS: dict[str, Any] = {
+    **dict.fromkeys(
+        ("data.train", "data.validation", "data.test", "data.text_pair", "data.label_separator"), str | None
+    ),
+    **dict.fromkeys(("data.text", "data.label"), str),
+    **dict.fromkeys(("model.vectors", "tokenizer.path"), str | None),
+    "tokenizer.vocab_size": Annotated[int, at_least(5, "at least 5: there are 4 special tokens")],
+    "tokenizer.min_frequency": Annotated[int, at_least(0, "0 or more")],
+    **dict.fromkeys(("model.dim", "model.num_layers", "model.num_heads"), Annotated[int, at_least(1)]),
+    **dict.fromkeys(("model.hidden_multiple", "model.num_buckets"), Annotated[int, at_least(1)]),
+    "model.embedding_dim": Annotated[int | None, COUNT_OR_NULL],
+    "model.conv_width": Annotated[int | None, COUNT_OR_NULL],
+    **dict.fromkeys(("model.dropout", "model.token_dropout"), Annotated[float, PROBABILITY]),
+    **dict.fromkeys(("model.embedding_dropout", "model.head_dropout"), Annotated[float | None, PROBABILITY]),
+    "model.norm.eps": Annotated[float, above_zero()],
+    "task.label_smoothing": Annotated[float, PROBABILITY],
+    "task.class_weights": str | list | dict | None,
+    "task.thresholds": Annotated[str | float, THRESHOLDS],
+    "task.huber_delta": Annotated[float, above_zero()],
+    "optimizer.lr": Annotated[float, above_zero()],
+    "optimizer.weight_decay": Annotated[float, at_least(0, "0 or more")],
+    "optimizer.momentum": Annotated[float, PROBABILITY],
+    "optimizer.betas": Annotated[list, DECAY_RATES],
+    "optimizer.eps": Annotated[float | list, EPSILON],
+    "optimizer.ns_steps": Annotated[int, at_least(1)],
+    "scheduler.min_ratio": Annotated[float, between(0, 1, "from 0 to 1, a multiple of the peak learning rate")],
+    **dict.fromkeys(("scheduler.warmup", "scheduler.decay"), Annotated[float, at_least(0, "0 or more")]),
+    "logger.wandb.mode": Annotated[str, one_of("auto", "online", "offline", "disabled")],
+    **dict.fromkeys(("logger.wandb.init_timeout", "logger.wandb.finish_timeout"), Annotated[float, above_zero()]),
+}
+"""Of settings that not every option of a group has, by key, where lx's own classes read them."""
+
+BUILT = ("tokenizer", "task", "optimizer", "scheduler", "model")
+"""The groups from each of which one object is built."""

@@ -10,6 +10,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lx.config.grammar import parse
+from lx.config.objective import follow_metric
 from lx.errors import LxError
 
 if TYPE_CHECKING:
@@ -71,13 +73,12 @@ def _own_hydra() -> Hydra:
 
 
 def compose_unchecked(hydra: Hydra, overrides: Sequence[str]) -> DictConfig:
-    """Compose, name the run after its data and model, and drop Hydra's own node."""
+    """Compose, name the run after its data and model, settle the objective's mode, and drop Hydra's own node."""
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
-    from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.types import RunMode
     from omegaconf import open_dict
 
-    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    parsed = parse(overrides)
     ConfigLoaderImpl.validate_sweep_overrides_legal(parsed, RunMode.RUN, from_shell=True)
     choices = group_choices(hydra, overrides)
     cfg = deepcopy(_compose_choices(hydra, tuple(choices)))
@@ -85,9 +86,10 @@ def compose_unchecked(hydra: Hydra, overrides: Sequence[str]) -> DictConfig:
     ConfigLoaderImpl._apply_overrides_to_config(values, cfg)
     options = cfg.hydra.runtime.choices
     with open_dict(cfg):
-        if cfg.name is None:
-            cfg.name = f"{options['data']}-{options['model']}"
+        if "name" in cfg and cfg.name is None:
+            cfg.name = f"{options.get('data')}-{options.get('model')}"
         del cfg["hydra"]
+    follow_metric(cfg)
     return cfg
 
 

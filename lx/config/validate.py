@@ -7,9 +7,11 @@ import typing
 from dataclasses import is_dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
-from lx.config.ranges import RANGES, Range
-from lx.config.schema import Settings, SlurmSettings
-from lx.errors import LxError
+from lx.config.grammar import for_shell
+from lx.config.objective import check_objective
+from lx.config.ranges import Range
+from lx.config.schema import BUILT, OF_OPTIONS, Settings, SlurmSettings
+from lx.errors import LxError, shorten_text
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -24,19 +26,10 @@ _SET_BY_LX = {
     **dict.fromkeys(("array", "output", "error", "open_mode", "requeue", "no_requeue"), "lx sets this itself"),
 }
 
-# The type of a setting whose default is null, where no dataclass of lx.config.schema says it.
-_NULLABLE: dict[str, type] = {
-    "data.train": str,
-    "data.validation": str,
-    "data.test": str,
-    "data.text_pair": str,
-    "data.label_separator": str,
-    "model.conv_width": int,
-    "model.embedding_dim": int,
-    "model.embedding_dropout": float,
-    "model.head_dropout": float,
-    "model.vectors": str,
-    "tokenizer.path": str,
+_MOST = 2**53  # whole numbers up to here are exact in floating point, too
+_WORDS: dict[type, str] = {
+    **{int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"},
+    **{list: "a list", dict: "a mapping"},
 }
 
 
@@ -51,14 +44,40 @@ def check_config(cfg: DictConfig, defaults: DictConfig) -> None:
     _check_schema(cfg, Settings, "")
     if "submit" in cfg.hardware:
         _check_schema(cfg.hardware, SlurmSettings, "hardware.")
+    _check_nodes(cfg)
+    _check_options(cfg)
     _check_types(cfg, defaults, Settings, "")
-    for key, kind in _NULLABLE.items():
-        if (value := _select(cfg, key)) is not None:
-            _require(key, value, (kind, int, type(None)) if kind is float else (kind, type(None)))
-    for key, allowed in RANGES.items():
-        _require_in(key, _select(cfg, key), allowed)
+    check_objective(cfg.objective)
     _check_launch(cfg)
     _check_model(cfg)
+
+
+def _check_nodes(cfg: DictConfig) -> None:
+    """Check that each group is still there, and says what is to be built."""
+    from omegaconf import DictConfig
+
+    for name in BUILT:
+        if name not in cfg:
+            raise _removed(name)
+        if not isinstance(cfg[name], DictConfig) or not cfg[name].get("_target_"):
+            raise LxError(f"{name} must choose an option, such as those that lx train --help lists, not {cfg[name]!r}")
+    if not isinstance(cfg.data.get("source"), DictConfig) or not cfg.data.source.get("_target_"):
+        raise LxError("data.source must be a node with a _target_: choose data=files, data=hub or another option")
+    for name in ("callbacks", "logger"):
+        if name not in cfg:
+            raise _removed(name)
+        for key, node in (cfg[name] or {}).items():
+            if node is not None and not (isinstance(node, DictConfig) and node.get("_target_")):
+                raise LxError(f"{name}.{key} must be null or a node with a _target_, not {node!r}")
+
+
+def _check_options(cfg: DictConfig) -> None:
+    """Check the settings of options that lx's own classes read; those of a user's class are the user's."""
+    for key, annotation in OF_OPTIONS.items():
+        group, parent = key.partition(".")[0], key.rpartition(".")[0]
+        target = str(_select(cfg, "data.source._target_" if group == "data" else f"{parent}._target_"))
+        if target.startswith(("lx.", "torch.")) and _is_set(cfg, key):
+            _check_value(key, _select(cfg, key), annotation)
 
 
 def _check_launch(cfg: DictConfig) -> None:
@@ -128,13 +147,14 @@ def _check_slurm(cfg: DictConfig) -> None:
 
 def _check_types(cfg: DictConfig, defaults: DictConfig, schema: type | None, prefix: str) -> None:
     """A value that no schema declares overrides a default of its type; a whole number may stand for a float."""
-    from omegaconf import DictConfig, OmegaConf
+    from omegaconf import DictConfig
 
     declared = {} if schema is None else typing.get_type_hints(schema)
     for name in map(str, cfg):
-        if name not in defaults or OmegaConf.is_missing(cfg, name) or OmegaConf.is_missing(defaults, name):
+        key = f"{prefix}{name}"
+        if name not in defaults or not _is_set(cfg, name) or not _is_set(defaults, name) or key in OF_OPTIONS:
             continue
-        value, default, key = cfg[name], defaults[name], f"{prefix}{name}"
+        value, default = cfg[name], defaults[name]
         if isinstance(value, DictConfig) and isinstance(default, DictConfig):
             _check_types(value, default, declared.get(name), f"{key}.")
         elif name not in declared and value is not None and isinstance(default, bool | int | float | str):
@@ -143,31 +163,63 @@ def _check_types(cfg: DictConfig, defaults: DictConfig, schema: type | None, pre
 
 
 def _check_schema(cfg: DictConfig, schema: type, prefix: str) -> None:
+    from omegaconf import DictConfig
+
     for name, annotation in typing.get_type_hints(schema, include_extras=True).items():
-        key, value = f"{prefix}{name}", cfg[name]
-        if is_dataclass(annotation):
+        key = f"{prefix}{name}"
+        if name not in cfg:
+            raise _removed(key)
+        if not is_dataclass(annotation):
+            _check_value(key, cfg[name], annotation)
+        elif isinstance(cfg[name], DictConfig):
             assert isinstance(annotation, type)
-            _check_schema(value, annotation, f"{key}.")
-            continue
-        kind, *ranges = typing.get_args(annotation) if typing.get_origin(annotation) is Annotated else (annotation,)
-        allowed = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
-        _require(key, value, (*allowed, int) if float in allowed else allowed)
-        for range_ in ranges:
-            _require_in(key, value, range_)
+            _check_schema(cfg[name], annotation, f"{key}.")
+        else:
+            raise LxError(f"{key} must be a group of settings, not {cfg[name]!r}")
+
+
+def _check_value(key: str, value: Any, annotation: Any) -> None:
+    """Check a value against a type of the schema, and against the ranges that it is annotated with."""
+    from omegaconf import OmegaConf
+
+    kind, *ranges = typing.get_args(annotation) if typing.get_origin(annotation) is Annotated else (annotation,)
+    allowed = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    plain = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+    _require(key, plain, (*allowed, int) if float in allowed else allowed)
+    for range_ in ranges:
+        _require_in(key, plain, range_)
 
 
 def _require(key: str, value: object, allowed: tuple[type, ...]) -> None:
     is_stray_bool = isinstance(value, bool) and bool not in allowed  # to Python, True is a whole number
     if is_stray_bool or not isinstance(value, allowed):
-        words = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"}
-        kinds = " or ".join(words[kind] for kind in allowed if not (kind is int and float in allowed))
-        hint = f"; quote it twice, {key}=\"'{value}'\", if it is meant" if allowed[0] is str else ""
-        raise LxError(f"{key} must be {kinds}, not {value!r}{hint}")
+        kinds = " or ".join(_WORDS[kind] for kind in allowed if not (kind is int and float in allowed))
+        hint = f"; if it is meant: {for_shell(key, str(value))}" if allowed[0] is str and str not in allowed[1:] else ""
+        raise LxError(f"{key} must be {kinds}, not {shorten_text(repr(value))}{hint}")
+    if value == "":
+        raise LxError(f"{key} is empty: give it a value, or leave it out")
+    if isinstance(value, int | float) and not abs(value) <= _MOST:
+        kind = "a finite number" if isinstance(value, float) else f"below {_MOST}"
+        raise LxError(f"{key} must be {kind}, not {shorten_text(repr(value))}")
 
 
 def _require_in(key: str, value: object, allowed: Range) -> None:
     if value is not None and not allowed.holds(value):
-        raise LxError(f"{key} must be {allowed.words}, not {value!r}")
+        raise LxError(f"{key} must be {allowed.words}, not {shorten_text(repr(value))}")
+
+
+def _removed(key: str) -> LxError:
+    instead = {"logger": "; for no tracking: logger=none", "scheduler": "; for no schedule: scheduler=constant"}
+    return LxError(f"{key} is missing, but needed: leave out ~{key}{instead.get(key, '')}")
+
+
+def _is_set(cfg: DictConfig, key: str) -> bool:
+    """Return whether a dotted key is there and has a value, which may be null."""
+    from omegaconf import OmegaConf
+
+    parent, _, name = key.rpartition(".")
+    node = OmegaConf.select(cfg, parent) if parent else cfg
+    return OmegaConf.is_dict(node) and name in node and not OmegaConf.is_missing(node, name)
 
 
 def _select(cfg: DictConfig, key: str) -> Any:

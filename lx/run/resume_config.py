@@ -8,6 +8,7 @@ from typing import Any
 
 from lx.config.compose import compose, resolved
 from lx.config.flatten import flatten
+from lx.config.grammar import as_grammar, parse
 from lx.config.instantiate import check_targets
 from lx.config.validate import check_config
 from lx.errors import LxError, did_you_mean
@@ -38,6 +39,7 @@ def apply_resume_overrides(run: RunDirectory, overrides: Sequence[str], trust: S
     Raises:
         LxError: not a run, one that was refused, or overrides that would make it another run.
     """
+    overrides = as_grammar(overrides)
     config = run.read_config()
     check_targets(config, run.config, trust)
     for key in map(_key, overrides):
@@ -88,10 +90,5 @@ def _value(override: str, config: dict[str, Any]) -> Any:
         if before is None:
             raise LxError(f"{override}: the run has no {addition[1]} to add to; it is as long as its epochs")
         return before + int(addition[2])
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import OverrideParseException
-
-    try:
-        return OverridesParser.create().parse_override(override).value()
-    except OverrideParseException as error:
-        raise LxError(f"{override}: {str(error).splitlines()[0]}") from error
+    (parsed,) = parse([override])
+    return parsed.value()

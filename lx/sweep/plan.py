@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lx.config.compose import compose_with, resolved
+from lx.config.grammar import as_grammar, with_files
 from lx.config.messages import plain_errors
-from lx.config.session import CONFIG_NAME
+from lx.config.session import CONFIG_NAME, group_choices
 from lx.errors import LxError
 from lx.sweep.space import Axis, Choices, Params, Space, grid, overrides_of, parse_space, probes, read_trials
 
@@ -88,6 +89,7 @@ def make_plan(hydra: Hydra, overrides: Sequence[str], config_dir: str | None, nu
     Raises:
         LxError: a value that training would refuse, an axis that does not fit the kind of sweep, or wrong settings.
     """
+    overrides = with_files(as_grammar(overrides, several=True))
     about_sweep = [text for text in overrides if text.lstrip("+").startswith(("sweep=", "sweep.", "sweep/"))]
     with plain_errors(hydra, about_sweep):
         settings = resolved(_compose_settings(hydra, about_sweep))
@@ -116,7 +118,9 @@ def _defaults(hydra: Hydra, space: Space) -> dict[str, Any]:
     from hydra.types import RunMode
     from omegaconf import OmegaConf
 
-    cfg = hydra.compose_config(CONFIG_NAME, list(space.fixed), RunMode.RUN, with_log_configuration=False)
+    cfg = hydra.compose_config(
+        CONFIG_NAME, group_choices(hydra, space.fixed), RunMode.RUN, with_log_configuration=False
+    )
     choices = cfg.hydra.runtime.choices
     defaults: dict[str, Any] = {}
     for axis in space.axes:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lx.config.grammar import parse
 from lx.errors import LxError, did_you_mean
 
 if TYPE_CHECKING:
@@ -94,14 +95,12 @@ def parse_space(hydra: Hydra, overrides: Sequence[str], params: Mapping[str, Any
     Raises:
         LxError: an override that cannot be parsed, or seeds that are given twice or are not whole numbers.
     """
-    from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
-    parser = OverridesParser.create(config_loader=hydra.config_loader)
     parsed = {}
     for text in [*(f"{key}={_grammar(value)}" for key, value in params.items()), *overrides]:
         try:
-            (override,) = parser.parse_overrides([text])
+            (override,) = parse([text], hydra.config_loader)
         except HydraException as error:
             raise LxError(f"{text}: {str(error).splitlines()[0]}") from error
         parsed[override.get_key_element()] = override

@@ -36,6 +36,8 @@ def one_weight_each(setting: ClassWeights, class_names: Sequence[str], class_cou
     for name, weight in zip(class_names, weights, strict=True):
         if not isinstance(weight, int | float) or not math.isfinite(weight) or weight < 0:
             raise LxError(f"task.class_weights: the weight of class {name!r} must be a number from 0, not {weight!r}")
+    if not any(weight and count for weight, count in zip(weights, class_counts, strict=True)):
+        raise LxError("task.class_weights gives no class that has training rows a weight above 0: nothing to learn")
     return weights
 
 

@@ -26,7 +26,7 @@ CASES = [
     setting("misspelt option", "optimizer=adamww", "optimizer=adamww", "did you mean 'adamw'", "sgd"),
     setting("misspelt nested option", "model/position=rotari", "did you mean 'rotary'", "alibi"),
     setting("broken override", "optimizer.lr", "optimizer.lr", "key=value"),
-    setting("broken value", "optimizer.lr=[1,", "key=value"),
+    setting("broken value", "optimizer.lr=[1,", "optimizer.lr=[1, cannot be read", "'optimizer.lr=\"[1,\"'"),
     # types
     setting("word for a number", "optimizer.lr=fast", "optimizer.lr must be a number", "'fast'"),
     setting("fraction for a whole number", "data.batch_size=2.5", "data.batch_size must be a whole number", "2.5"),
@@ -43,7 +43,7 @@ CASES = [
     setting("negative rate", "optimizer.lr=-1", "optimizer.lr must be above 0"),
     setting("whole dropout", "model.dropout=1.0", "model.dropout", "not including, 1"),
     setting("all is validation", "data.validation_fraction=1.0", "data.validation_fraction must be between 0 and 1"),
-    setting("unknown mode", "objective.mode=most", "objective.mode must be max or min"),
+    setting("unknown mode", "objective.mode=most", "objective.mode must be auto, max or min"),
     setting("unknown launch", "launch=rocket", "launch must be process, inline or prepare"),
     setting("zero micro-batch", "hardware.micro_batch=0", "hardware.micro_batch must be at least 1"),
     setting("heads do not divide", "model.num_heads=3", "model.dim=8", "model.num_heads=3", "model.dim=9"),

@@ -6,6 +6,7 @@ import pytest
 
 import lx
 from lx.config.compose import resolved
+from lx.config.objective import LARGER_IS_BETTER, SMALLER_IS_BETTER
 from lx.config.session import conf_dir
 from lx.errors import LxError, did_you_mean
 
@@ -99,12 +100,71 @@ def test_a_missing_value_is_named() -> None:
         (["trainer=defualt"], "did you mean 'default'"),
         (["model=pretrained", "tokenizer=word"], "not another kind"),
         (["launch=inline", "hardware=ddp"], "hardware.devices=auto"),
+        (["~logger"], "leave out ~logger; for no tracking: logger=none"),
+        (["~scheduler"], "for no schedule: scheduler=constant"),
+        (["~model"], "model is missing"),
+        (["~data"], "data is missing"),
+        (["~trainer.max_epochs"], "trainer.max_epochs is missing"),
+        (["~seed"], "seed is missing"),
+        (["~name"], "leave out ~name"),
+        (["model=null"], "model=null: leave it out, or choose one of bag, base"),
+        (["callbacks={a: 1}"], "there is no setting 'callbacks.a'; add a node of your own"),
+        (["+logger={a: 1}"], "logger.a must be null or a node with a _target_, not 1"),
+        (["data.source=null"], "data.source must be a node with a _target_"),
+        (["data.text=x"], "add data=files"),
+        (["data.text=5", "data=files"], "'data.text=\"5\"'"),
+        (["data.text=''", "data=files"], "data.text is empty"),
+        (["data.split_seed=-1"], "data.split_seed must be a whole number from 0 to 4294967295, not -1"),
+        (["trainer.max_epochs=99999999999999999999"], "trainer.max_epochs must be below"),
+        (["optimizer.lr=inf"], "optimizer.lr must be a finite number"),
+        (["optimizer.lr=nan"], "optimizer.lr must be a finite number"),
+        (["optimizer.betas=[0.9, 1.5]"], "optimizer.betas must be two numbers from 0"),
+        (["optimizer.betas=high"], "optimizer.betas must be a list, not 'high'"),
+        (["optimizer=sgd", "optimizer.momentum=2"], "optimizer.momentum must be from 0 up to"),
+        (["optimizer.eps=-1"], "optimizer.eps must be 0 or more"),
+        (["model.norm.eps=-1"], "model.norm.eps must be above 0"),
+        (["model.hidden_multiple=0"], "model.hidden_multiple must be at least 1"),
+        (["model.embedding_dim=0"], "model.embedding_dim must be at least 1, or null"),
+        (["tokenizer.min_frequency=-1"], "tokenizer.min_frequency must be 0 or more"),
+        (["hardware.threads=1000000"], "hardware.threads must be from 1 to 1024"),
+        (["task=multilabel", "task.thresholds=2"], "task.thresholds must be shared, per_label, or a number between"),
+        (["task=regression", "task.huber_delta=0"], "task.huber_delta must be above 0"),
+        (["logger.wandb.mode=always"], "logger.wandb.mode must be auto, online, offline or disabled"),
+        (["objective.metric=val/loss", "objective.mode=max"], "of which less is better: leave objective.mode out"),
+        (["objective.mode=min"], "of which more is better"),
+        (["objective.metric=val/wer"], "give objective.mode=max or objective.mode=min, too"),
     ],
 )
 def test_what_is_wrong_is_said(overrides: list[str], says: str) -> None:
     with pytest.raises(LxError) as error:
         lx.compose(overrides)
     assert says in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "mode"),
+    [
+        (["objective.metric=val/loss"], "min"),
+        (["objective.metric=val/calibration_error"], "min"),
+        (["task=regression"], "min"),
+        (["task=regression", "objective.metric=val/r2"], "max"),
+        (["task=multilabel"], "max"),
+        (["task=multilabel", "objective.metric=val/loss"], "min"),
+        (["objective.metric=val/wer", "objective.mode=min"], "min"),
+    ],
+)
+def test_the_mode_follows_the_metric(overrides: list[str], mode: str) -> None:
+    assert lx.compose(overrides).objective.mode == mode
+
+
+def test_lx_knows_in_which_direction_its_own_metrics_are_better() -> None:
+    from lx.tasks.classification import Classification
+    from lx.tasks.multilabel import Multilabel
+    from lx.tasks.regression import Regression
+
+    classification = Classification(["a", "b"], [1, 1]).metric_names
+    measured = {*classification, *Multilabel.metric_names, *Regression.metric_names}
+    assert measured == {*SMALLER_IS_BETTER, *LARGER_IS_BETTER}
 
 
 def test_did_you_mean() -> None:

@@ -47,6 +47,11 @@ def test_balanced_weights_average_to_one_and_leave_absent_classes_alone() -> Non
     assert task.loss.class_weights.tolist() == pytest.approx([8 / 4, 1, 8 / 12])
 
 
+def test_a_weight_for_a_class_without_rows_alone_is_refused() -> None:
+    with pytest.raises(LxError, match="no class that has training rows"):
+        Classification(["a", "b", "c"], [2, 0, 6], class_weights={"a": 0, "c": 0})
+
+
 def test_class_names_that_yaml_reads_as_numbers() -> None:
     cfg = OmegaConf.create("class_weights: {1: 5.0}")
     task = Classification(["0", "1"], [3, 4], class_weights=cfg.class_weights)
@@ -71,6 +76,8 @@ def test_class_names_that_yaml_reads_as_numbers() -> None:
             r"the weight of class 'sports' must be a number from 0, not 'much'",
         ),
         ({"class_weights": {"sports": float("inf")}}, r"the weight of class 'sports' must be .* not inf"),
+        ({"class_weights": [0, 0, 0]}, "gives no class that has training rows a weight above 0"),
+        ({"class_weights": dict.fromkeys(NAMES, 0)}, "gives no class that has training rows a weight above 0"),
         ({"label_smoothing": 1.0}, r"label_smoothing must be from 0 to below 1, not 1\.0"),
         ({"label_smoothing": -0.1}, r"label_smoothing must be from 0 to below 1, not -0\.1"),
     ],

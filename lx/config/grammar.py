@@ -1,0 +1,184 @@
+"""Overrides as people type them, in Hydra's grammar.
+
+That grammar gives a meaning to parentheses, quotes, ``=``, ``~`` and ``,``, and knows no letters beyond ASCII. A value
+that it refuses is taken as the text that it is, if it can be read in one way only; else a message says how to quote it.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lx.errors import LxError, shorten_text
+
+if TYPE_CHECKING:
+    from hydra.core.config_loader import ConfigLoader
+    from hydra.core.override_parser.types import Override
+
+_FUNCTION = re.compile(r"\s*(choice|range|interval|glob|shuffle|sort|tag|extend_list|int|float|str|bool|json_str)\s*\(")
+_TEXT = r"""(?:"[^"]*"|'[^']*'|[^\s,:\[\]{}"'][^,:\[\]{}]*?)"""
+_ITEM = re.compile(rf"\s*(?:(?P<key>{_TEXT})\s*:\s*)?(?P<value>{_TEXT})\s*(?:,|$)")
+_PLAIN = re.compile(r"[+~]{0,2}[A-Za-z_][\w./@-]*=[\w./+-]+", re.ASCII)  # nothing that has a meaning in the grammar
+_LONGEST = 500  # characters of a value that a message repeats
+_FILES = ("data.train", "data.validation", "data.test")
+
+
+def as_grammar(overrides: Sequence[str], several: bool = False) -> list[str]:
+    """Return overrides that Hydra's grammar accepts, or :func:`parse` at least, with the values that were typed.
+
+    Args:
+        overrides: as typed.
+        several: whether an override may list several values, as in a sweep.
+
+    Raises:
+        LxError: not written ``key=value``, without a value, or a value that could be read in several ways.
+    """
+    return [_written(text, several) for text in overrides]
+
+
+def parse(overrides: Sequence[str], config_loader: ConfigLoader | None = None) -> list[Override]:
+    """Parse what :func:`as_grammar` returned.
+
+    Args:
+        overrides: the texts.
+        config_loader: knows the groups that a sweep's ``glob`` looks into.
+
+    Raises:
+        HydraException: a text that is no override.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    parser = OverridesParser.create(config_loader=config_loader)
+    parsed: list[Override] = []
+    for text in overrides:
+        key, _, value = text.partition("=")
+        try:
+            parsed += parser.parse_overrides([text])
+        except HydraException:
+            if (container := _container(value)) is None:
+                raise
+            (override,) = parser.parse_overrides([f"{key}={{}}"])
+            override._value, override.input_line = container, text
+            parsed.append(override)
+    return parsed
+
+
+def with_files(overrides: Sequence[str]) -> list[str]:
+    """Add ``data=files`` to overrides that name files, and neither another kind of data nor an experiment."""
+    keys = [text.lstrip("+").partition("=")[0] for text in overrides]
+    implied = any(key in _FILES for key in keys) and not {"data", "experiment", "data.path"} & {*keys}
+    return ["data=files", *overrides] if implied else list(overrides)
+
+
+def quoted(value: Any, mark: str = "'") -> str:
+    """Write plain data in Hydra's grammar; ``mark`` is the quotation mark round texts."""
+    if isinstance(value, str):
+        # a backslash is an ordinary character, except before a mark
+        doubled = re.sub(rf"(\\*)({mark}|$)", lambda found: 2 * found[1] + (f"\\{mark}" if found[2] else ""), value)
+        return f"{mark}{doubled}{mark}"
+    if isinstance(value, list):
+        return "[" + ",".join(quoted(item, mark) for item in value) + "]"
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key}:{quoted(item, mark)}" for key, item in value.items()) + "}"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
+
+
+def for_shell(key: str, value: str) -> str:
+    """Return the word that sets a key to a text, quoted for Hydra and for the shell."""
+    word = shlex.quote(f"{key}={quoted(value, mark=chr(34))}")
+    return word if len(word) <= _LONGEST else shlex.quote(f'{key}="..."')
+
+
+def _written(text: str, several: bool) -> str:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    if _PLAIN.fullmatch(text):
+        return text
+    key, equals, value = text.partition("=")
+    if not equals and not text.startswith("~"):
+        hint = f"; to train on that file: {shlex.quote(f'data.train={text}')}" if Path(text).exists() else ""
+        raise LxError(f"{shorten_text(text)!r} is no setting: a setting is written key=value{hint}")
+    if equals and not value.strip() and not text.startswith("~"):
+        raise LxError(f"{key} is empty: give it a value, or leave it out. Is a variable of the shell not set?")
+    parser = OverridesParser.create()
+    try:
+        override = parser.parse_override(text)
+    except HydraException as error:
+        try:
+            parser.parse_override(f"{key}=x")
+        except HydraException:
+            raise LxError(f"{shorten_text(key)!r} can be no setting's name: a setting is written key=value") from error
+        return _as_text(key, value, several, str(error).splitlines()[0])
+    if override.is_sweep_override() and not several:
+        raise LxError(
+            f"{shorten_text(text)}: several values are a sweep, and need -m: lx train -m "
+            f"{shorten_text(shlex.quote(text))} ...; if this is one value: {for_shell(key, value)}"
+        )
+    return text
+
+
+def _as_text(key: str, value: str, several: bool, reason: str) -> str:
+    """Write a value that the grammar refuses, for a reason, as the text or the container that it must be."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    if (container := _container(value)) is not None:
+        text = f"{key}={quoted(container)}"
+        try:
+            is_same = OverridesParser.create().parse_override(text).value() == container
+        except HydraException:
+            is_same = False
+        return text if is_same else f"{key}={value}"
+    if value.lstrip()[0] in "[{'\"" or "${" in value or _FUNCTION.match(value) or (several and "," in value):
+        if names := _joined(value):
+            hint = f"if a name holds a comma: {shlex.quote(f'{key}={names}')}"
+        else:
+            hint = f"if it is meant as text: {for_shell(key, value)}"
+        raise LxError(f"{shorten_text(f'{key}={value}')} cannot be read ({shorten_text(reason)}); {hint}")
+    return f"{key}={quoted(value)}"
+
+
+def _container(value: str) -> list[Any] | dict[str, Any] | None:
+    """Read a flat ``[item, ...]`` or ``{name: item, ...}`` whose texts may be any; None: it is none."""
+    value = value.strip()
+    inner, ends = value[1:-1], value[:1] + value[-1:]
+    if ends not in ("[]", "{}") or len(value) < 2:
+        return None
+    items, position = [], 0
+    while position < len(inner):
+        if (item := _ITEM.match(inner, position)) is None or (item["key"] is None) != (ends == "[]"):
+            return None
+        items.append((item["key"], _item(item["value"])))
+        position = item.end()
+    if ends == "[]":
+        return [item for _, item in items]
+    names = [_unquoted(name) for name, _ in items]
+    return dict(zip(names, (item for _, item in items), strict=True)) if len(set(names)) == len(names) else None
+
+
+def _item(text: str) -> Any:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        value = OverridesParser.create().parse_override(f"x={text}").value()
+    except HydraException:
+        return _unquoted(text)
+    return value if isinstance(value, str | int | float | None) else text
+
+
+def _unquoted(text: str) -> str:
+    return text[1:-1] if text[0] in "'\"" else text.strip()
+
+
+def _joined(value: str) -> str | None:
+    """Return a mapping of which some names hold commas, such as ``{Sci, Tech: 2}``, with all names quoted."""
+    entries = re.findall(r"\s*([^:\"]+?)\s*:\s*([^,:]+?)\s*(?:,|\}$)", value.strip()[1:])
+    if not entries or not value.strip().startswith("{") or not value.strip().endswith("}"):
+        return None
+    return "{" + ", ".join(f'"{name}": {item}' for name, item in entries) + "}"
