@@ -37,14 +37,14 @@ def did_you_mean(word: str, known: Sequence[str]) -> str:
         return ""
     short = [name for name in known if len(name) <= _LONGEST]
     close = difflib.get_close_matches(word, short, n=1, cutoff=0.6) or [n for n in short if n.lower() == word.lower()]
-    return f" (did you mean {close[0]!r}?)" if close else ""
+    return f" (did you mean {quote(close[0])}?)" if close else ""
 
 
 def shorten(names: Sequence[str], most: int = 20) -> str:
     """Join names for a message; of a long list only the first and the number of the others, of a long name its ends."""
     shown: list[str] = []
     length = 0
-    for name in map(shorten_text, map(str, names[:most])):
+    for name in map(printable, map(str, names[:most])):
         length += len(name)
         if shown and length > 5 * _LONGEST:
             break
@@ -57,3 +57,14 @@ def shorten_text(text: str, most: int = _LONGEST) -> str:
     """Return a text for a message; of a long one the beginning and the end."""
     half = (most - 3) // 2
     return text if len(text) <= most else f"{text[:half]}...{text[-half:]}"
+
+
+def quote(text: str) -> str:
+    """Return a text between quotation marks for a message: on one line, shortened, with control codes escaped."""
+    return repr(shorten_text(text))
+
+
+def printable(text: str) -> str:
+    """Return a text for a message: on one line, shortened, what cannot be printed escaped."""
+    shown = shorten_text(text)
+    return shown if shown.isprintable() else repr(shown)[1:-1]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from lx.system.output import DataStream, say
 
 if TYPE_CHECKING:
     from lx.inference.classifier import Classifier
+    from lx.inference.texts import NumberedTexts
 
 
 def run(arguments: list[str]) -> int:
@@ -24,6 +24,7 @@ def run(arguments: list[str]) -> int:
         raise LxError("standard input is closed: give a file, --text TEXT, or a pipe")
     if args.text and args.file:
         raise LxError("give texts with --text or a file, not both")
+    from lx.inference.texts import require_known_file
     from lx.launch.local import run_on_ranks
 
     devices = [f"hardware.accelerator={args.accelerator}", f"hardware.devices={args.devices}"]
@@ -31,8 +32,9 @@ def run(arguments: list[str]) -> int:
         return code
     if args.pair and not args.text:
         raise LxError("--pair gives the second text of each --text, and there is no --text")
-    if args.file not in (None, "-") and not Path(args.file).is_file():
-        raise LxError(f"no file {args.file} to read texts from")
+    args.format = args.format or _kind_by_name(args.out)
+    if args.file not in (None, "-"):
+        require_known_file(Path(args.file))
     with freeze_after_imports():
         from lx.distributed.process_group import process_group
         from lx.distributed.rank_info import RankInfo
@@ -59,31 +61,37 @@ def _predict(classifier: Classifier, args: Namespace) -> None:
     from lx.inference.texts import write_predictions
     from lx.system.files import atomic_write
 
-    kind = args.format or ("csv" if args.out is not None and args.out.suffix == ".csv" else "jsonl")
-    predictions = classifier.stream(_rows(classifier, args))
+    kind = args.format
+    texts = _texts(classifier, args)
+    predictions = classifier.stream(texts.rows())
     columns = classifier.task.prediction_columns(args.probabilities)
     if args.out is None:
         stdout = DataStream()
-        write_predictions(predictions, stdout, kind, args.probabilities, columns)
+        write_predictions(predictions, stdout, kind, args.probabilities, columns, texts.ids())
         stdout.flush()
         return
     with atomic_write(args.out) as temporary, temporary.open("w", encoding="utf-8", newline="") as out:
-        count = write_predictions(predictions, out, kind, args.probabilities, columns)
+        count = write_predictions(predictions, out, kind, args.probabilities, columns, texts.ids())
     say(f"{count:,} predictions in {args.out}", sys.stderr)
 
 
-def _rows(classifier: Classifier, args: Namespace) -> Iterable[tuple[str, str | None]]:
-    from lx.inference.texts import read_lines, read_texts
+def _kind_by_name(out: Path | None) -> str:
+    suffix = "" if out is None else out.suffix.lower()
+    if suffix in (".parquet", ".xlsx", ".gz"):
+        raise LxError(f"--out {out}: predictions are written as .jsonl, .csv or .tsv, not as {suffix}")
+    return suffix[1:] if suffix in (".csv", ".tsv") else "jsonl"
+
+
+def _texts(classifier: Classifier, args: Namespace) -> NumberedTexts:
+    from lx.inference.texts import texts_of_arguments, texts_of_file, texts_of_input
 
     if args.text:
-        if args.pair and len(args.pair) != len(args.text):
-            raise LxError(f"--text has {len(args.text)} texts, --pair {len(args.pair)}: each text needs its pair")
-        return zip(args.text, args.pair or [None] * len(args.text), strict=True)
+        return texts_of_arguments(args.text, args.pair)
     if args.file in (None, "-"):
-        return read_lines(sys.stdin, "standard input")
+        return texts_of_input(sys.stdin)
     columns = classifier.loaded.config["data"]
     pair = args.pair_column or (columns.get("text_pair") if classifier.loaded.has_pairs else None)
-    return read_texts(Path(args.file), args.column or columns.get("text") or "text", pair)
+    return texts_of_file(Path(args.file), args.column or columns.get("text") or "text", pair)
 
 
 def _parser() -> Parser:
@@ -96,8 +104,8 @@ def _parser() -> Parser:
     parser.add_argument("--pair", nargs="+", action="extend", metavar="TEXT", help="the second text of each --text")
     parser.add_argument("--column", metavar="NAME", help="the column of texts (default: as in training, else text)")
     parser.add_argument("--pair-column", metavar="NAME", help="the column of second texts (default: as in training)")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write here (.jsonl or .csv) instead of to stdout")
-    parser.add_argument("--format", choices=("jsonl", "csv"), help="default: by the name of --out, else jsonl")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write here (.jsonl, .csv, .tsv), not to stdout")
+    parser.add_argument("--format", choices=("jsonl", "csv", "tsv"), help="default: by the name of --out, else jsonl")
     parser.add_argument("--probabilities", action="store_true", help="also write the probability of every class")
     parser.add_argument("--accelerator", default="auto", metavar="NAME", help="auto (default), cpu, gpu or mps")
     parser.add_argument("--devices", default="1", metavar="N", help="how many devices share the texts; auto: all")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,9 +20,11 @@ from torch import Tensor, nn
 from lx.data.batches import pad
 from lx.data.corpus.clean import clean
 from lx.data.plan import EVAL_TOKENS, eval_plan
+from lx.data.sources.rows import kind_of
 from lx.data.tokens.tokenizer import Encoded
 from lx.distributed.process_group import all_gather, scatter
 from lx.distributed.rank_info import RankInfo
+from lx.errors import LxError
 from lx.inference.load import LoadedRun, load_run
 from lx.kernels.swap import swap_in_kernels, uses_kernels
 from lx.system.hardware import Hardware, resolve
@@ -29,6 +32,8 @@ from lx.tasks.base import Prediction
 
 _CHUNK = 4096  # texts tokenized, sorted by length and predicted at a time, on each rank
 _CORE_TOKENS = 4096  # of a batch that one core computes: its activations stay in the core's cache
+
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
 
 TextRow = tuple[str, str | None]
 """A text, and the text paired with it or None."""
@@ -66,9 +71,12 @@ class Classifier:
             pairs: the second text of each, for a run on pairs.
 
         Raises:
-            LxError: pairs are missing, or given for a run on single texts.
+            LxError: pairs are missing, or given for a run on single texts; or one of the texts is no string.
         """
-        return list(self.stream(zip(texts, pairs, strict=True) if pairs is not None else ((t, None) for t in texts)))
+        firsts = _checked(texts, "texts")
+        if pairs is None:
+            return list(self.stream((text, None) for text in firsts))
+        return list(self.stream(zip(firsts, _checked(pairs, "pairs"), strict=True)))
 
     def stream(self, rows: Iterable[TextRow]) -> Iterator[Prediction]:
         """Predict the labels of texts as they come, in their order; only a few thousand are held at a time.
@@ -158,6 +166,19 @@ def _one_item_per_core(threads: int) -> Iterator[Callable[..., Iterator[Any]]]:
             yield pool.map
     finally:
         torch.set_num_threads(threads)  # torch passes the last number that was set on to later threads
+
+
+def _checked(texts: Sequence[str], name: str) -> list[str]:
+    """Return the texts, or raise LxError if they are a single string or hold something that is no text."""
+    if isinstance(texts, str):
+        raise LxError(f"{name} is a single string, and each of its characters would be a text: give a list, [text]")
+    checked = list(texts)
+    for index, text in enumerate(checked):
+        if not isinstance(text, str):
+            raise LxError(f"{name}[{index}] is {kind_of(text)}, not a string")
+        if not text.isascii() and _HALF_PAIR.search(text):
+            raise LxError(f"{name}[{index}] holds half of a surrogate pair, which is no character")
+    return checked
 
 
 def _divide(chunk: list[TextRow], count: int) -> list[list[TextRow] | None]:

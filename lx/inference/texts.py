@@ -4,18 +4,67 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from io import BufferedReader
+from itertools import count
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING, Any, TextIO, cast
 
+from lx.data.sources.columns import Columns
+from lx.data.sources.content import read_lines, unreadable
 from lx.data.sources.readers import is_known, known_extensions, read_rows
-from lx.data.sources.rows import Columns
-from lx.errors import LxError
+from lx.errors import LxError, printable, quote
 from lx.system.output import DataStream
-from lx.tasks.base import Prediction
+
+if TYPE_CHECKING:  # they import torch, and a file that is not there should be refused before
+    from lx.inference.classifier import TextRow
+    from lx.tasks.base import Prediction
+
+_ID = "id"  # a column of this name is carried over to the predictions
 
 
-def read_texts(path: Path, text: str, text_pair: str | None) -> Iterator[tuple[str, str | None]]:
+class NumberedTexts:
+    """Texts to label, and the id of each, which is handed out in the same order once its prediction is there.
+
+    Args:
+        rows: id, text and the text paired with it, or None.
+    """
+
+    def __init__(self, rows: Iterable[tuple[Any, str, str | None]]) -> None:
+        self._rows = rows
+        self._ids: deque[Any] = deque()
+
+    def rows(self) -> Iterator[TextRow]:
+        """Yield each text and its pair."""
+        for row_id, text, pair in self._rows:
+            self._ids.append(row_id)
+            yield text, pair
+
+    def ids(self) -> Iterator[Any]:
+        """Yield the id of each text that was yielded."""
+        while self._ids:
+            yield self._ids.popleft()
+
+
+def require_known_file(path: Path) -> None:
+    """Raise LxError unless a path is a regular file of a kind that is read."""
+    try:
+        if path.is_dir():
+            raise LxError(
+                f"{path} is a folder: name a file. For texts that are a line each: `cat {path}/*.txt | lx predict RUN`"
+            )
+        if not path.is_file():
+            kind = "is a pipe or a device: give it on standard input" if path.exists() else "does not exist"
+            raise LxError(f"no file to read texts from: {path} {kind}")
+    except OSError as error:  # a folder above that may not be entered, a name that is too long
+        raise LxError(f"{printable(str(path))}: cannot be read: {error.strerror or error}") from error
+    if path.suffix.lower() != ".txt" and not is_known(path):
+        raise LxError(f"{path}: unknown kind of file; lx reads .txt, {', '.join(known_extensions())}")
+
+
+def texts_of_file(path: Path, text: str, text_pair: str | None) -> NumberedTexts:
     """Read the texts of a CSV, TSV, JSON Lines or Parquet file, or of a ``.txt`` file, one a line.
 
     Args:
@@ -24,57 +73,91 @@ def read_texts(path: Path, text: str, text_pair: str | None) -> Iterator[tuple[s
         text_pair: column of the second text; None: single texts.
 
     Raises:
-        LxError: missing, of an unknown kind, malformed, or without the column.
+        LxError: missing, no regular file, or of an unknown kind. While it is read: malformed, or without the column.
     """
-    if not path.is_file():
-        raise LxError(f"no file {path} to read texts from")
-    if path.suffix == ".txt":
-        with path.open(encoding="utf-8") as file:
-            yield from read_lines(file, str(path))
-        return
-    if not is_known(path):
-        raise LxError(f"{path}: unknown kind of file; lx reads .txt, {', '.join(known_extensions())}")
-    for rows in read_rows(path, Columns(text, text_pair, label=None)):
-        pairs = rows.pairs or [None] * len(rows.texts)
-        for first, second in zip(rows.texts, pairs, strict=True):
-            yield first or "", (second or "") if text_pair is not None else None
+    require_known_file(path)
+    if path.suffix.lower() == ".txt":
+        return NumberedTexts(_lines_of_file(path))
+    options = ("--column ", "--pair-column ", "")
+    return NumberedTexts(_read_table(path, Columns(text, text_pair, None, _ID, options)))
 
 
-def read_lines(file: IO[str], name: str) -> Iterator[tuple[str, None]]:
-    """Read one text a line.
+def texts_of_input(stdin: TextIO | None) -> NumberedTexts:
+    """Read one text a line from standard input, in UTF-8 under any locale; raise LxError if it is closed."""
+    if stdin is None:
+        raise LxError("standard input is closed: give texts with --text, or a file")
+    return NumberedTexts(_numbered(read_lines(cast("BufferedReader", stdin.buffer), "standard input")))
 
-    Raises:
-        LxError: it is not UTF-8.
-    """
+
+def texts_of_arguments(texts: Sequence[str], pairs: Sequence[str] | None) -> NumberedTexts:
+    """Take texts from the command line, in UTF-8 under any locale."""
+    if pairs is not None and len(pairs) != len(texts):
+        raise LxError(f"--text has {len(texts)} texts, --pair {len(pairs)}: each text needs its pair")
+    decoded = [_decode(text, "--text") for text in texts]
+    decoded_pairs = [None] * len(texts) if pairs is None else [_decode(pair, "--pair") for pair in pairs]
+    return NumberedTexts(zip(count(), decoded, decoded_pairs, strict=False))
+
+
+def _decode(argument: str, option: str) -> str:
+    """Decode an argument as UTF-8, which Python reads in the encoding of the locale."""
     try:
-        for line in file:
-            yield line.rstrip("\r\n"), None
+        return os.fsencode(argument).decode("utf-8")
     except UnicodeDecodeError as error:
-        raise LxError(f"{name} is not UTF-8 ({error.reason}): convert it, for example with iconv") from error
+        raise LxError(f"{option} {quote(argument)}: not UTF-8 (byte 0x{error.object[error.start]:02x})") from None
+
+
+def _lines_of_file(path: Path) -> Iterator[tuple[int, str, None]]:
+    try:
+        with path.open("rb") as file:
+            yield from _numbered(read_lines(file, str(path)))
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
+def _numbered(lines: Iterator[str]) -> Iterator[tuple[int, str, None]]:
+    return ((number, line, None) for number, line in enumerate(lines))
+
+
+def _read_table(path: Path, columns: Columns) -> Iterator[tuple[Any, str, str | None]]:
+    number = 0
+    for rows in read_rows(path, columns):
+        ids = rows.ids or range(number, number + len(rows.texts))
+        pairs = rows.pairs or [None] * len(rows.texts)
+        for row_id, text, pair in zip(ids, rows.texts, pairs, strict=True):
+            yield row_id, text or "", (pair or "") if columns.pair is not None else None
+        number += len(rows.texts)
 
 
 def write_predictions(
-    predictions: Iterable[Prediction], out: DataStream | IO[str], kind: str, probabilities: bool, columns: Sequence[str]
+    predictions: Iterable[Prediction],
+    out: DataStream | IO[str],
+    kind: str,
+    probabilities: bool,
+    columns: Sequence[str],
+    ids: Iterable[Any] | None = None,
 ) -> int:
-    """Write predictions as they come, each with ``id``, its number from 0.
+    """Write predictions as they come, each with its ``id``.
 
     Args:
         predictions: in the order of the input.
         out: an open text file.
-        kind: ``jsonl`` or ``csv``.
+        kind: ``jsonl``, ``csv`` or ``tsv``.
         probabilities: add the probability of every class, where there are classes.
         columns: the headings in CSV, of the run's task.
+        ids: one for each prediction, taken after it; None: its number from 0.
 
     Returns:
         How many were written.
     """
-    number = -1
-    writer = csv.writer(out)
-    if kind == "csv":
-        writer.writerow(["id", *columns])
-    for number, prediction in enumerate(predictions):
-        if kind == "csv":
-            writer.writerow([number, *prediction.to_row(probabilities)])
+    num_written = 0
+    writer = csv.writer(out, delimiter="\t" if kind == "tsv" else ",")
+    if kind != "jsonl":
+        writer.writerow([_ID, *columns])
+    for prediction, row_id in zip(predictions, count() if ids is None else ids, strict=False):
+        if kind == "jsonl":
+            fields = {_ID: row_id, **prediction.to_json(probabilities)}
+            out.write(json.dumps(fields, ensure_ascii=False, default=str) + "\n")
         else:
-            out.write(json.dumps({"id": number, **prediction.to_json(probabilities)}, ensure_ascii=False) + "\n")
-    return number + 1
+            writer.writerow([row_id, *prediction.to_row(probabilities)])
+        num_written += 1
+    return num_written

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from io import TextIOWrapper
 from typing import Any, TextIO
 
 from lx.errors import LxError
@@ -58,13 +59,15 @@ class Stream:
 
 
 class DataStream:
-    """Standard output where a command's result goes there, such as predictions; on a terminal it is escaped.
+    """Standard output in UTF-8 where a command's result goes there, such as predictions; on a terminal it is escaped.
 
     A closed pipe raises BrokenPipeError, which ends the command; any other failure raises LxError.
     """
 
     def __init__(self) -> None:
         self._escape = escape if sys.stdout.isatty() else str
+        if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.encoding.lower() != "utf-8":
+            sys.stdout.reconfigure(encoding="utf-8")  # whatever the locale: programs read it
 
     def write(self, text: str) -> int:
         """Write the text."""

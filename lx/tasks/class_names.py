@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -11,17 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lx.data.sources.rows import kind_of
-from lx.errors import LxError, did_you_mean, shorten
+from lx.errors import LxError, did_you_mean, quote, shorten
 
-_INTEGER = re.compile(r"[+-]?\d+")
+_INTEGER = re.compile(r"[+-]?\d{1,999}")  # Python reads no number of many thousand digits
 
 
 class ClassNames:
     """Numbers class names while labels are read.
 
-    With names declared, a label is one of the names or, as an integer, a position among them. Without, the names are
-    what the train split shows; the integer 1 and the text "1" are the same class, so a CSV and a JSON Lines file go
-    together.
+    With names declared, a label is one of the names or, as an integer, a position among them; if some positions are
+    themselves names, as of the names 1 to 5, integers are names alone. Without, the names are what the train split
+    shows; the integer 1 and the text "1" are the same class, so a CSV and a JSON Lines file go together. So are
+    spellings that look alike: composed and decomposed letters, and True and true. The first to be met gives the name.
 
     Args:
         declared: The names in id order, or None to learn them.
@@ -29,6 +31,7 @@ class ClassNames:
 
     Attributes:
         names: In id order.
+        joined_spellings: Whether the train split spells a class in two ways.
 
     Raises:
         LxError: The declared names repeat or are fewer than two.
@@ -37,7 +40,12 @@ class ClassNames:
     def __init__(self, declared: Sequence[str] | None, by_position: bool | None = None) -> None:
         self.by_position = declared is not None if by_position is None else by_position
         self.names: list[str] = list(declared or ())
+        self.joined_spellings = False
         self._ids: dict[Any, int] = {name: index for index, name in enumerate(self.names)}
+        self._ids_by_spelling: dict[str, int] = {}
+        for index, name in enumerate(self.names):
+            self._ids_by_spelling.setdefault(_spelling(name), index)
+        self._positions_are_names = any(str(index) in self._ids for index in range(len(self.names)))
         repeated = [name for name, count in Counter(self.names).items() if count > 1]
         if repeated:
             raise LxError(f"data.class_names lists {repeated[0]!r} twice: every class needs its own name")
@@ -60,11 +68,15 @@ class ClassNames:
         if name is None:
             return -1
         index = self._ids.get(name, -1)
-        if index < 0 and self.by_position and _INTEGER.fullmatch(name):
+        if index < 0:
+            index = self._ids_by_spelling.get(_spelling(name), -1)
+            self.joined_spellings |= learn and index >= 0
+        if index < 0 and self.by_position and not self._positions_are_names and _INTEGER.fullmatch(name):
             index = int(name) if 0 <= int(name) < len(self.names) else -1
         if index < 0 and learn:
             index = len(self.names)
             self.names.append(name)
+            self._ids_by_spelling[_spelling(name)] = index
         if index >= 0:
             self._ids[name] = index
             if not isinstance(label, bool):
@@ -78,23 +90,23 @@ class ClassNames:
             if label is None or isinstance(label, str):
                 return LxError(f"{where}: the label is empty. Every row needs one: fill it in or remove the row")
             return LxError(
-                f"{where}: the label {str(label)[:60]!r} is {kind_of(label)}. A label is a string or an integer, one a "
+                f"{where}: the label {quote(str(label))} is {kind_of(label)}. A label is a string or an integer, one a "
                 "row. Is data.label the right column?"
             )
         known = shorten(self.names)
         near = did_you_mean(name, self.names)
-        if self.by_position and _INTEGER.fullmatch(name):
+        if self.by_position and _INTEGER.fullmatch(name) and not self._positions_are_names:
             return LxError(
-                f"{where}: the label {name} is out of range: there are {len(self.names)} class names, "
+                f"{where}: the label {name[:60]} is out of range: there are {len(self.names)} class names, "
                 f"0 to {len(self.names) - 1}: {known}. Mend the row, or data.class_names"
             )
         if self.by_position:
             return LxError(
-                f"{where}: the label {name!r} is not among the class names{near}: {known}. "
+                f"{where}: the label {quote(name)} is not among the class names{near}: {known}. "
                 "Mend the row, or add the name to data.class_names"
             )
         return LxError(
-            f"{where}: the label {name!r} never occurs in the train split{near}. Its classes are: {known}. "
+            f"{where}: the label {quote(name)} never occurs in the train split{near}. Its classes are: {known}. "
             "Mend the row, or give the class training rows"
         )
 
@@ -113,6 +125,7 @@ class ClassNames:
         final_ids = np.empty(len(order), np.int32)
         final_ids[order] = np.arange(len(order), dtype=np.int32)
         self._ids = {label: int(final_ids[index]) for label, index in self._ids.items()}
+        self._ids_by_spelling = {name: int(final_ids[index]) for name, index in self._ids_by_spelling.items()}
         return final_ids
 
 
@@ -123,6 +136,12 @@ def class_name(label: Any) -> str | None:
     if isinstance(label, bool):
         return str(label).lower()
     return str(label) if isinstance(label, int) else None
+
+
+def _spelling(name: str) -> str:
+    """Return what names of the same class have in common: one form of Unicode, and one case of true and false."""
+    composed = unicodedata.normalize("NFC", name)
+    return composed.lower() if composed.lower() in ("true", "false") else composed
 
 
 def check_class_names(class_names: Sequence[str], class_counts: Sequence[int]) -> None:

@@ -16,12 +16,12 @@ from rich.console import RenderableType
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
-from lx.data.corpus.labels import LabelReport, RawLabel
-from lx.errors import LxError, shorten
+from lx.data.corpus.labels import FEW_ROWS, LabelReport, RawLabel
+from lx.errors import LxError, quote, shorten
 from lx.tasks.base import Evaluation, ResultTable
 from lx.tasks.calibration import LogLinearPool
 from lx.tasks.class_metrics import ChoosingMetrics, ClassMetrics
-from lx.tasks.class_names import ClassNames, check_class_names
+from lx.tasks.class_names import ClassNames, check_class_names, class_name
 from lx.tasks.class_weights import ClassWeights, one_weight_each
 from lx.tasks.losses import CrossEntropy
 from lx.tasks.tables import confusion_table, most_confused, worst_classes
@@ -40,6 +40,7 @@ class ClassEncoder:
 
     def __init__(self, class_names: Sequence[str] | None, by_position: bool | None = None) -> None:
         self._classes = ClassNames(class_names, by_position)
+        self._num_train = 0
 
     @property
     def description(self) -> str:
@@ -47,8 +48,8 @@ class ClassEncoder:
         return f"{len(self._classes.names)} classes"
 
     def fingerprint(self) -> str:
-        """Return nothing: class ids follow from the source alone."""
-        return ""
+        """Return nothing: class ids follow from the source alone. Only spellings that were joined are mentioned."""
+        return "joined spellings" if self._classes.joined_spellings else ""
 
     def encode(self, labels: Sequence[RawLabel], *, learn: bool) -> tuple[pa.Array, NDArray[np.bool_]]:
         """Return int32 class ids, and which rows have none."""
@@ -57,6 +58,12 @@ class ClassEncoder:
 
     def refusal(self, where: str, label: RawLabel) -> LxError:
         """Return the error for a label that is empty, unknown, or of a wrong type."""
+        num_classes = len(self._classes.names)
+        if class_name(label) and 2 * num_classes > self._num_train >= FEW_ROWS:
+            return LxError(
+                f"{where}: the label {quote(str(label))} never occurs in the train split, which has {num_classes:,} "
+                f"classes for {self._num_train:,} rows: is data.label the right column?"
+            )
         refusal = self._classes.refusal(where, label)
         task = {list: "multilabel", float: "regression"}.get(type(label))
         return refusal if task is None else LxError(f"{refusal} Labels of this kind are for task={task}")
@@ -64,9 +71,10 @@ class ClassEncoder:
     def check_train(self, labels: pa.Array, origin: str) -> None:
         """Refuse a train split of one class."""
         ids = labels.to_numpy()
+        self._num_train = len(ids)
         if (ids == ids[0]).all():
             raise LxError(
-                f"{origin}: every row has the label {self._classes.names[ids[0]]!r}, and a classifier needs "
+                f"{origin}: every row has the label {quote(self._classes.names[ids[0]])}, and a classifier needs "
                 "two classes. Is data.label the right column?"
             )
 

@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from lx.data.corpus.labels import LabelReport, RawLabel
-from lx.errors import LxError, shorten
+from lx.errors import LxError, quote, shorten
 from lx.tasks.class_names import ClassNames, class_name
 
 _RARE = 20  # rows: a rarer set of labels is grouped by one of its labels
@@ -38,8 +38,8 @@ class LabelSetEncoder:
         return f"{len(self._classes.names)} labels"
 
     def fingerprint(self) -> str:
-        """Return a text of the declared names."""
-        return self._fingerprint
+        """Return a text of the declared names, and whether spellings were joined, as once they were not."""
+        return self._fingerprint + (", joined spellings" if self._classes.joined_spellings else "")
 
     def encode(self, labels: Sequence[RawLabel], *, learn: bool) -> tuple[pa.Array, NDArray[np.bool_]]:
         """Return the label ids of each row, and which rows have an empty or unknown label, or none but null."""
@@ -66,7 +66,7 @@ class LabelSetEncoder:
         """Refuse a train split with fewer than two labels."""
         occurring = [self._classes.names[index] for index in np.unique(pc.list_flatten(labels).to_numpy())]
         if len(occurring) < 2:
-            only = f"the one label is {occurring[0]!r}" if occurring else "no row has a label"
+            only = f"the one label is {quote(occurring[0])}" if occurring else "no row has a label"
             raise LxError(f"{origin}: {only}, and at least two are needed. Is data.label the right column?")
 
     def finish(self) -> Callable[[pa.Array], pa.Array] | None:

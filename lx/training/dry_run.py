@@ -38,7 +38,8 @@ def dry_run(cfg: DictConfig) -> None:
             cfg.hardware.compile = False  # it would take half a minute for one step
         built = build_run(cfg, hardware)
         data, module, run_length = built.data, built.module, built.run_length
-        show(data.corpus.report, _lengths(data))
+        classes = data.corpus.report.class_table()
+        show(data.corpus.report, *([] if classes is None else [classes]), _lengths(data))
         for warning in data.corpus.report.warnings():
             say(f"note: {warning}")
         batch = next(iter(data.train_dataloader()))

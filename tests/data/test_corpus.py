@@ -233,7 +233,7 @@ REFUSED: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
         {"on_empty": "error"},
         r"train\.jsonl:4: the text is empty, as in 2 row\(s\) of the train split.*data\.on_empty=drop",
     ),
-    "half a surrogate": ({"train": [*TRAIN, ("\ud800", "a")]}, {}, r"train\.jsonl:4: the text holds half of a surr"),
+    "half a surrogate": ({"train": [*TRAIN, ("\ud800", "a")]}, {}, r"train\.jsonl:4: \\ud800 is half of a surr"),
     "nothing to cut": (
         {"train": [("one", "a"), ("two", "b")]},
         {},

@@ -71,9 +71,16 @@ CASES = {
     "json deep": ("a.jsonl", raw(b"[" * 200_000), "a.jsonl:1: not valid JSON: nested too deeply"),
     "latin-1": ("a.csv", raw(LATIN), "a.csv:3: not UTF-8 (byte 0xef). Save the file as UTF-8"),
     "latin-1 packed": ("a.csv.gz", raw(gzip.compress(LATIN)), "a.csv.gz:3: not UTF-8 (byte 0xef)"),
-    "utf-16": ("a.csv", raw("text,label\n".encode("utf-16")), "a.csv:1: not UTF-8 (byte 0xff)"),
-    "not gzip": ("a.csv.gz", raw(b"text,label\na,b\n"), "a.csv.gz: not a gzip file, or one that was cut short"),
-    "short gzip": ("a.csv.gz", raw(gzip.compress(b"text,label\n" * 99)[:-9]), "a.csv.gz: not a gzip file, or one"),
+    "utf-16": (
+        "a.csv",
+        raw("text,label\n".encode("utf-16")),
+        "a.csv: the encoding is UTF-16, not UTF-8. Convert it: `iconv -f UTF-16",
+    ),
+    "short gzip": (
+        "a.csv.gz",
+        raw(gzip.compress(b"text,label\n" + b"a,b\n" * 99)[:-9]),
+        "a.csv.gz: not a gzip file, or one",
+    ),
     "not parquet": ("a.parquet", raw(b"text,label\n"), "a.parquet: not a Parquet file, or a damaged one"),
     "list label": (
         "a.jsonl",
@@ -90,7 +97,7 @@ CASES = {
     "number for a text": (
         "a.jsonl",
         raw(b'{"text": "x", "label": 1}\n{"text": 5, "label": 1}\n'),
-        "a.jsonl:2: the text is an integer, not a string. Is data.text the right column?",
+        "a.jsonl:2: the text is an integer, not a string. Is it the right column? Set data.text=...",
     ),
     "list for a text": (
         "a.jsonl",
@@ -135,7 +142,7 @@ def test_folders(tmp_path: Path) -> None:
         FileSource(tmp_path, text_pair="other")
     (tmp_path / "pos").mkdir()
     (tmp_path / "pos" / "1.txt").write_bytes(b"na\xefve")
-    with pytest.raises(LxError, match=r"pos/1\.txt: not UTF-8 at byte 2"):
+    with pytest.raises(LxError, match=r"pos/1\.txt:1: not UTF-8 \(byte 0xef\)"):
         list(FileSource(tmp_path).read("train"))
 
 

@@ -3,9 +3,11 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +16,7 @@ import lx
 from lx.cli.main import main
 from lx.errors import LxError
 from lx.inference.classifier import Classifier
-from lx.inference.texts import read_texts, write_predictions
+from lx.inference.texts import texts_of_file, write_predictions
 from support.tiny_run import train_tiny
 
 TEXTS = ["orbit rocket", "", "bread onion soup butter bread onion soup", "violin", "中文 🚀", "bread"]
@@ -130,7 +132,7 @@ def test_csv(classifier: Classifier) -> None:
 )
 def test_files(tmp_path: Path, name: str, content: str) -> None:
     (tmp_path / name).write_text(content)
-    assert list(read_texts(tmp_path / name, "text", None)) == [("bread", None), ("violin", None)]
+    assert list(texts_of_file(tmp_path / name, "text", None).rows()) == [("bread", None), ("violin", None)]
 
 
 def test_command_line(trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -144,13 +146,79 @@ def test_command_line(trained_run: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert [(row["id"], row["text"]) for row in rows] == [(0, "bread"), (1, "violin"), (2, "orbit")]
 
 
+def _stdin(content: bytes) -> io.TextIOWrapper:
+    """Standard input under a locale that is not UTF-8."""
+    return io.TextIOWrapper(io.BufferedReader(io.BytesIO(content)), encoding="ascii", errors="surrogateescape")
+
+
 def test_standard_input(trained_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("中\r\nbread\n".encode()), encoding="utf-8"))
+    monkeypatch.setattr("sys.stdin", _stdin("中\r\nbread\n".encode()))
     assert main(["predict", str(trained_run), "-"]) == 0
     assert [json.loads(line)["text"] for line in capsys.readouterr().out.splitlines()] == ["中", "bread"]
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"caf\xe9\n"), encoding="utf-8"))
+    monkeypatch.setattr("sys.stdin", _stdin(b"bread\ncaf\xe9\n"))
     assert main(["predict", str(trained_run)]) == 2
-    assert "standard input is not UTF-8" in capsys.readouterr().err
+    assert "standard input:2: not UTF-8 (byte 0xe9)" in capsys.readouterr().err
+
+
+def test_closed_standard_input(
+    trained_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    assert main(["predict", str(trained_run)]) == 2
+    assert "standard input is closed" in capsys.readouterr().err
+
+
+def test_arguments_under_any_locale(trained_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", str(trained_run), "--text", "bread", os.fsdecode(b"caf\xe9")]) == 2
+    assert "--text 'caf\\udce9': not UTF-8 (byte 0xe9)" in capsys.readouterr().err
+
+
+def test_ids_of_a_file_are_carried_over(trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As many as are read ahead, and more; a file without ids gets the numbers of its rows."""
+    contents = {
+        "a.csv": (
+            "id,text\n" + "".join(f"doc-{n},bread {n}\n" for n in range(4100)),
+            [f"doc-{n}" for n in range(4100)],
+        ),
+        "b.jsonl": (
+            '{"text": "a", "id": {"n": [1]}}\n{"text": "b"}\n{"text": "c", "id": null}\n',
+            [{"n": [1]}, None, None],
+        ),
+        "c.tsv": ("ID\ttext\n7\ta\n8\tb\n", [0, 1]),
+        "D.TXT": ("a\nb\n", [0, 1]),
+    }
+    for name, (content, ids) in contents.items():
+        (tmp_path / name).write_text(content)
+        assert main(["predict", str(trained_run), str(tmp_path / name)]) == 0
+        assert [json.loads(line)["id"] for line in capsys.readouterr().out.splitlines()] == ids, name
+
+
+def test_the_name_of_the_output_says_its_format(
+    trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, first in (("a.tsv", "id\ttext\tlabel\tprobability"), ("b.CSV", "id,text,label,probability")):
+        assert main(["predict", str(trained_run), "--text", "bread", "--out", str(tmp_path / name)]) == 0
+        assert (tmp_path / name).read_text().splitlines()[0] == first
+    for name in ("a.parquet", "a.csv.gz"):
+        assert main(["predict", str(trained_run), "--text", "bread", "--out", str(tmp_path / name)]) == 2
+        assert not (tmp_path / name).exists()
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ("bread", "a single string"),
+        (["bread", None], r"texts\[1\] is nothing"),
+        ([1.5], r"texts\[0\] is a fraction"),
+        (["bread", "\ud83d"], r"texts\[1\] holds half of a surrogate pair"),
+    ],
+)
+def test_what_is_no_list_of_texts(classifier: Classifier, texts: Any, message: str) -> None:
+    with pytest.raises(LxError, match=message):
+        classifier.predict(texts)
+    with pytest.raises(LxError, match=message.replace("texts", "pairs")):
+        classifier.predict(["bread"] * len(texts), texts)
 
 
 @pytest.mark.parametrize("out", ["no/out.jsonl", "file/out.jsonl"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -13,17 +14,17 @@ from numpy.typing import NDArray
 
 from lx.config.schema import DataSettings
 from lx.data.corpus.clean import read_clean
-from lx.data.corpus.labels import LabelEncoder
+from lx.data.corpus.labels import FEW_ROWS, LabelEncoder
 from lx.data.corpus.report import CorpusReport, SplitReport, count_conflicts, count_repeats, count_shared
 from lx.data.corpus.split import stratified_split
 from lx.data.corpus.storage import convert_labels, row_schema, to_record_batch
-from lx.data.sources.base import Source
+from lx.data.sources.base import Source, SourceWithNotes
 from lx.errors import LxError
 
 ROWS_VERSION = 1
 """Raised whenever the same source would give other rows or labels: runs trained on the others cannot be resumed."""
 
-FILES_VERSION = 2
+FILES_VERSION = 3
 """Raised whenever the same corpus would be stored in other files: it is then built again."""
 
 
@@ -37,6 +38,7 @@ class _Draft:
     rows: NDArray[np.int64]
     labels: pa.Array
     hashes: NDArray[np.uint64]
+    notes: Sequence[str]
 
     def select(self, chosen: NDArray[np.bool_]) -> _Draft:
         """Return a draft of the chosen rows alone."""
@@ -77,6 +79,7 @@ class CorpusBuilder:
         state = {
             "files": {split: draft.file for split, draft in drafts.items()},
             "has_pairs": self._has_pairs,
+            "label_encoding": self._encoder.fingerprint(),
             "label_set": self._encoder.label_set(drafts["train"].labels),
             "report": asdict(report),
         }
@@ -113,7 +116,9 @@ class CorpusBuilder:
         all_labels = pa.concat_arrays(labels)
         if split == "train":
             self._encoder.check_train(all_labels, origin)
-        return _Draft(path.name, origin, num_empty, np.arange(len(all_labels)), all_labels, np.concatenate(hashes))
+        notes = self._source.notes(split) if isinstance(self._source, SourceWithNotes) else ()
+        rows_kept = np.arange(len(all_labels))
+        return _Draft(path.name, origin, num_empty, rows_kept, all_labels, np.concatenate(hashes), notes)
 
     def _split_off_validation(self, train: _Draft) -> tuple[_Draft, _Draft]:
         """Return train without, and validation with, the rows that are taken from train."""
@@ -123,9 +128,22 @@ class CorpusBuilder:
         if not chosen.any():
             raise LxError(
                 f"{train.origin}: no validation split can be cut from {len(chosen):,} row(s) with a row of "
-                "each class left in train. Give more rows, or a file of its own by data.validation=..."
+                f"each class left in train. {self._why_not_split(groups, train.hashes)}"
             )
-        return train.select(~chosen), replace(train.select(chosen), origin=f"cut from {train.origin}", dropped=0)
+        return train.select(~chosen), replace(
+            train.select(chosen), origin=f"cut from {train.origin}", dropped=0, notes=()
+        )
+
+    def _why_not_split(self, groups: NDArray[np.int64], hashes: NDArray[np.uint64]) -> str:
+        num_rows, num_groups, num_texts = len(groups), len(np.unique(groups)), len(np.unique(hashes))
+        if 2 * num_groups > num_rows >= FEW_ROWS:
+            return f"There are {num_groups:,} classes for {num_rows:,} rows: is data.label the right column?"
+        if num_rows >= FEW_ROWS and 2 * count_conflicts(hashes, groups) > num_texts:
+            return (
+                f"Most of the {num_texts:,} texts stand under more than one label: are data.text and data.label the "
+                "right columns? If a text may have several labels, take task=multilabel, with a row for each text"
+            )
+        return "Give more rows, or a file of its own by data.validation=..."
 
     def _report(self, draft: _Draft) -> SplitReport:
         return SplitReport(
@@ -135,4 +153,5 @@ class CorpusBuilder:
             labels=self._encoder.report(draft.labels),
             repeats=count_repeats(draft.hashes),
             conflicts=count_conflicts(draft.hashes, self._encoder.groups(draft.labels)),
+            notes=draft.notes,
         )

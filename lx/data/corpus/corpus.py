@@ -50,7 +50,8 @@ def load_corpus(source: Source, encoder: LabelEncoder, options: DataSettings) ->
             cache that cannot be written, and whatever the source itself refuses.
     """
     validation = None if "validation" in source.splits else (options.validation_fraction, options.split_seed)
-    labels = [encoder.fingerprint()] if encoder.fingerprint() else []
+    before = encoder.fingerprint()
+    labels = [before] if before else []
     names = source.class_names
     fingerprint = digest(
         ROWS_VERSION, source.fingerprint(), source.splits, names, validation, options.on_empty, *labels
@@ -58,6 +59,8 @@ def load_corpus(source: Source, encoder: LabelEncoder, options: DataSettings) ->
     folder = cache_home(options.cache_dir) / "corpus" / f"{fingerprint}-{FILES_VERSION}"
     build_once(folder, CorpusBuilder(source, encoder, options).build)
     state = json.loads((folder / "corpus.json").read_text("utf-8"))
+    if state["label_encoding"] != before:
+        fingerprint = digest(fingerprint, state["label_encoding"])
     report = CorpusReport.from_dict(state["report"])
     splits = {
         name: SplitView(folder / file, np.load(folder / f"{name}.rows.npy", mmap_mode="r"), state["has_pairs"])

@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 from lx.errors import LxError
 
+FEW_ROWS = 20
+"""With so many rows of train, a class for each is more likely a wrong column of labels than a small example."""
+
 RawLabel = str | int | float | bool | list[Any] | None
 """A label as a source gives it: text as it stands in the file, or a value of JSON, Parquet or the Hub."""
 
@@ -51,7 +54,7 @@ class LabelEncoder(Protocol):
     def fingerprint(self) -> str:
         """Return a short text that changes whenever equal raw labels of a source would be encoded differently.
 
-        The class names that the source declares need not be in it.
+        The class names that the source declares need not be in it. What was found while learning may be added.
         """
 
     def encode(self, labels: Sequence[RawLabel], *, learn: bool) -> tuple[pa.Array, NDArray[np.bool_]]:

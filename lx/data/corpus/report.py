@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -13,6 +13,9 @@ from rich.console import RenderableType
 from rich.table import Table
 
 from lx.data.corpus.labels import LabelReport
+from lx.errors import printable
+
+_ENDS = 10  # of many classes, how many of the first and of the last are shown
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,7 @@ class SplitReport:
         labels: What the task says of its labels.
         repeats: Rows whose text stands in an earlier row of the split.
         conflicts: Distinct texts that stand under more than one label.
+        notes: Sentences of the source, such as what was left out.
     """
 
     origin: str
@@ -34,6 +38,7 @@ class SplitReport:
     labels: LabelReport
     repeats: int
     conflicts: int
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -56,8 +61,9 @@ class CorpusReport:
 
     def warnings(self) -> list[str]:
         """Return a sentence for each fact that makes the numbers less trustworthy."""
-        sentences = []
+        sentences: list[str] = []
         for name, split in self.splits.items():
+            sentences += split.notes
             if split.dropped:
                 sentences.append(f"{split.origin}: {split.dropped:,} rows with an empty text were dropped")
             if split.conflicts:
@@ -69,6 +75,23 @@ class CorpusReport:
                 share = count / self.splits[second].rows
                 sentences.append(f"{second}: {count:,} rows ({share:.1%}) have a text that also stands in {first}")
         return sentences
+
+    def class_table(self) -> Table | None:
+        """Return a table of the rows of each label, the first and last of many; None if labels have no names."""
+        counts = {name: split.labels.counts for name, split in self.splits.items()}
+        names = list(next(iter(counts.values())))
+        if not names:
+            return None
+        table = Table("class", title="rows of each class", title_justify="left")
+        for split in counts:
+            table.add_column(split, justify="right")
+        shown = names if len(names) <= 2 * _ENDS + 1 else [*names[:_ENDS], None, *names[-_ENDS:]]
+        for name in shown:
+            if name is None:
+                table.add_row(f"... {len(names) - 2 * _ENDS:,} more")
+            else:
+                table.add_row(printable(name), *(f"{of_split.get(name, 0):,}" for of_split in counts.values()))
+        return table
 
     @classmethod
     def from_dict(cls, state: Mapping[str, Any]) -> CorpusReport:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 CHUNK = 4096
 """Rows that a source yields at a time, so that reading needs bounded memory."""
@@ -20,6 +20,7 @@ class Rows:
         labels: One label a row, as the data spells it; empty if labels were not asked for.
         first: Line or row number (from 1) of the first row.
         row_numbers: The line or row number of each row, where they do not simply count up from ``first``.
+        ids: The value of each row in its column of ids, if one was asked for and is there.
     """
 
     texts: list[str | None]
@@ -27,6 +28,7 @@ class Rows:
     labels: list[Any]
     first: int
     row_numbers: Sequence[int] | None = None
+    ids: list[Any] | None = None
 
     def row_number(self, row: int) -> int:
         """Return the line or row number of one of these rows."""
@@ -55,3 +57,11 @@ class Source(Protocol):
 
     def locate(self, split: str, row_number: int) -> str:
         """Return a name for one row in messages, such as ``train.csv:17``."""
+
+
+@runtime_checkable
+class SourceWithNotes(Protocol):
+    """A source that says what its user should know beside the rows."""
+
+    def notes(self, split: str) -> Sequence[str]:
+        """Return sentences on a split, such as what was left out of it."""

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from hashlib import blake2b, file_digest
 from pathlib import Path
 from typing import Any
 
 from lx.data.sources.base import CHUNK, Rows
+from lx.data.sources.columns import Columns
+from lx.data.sources.content import open_text, unreadable
 from lx.data.sources.readers import is_known, known_extensions, read_rows
-from lx.data.sources.rows import Columns, split_label
-from lx.errors import LxError, did_you_mean
+from lx.data.sources.rows import split_label
+from lx.errors import LxError, did_you_mean, printable, shorten
 from lx.system.cache import digest
 
 
@@ -19,7 +21,8 @@ class FileSource:
     """A file for each split, or a folder with a sub-folder of ``.txt`` files for each class.
 
     The extension says the format: ``.csv``, ``.tsv``, ``.jsonl`` (``.ndjson``, ``.json``) with or without
-    ``.gz``, or ``.parquet``. Files are UTF-8, with a byte-order mark or not.
+    ``.gz``, or ``.parquet``; where the content is plainly another of these formats, the content decides. Files are
+    UTF-8, with a byte-order mark or not.
 
     Args:
         train: The train split.
@@ -32,7 +35,7 @@ class FileSource:
         class_names: Names in class-id order; then integer labels are positions in this list.
 
     Raises:
-        LxError: If ``train`` is not given, a file is not there, or an extension is not known.
+        LxError: If ``train`` is not given, a file is not there or no regular file, or an extension is not known.
     """
 
     def __init__(
@@ -52,7 +55,7 @@ class FileSource:
                 "`lx train data=files data.train=train.csv data.test=test.csv`"
             )
         paths = {"train": train, "validation": validation, "test": test}
-        self._paths = {split: Path(path).expanduser() for split, path in paths.items() if path is not None}
+        self._paths = {split: _expand(path, f"data.{split}") for split, path in paths.items() if path is not None}
         self._columns = Columns(text, text_pair, label)
         self._label_separator = label_separator
         self.class_names = None if class_names is None else tuple(map(str, class_names))
@@ -70,11 +73,14 @@ class FileSource:
         """Hash the files' contents and which columns are read."""
         contents = []
         for split, path in self._paths.items():
-            files = [path] if path.is_file() else [file for _, file in _texts(path)]
+            files = [path] if path.is_file() else [file for _, file in _list_folder(path).texts]
             for file in files:
-                with file.open("rb") as opened:
-                    name = str(file.relative_to(path)) if path.is_dir() else "".join(file.suffixes)
-                    contents.append((split, name, file_digest(opened, lambda: blake2b(digest_size=16)).hexdigest()))
+                name = str(file.relative_to(path)) if path.is_dir() else "".join(file.suffixes)
+                try:
+                    with file.open("rb") as opened:
+                        contents.append((split, name, file_digest(opened, lambda: blake2b(digest_size=16)).hexdigest()))
+                except OSError as error:
+                    raise unreadable(file, error) from error
         separator = [] if self._label_separator is None else [self._label_separator]
         return digest("files", contents, self._columns, self.class_names, *separator)
 
@@ -101,19 +107,33 @@ class FileSource:
         """``train.csv:17``, or the file itself in a folder of texts."""
         path = self._paths[split]
         if path.is_dir():
-            return str(next(file for number, (_, file) in enumerate(_texts(path), 1) if number == row_number))
+            return str(_list_folder(path).texts[row_number - 1][1])
         return f"{path}:{row_number}"
+
+    def notes(self, split: str) -> Sequence[str]:
+        """What was left out of a folder of texts."""
+        path = self._paths[split]
+        return _list_folder(path).notes(path) if path.is_dir() else ()
+
+
+def _expand(path: str | Path, key: str) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise LxError(f"{key}={path}: there is no such user's folder. Write the path out") from error
 
 
 def _check(path: Path, key: str) -> None:
-    """Refuse a path that is not there or of no known format."""
-    if path.is_dir():
-        return
-    if not path.exists():
-        siblings = sorted(file.name for file in path.parent.iterdir()) if path.parent.is_dir() else []
-        hint = did_you_mean(path.name, siblings)
-        missing_folder = "" if path.parent.is_dir() else f" (nor is the folder {path.parent})"
-        raise LxError(f"{key}: there is no file {path}{missing_folder}{hint}. Paths start from {Path.cwd()}")
+    """Refuse a path that is not there, no regular file, or of no known format."""
+    try:
+        if path.is_dir():
+            return
+        if not path.exists():
+            raise _missing(path, key)
+    except OSError as error:  # a folder above that may not be entered, a name that is too long
+        raise LxError(f"{key}: {printable(str(path))} cannot be read: {error.strerror or error}") from error
+    if not path.is_file():
+        raise LxError(f"{key}: {path} is a pipe or a device, and data is read more than once: save it in a file")
     if not is_known(path):
         raise LxError(
             f"{key}: {path} has the extension {path.suffix or '(none)'!r}, which is not a known format. "
@@ -121,11 +141,48 @@ def _check(path: Path, key: str) -> None:
         )
 
 
-def _texts(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Yield class name and path of every text in a folder of classes, sorted."""
-    for inner in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
-        for file in sorted(inner.glob("*.txt")):
-            yield inner.name, file
+def _missing(path: Path, key: str) -> LxError:
+    if path.is_symlink():
+        return LxError(f"{key}: {path} is a link to {path.readlink()}, which does not exist")
+    siblings = sorted(file.name for file in path.parent.iterdir()) if path.parent.is_dir() else []
+    hint = did_you_mean(path.name, siblings)
+    missing_folder = "" if path.parent.is_dir() else f" (nor is the folder {path.parent})"
+    return LxError(f"{key}: there is no file {path}{missing_folder}{hint}. Paths start from {Path.cwd()}")
+
+
+@dataclass(frozen=True)
+class _Folder:
+    """A folder of classes: class name and path of every text, sorted; and what is none."""
+
+    texts: list[tuple[str, Path]]
+    hidden: list[Path]
+    without_texts: list[str]
+
+    def notes(self, path: Path) -> list[str]:
+        """Return sentences on what was left out."""
+        sentences = []
+        if self.hidden:
+            sentences.append(f"{path}: {len(self.hidden):,} hidden files, such as {self.hidden[0].name}, are left out")
+        if self.without_texts:
+            sentences.append(f"{path}: no .txt files, and so no class, in {shorten(self.without_texts, 5)}")
+        return sentences
+
+
+def _list_folder(folder: Path) -> _Folder:
+    """List a folder of classes; raise LxError if it, or one inside it, cannot be read."""
+    listed = _Folder([], [], [])
+    inner = folder
+    try:
+        for inner in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
+            files = [file for file in inner.iterdir() if file.suffix.lower() == ".txt"]
+            texts = sorted(file for file in files if not file.name.startswith("."))
+            listed.hidden.extend(sorted(file for file in files if file.name.startswith(".")))
+            listed.texts.extend((inner.name, file) for file in texts)
+            if not texts:
+                listed.without_texts.append(inner.name)
+    except OSError as error:
+        raise unreadable(inner, error) from error
+    return listed
 
 
 def _read_folder(folder: Path) -> Iterator[Rows]:
@@ -133,13 +190,9 @@ def _read_folder(folder: Path) -> Iterator[Rows]:
     texts: list[str | None] = []
     labels: list[Any] = []
     number = 0
-    for number, (label, file) in enumerate(_texts(folder), 1):
-        try:
-            texts.append(file.read_text("utf-8-sig"))
-        except UnicodeDecodeError as error:
-            raise LxError(f"{file}: not UTF-8 at byte {error.start}. Save the file as UTF-8") from None
-        except OSError as error:
-            raise LxError(f"{file}: cannot be read: {error.strerror or error}") from error
+    for number, (label, path) in enumerate(_list_folder(folder).texts, 1):
+        with open_text(path, newline=None) as file:
+            texts.append(file.read())
         labels.append(label)
         if len(texts) == CHUNK:
             yield Rows(texts, None, labels, number - len(texts) + 1)
@@ -147,4 +200,8 @@ def _read_folder(folder: Path) -> Iterator[Rows]:
     if texts:
         yield Rows(texts, None, labels, number - len(texts) + 1)
     if not number:
-        raise LxError(f"{folder}: a folder needs a sub-folder for each class with .txt files in it, such as pos/1.txt")
+        tables = sorted(path.name for path in folder.iterdir() if is_known(path))
+        hint = f". If {shorten(tables, 3)} in it is meant, name the file itself" if tables else ""
+        raise LxError(
+            f"{folder}: a folder needs a sub-folder for each class with .txt files in it, such as pos/1.txt{hint}"
+        )

@@ -7,7 +7,8 @@ from functools import cached_property
 from typing import Any
 
 from lx.data.sources.base import CHUNK, Rows
-from lx.data.sources.rows import Columns, split_label
+from lx.data.sources.columns import Columns
+from lx.data.sources.rows import split_label
 from lx.errors import LxError, did_you_mean, shorten
 from lx.system.cache import digest
 from lx.system.private_api import dataset_fingerprint
@@ -52,7 +53,6 @@ class HubSource:
         self._path, self._name, self._revision = path, name, revision
         self._names = {split: hub_name for split, hub_name in names.items() if hub_name is not None}
         self._columns = Columns(text, text_pair, label)
-        self._label = label
         self._label_separator = label_separator
         self._class_names = None if class_names is None else tuple(map(str, class_names))
 
@@ -74,7 +74,7 @@ class HubSource:
 
     @cached_property
     def _declared_names(self) -> tuple[str, ...] | None:
-        feature = self._tables["train"].features[self._label]
+        feature = self._tables["train"].features[self._names_in("train")[-1]]
         feature = getattr(feature, "feature", feature)  # of a list, that of its items
         names = getattr(feature, "names", None)
         return None if names is None else tuple(names)
@@ -88,7 +88,7 @@ class HubSource:
     def read(self, split: str) -> Iterator[Rows]:
         """Yield the rows of a split, a few thousand at a time; raise LxError if its labels are hidden."""
         first = 1
-        columns = self._columns.names()
+        columns = self._names_in(split)
         named = self.class_names if self._declared_names is not None else None
         table = self._tables[split].select_columns(list(dict.fromkeys(columns))).with_format("arrow")
         for batch in table.iter(CHUNK):
@@ -97,8 +97,25 @@ class HubSource:
                 labels = [self._by_name(label, named, split, row) for row, label in enumerate(labels, first)]
             elif self._label_separator is not None:
                 labels = [split_label(label, self._label_separator) for label in labels]
+            self._refuse_missing_labels(split, first, texts, labels)
             yield Rows(texts, pairs[0] if pairs else None, labels, first)
             first += len(texts)
+
+    def _names_in(self, split: str) -> list[str]:
+        """Return the columns to read, as a split spells them: text, text pair, label."""
+        names = list(self._tables[split].features)
+        return [names[index] for index in self._columns.find(self.describe(split), names)]
+
+    def _refuse_missing_labels(self, split: str, first: int, texts: list[str | None], labels: list[Any]) -> None:
+        if None not in labels:
+            return
+        for row_number, (text, label) in enumerate(zip(texts, labels, strict=True), first):
+            if label is None and text and not text.isspace():
+                raise LxError(
+                    f"{self.locate(split, row_number)}: the label is empty. From a CSV file datasets reads NA, N/A, "
+                    "nan, null and None as missing: if one of these is a class, read the file itself by data=files. "
+                    "Else fill it in or remove the row"
+                )
 
     def _by_name(self, label: Any, names: Sequence[str], split: str, row_number: int) -> Any:
         """Replace a class id by its name, which is what the user sees; of a list, each."""
@@ -140,11 +157,11 @@ class HubSource:
     def _check(self, split: str, features: Any) -> None:
         """Refuse a split whose columns are missing or whose texts are not strings."""
         where = self.describe(split)
-        self._columns.require(where, list(features))
-        for key, column in self._columns.keys().items():
-            is_text = str(getattr(features[column], "dtype", None)).startswith(("string", "large_string"))
-            if key != "data.label" and not is_text:
-                raise LxError(f"{where}: the column {column!r} holds {features[column]}, not strings. Set {key}=...")
+        names = list(features)
+        *texts, _ = (names[index] for index in self._columns.find(where, names))
+        for option, column in zip(self._columns.named(), texts, strict=False):
+            if not str(getattr(features[column], "dtype", None)).startswith(("string", "large_string")):
+                raise LxError(f"{where}: the column {column!r} holds {features[column]}, not strings. Set {option}...")
 
     def _load(self) -> Any:
         """Load all splits of the data set, memory-mapped."""

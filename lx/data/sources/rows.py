@@ -1,65 +1,42 @@
-"""The columns of a table, and the rows read from them: checked, and gathered into chunks."""
+"""The rows read from a table: checked, and gathered into chunks."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from lx.data.sources.base import CHUNK, Rows
-from lx.errors import LxError, did_you_mean
+from lx.data.sources.columns import Columns
+from lx.errors import LxError
 
 Record = tuple[int, Sequence[Any]]
-"""A row: its line or row number, and its values in the columns to read, in the order of :meth:`Columns.names`."""
-
-
-@dataclass(frozen=True)
-class Columns:
-    """The names of a table's columns; ``pair`` is None for single texts, ``label`` if labels are not needed."""
-
-    text: str
-    pair: str | None
-    label: str | None
-
-    def keys(self) -> dict[str, str]:
-        """Return each column to read, by the config key that names it: text, text pair, label."""
-        columns = {"data.text": self.text, "data.text_pair": self.pair, "data.label": self.label}
-        return {key: column for key, column in columns.items() if column is not None}
-
-    def names(self) -> list[str]:
-        """Return the columns to read: text, text pair, label."""
-        return list(self.keys().values())
-
-    def require(self, where: str, known: Sequence[str]) -> None:
-        """Raise LxError, with the columns there are and the key to set, if a column to read is not among them."""
-        for key, column in self.keys().items():
-            if column not in known:
-                raise LxError(
-                    f"{where}: there is no column {column!r}{did_you_mean(column, known)}. "
-                    f"The columns are: {', '.join(known)}. Set {key}=..."
-                )
+"""A row: its line or row number, and its values in the columns to read, in the order of :meth:`Columns.find`."""
 
 
 def in_chunks(path: Path, columns: Columns, records: Iterable[Record]) -> Iterator[Rows]:
     """Gather the rows of a file, a few thousand at a time; raise LxError for a text that is not a string."""
-    num_texts = 1 if columns.pair is None else 2
-    checked = _with_checked_texts(path, num_texts, records)
+    num_texts, num_named = (1 if columns.pair is None else 2), len(columns.named())
+    checked = _with_checked_texts(path, columns, num_texts, records)
     while chunk := list(islice(checked, CHUNK)):
         row_numbers = [number for number, _ in chunk]
         texts, *others = (list(column) for column in zip(*(values for _, values in chunk), strict=True))
         pairs = others[0] if num_texts == 2 else None
-        yield Rows(texts, pairs, others[-1] if columns.label is not None else [], row_numbers[0], row_numbers)
+        labels = others[num_texts - 1] if columns.label is not None else []
+        ids = others[-1] if len(others) == num_named else None
+        yield Rows(texts, pairs, labels, row_numbers[0], row_numbers, ids)
 
 
-def _with_checked_texts(path: Path, num_texts: int, records: Iterable[Record]) -> Iterator[Record]:
+def _with_checked_texts(path: Path, columns: Columns, num_texts: int, records: Iterable[Record]) -> Iterator[Record]:
     for number, values in records:
         for text in values[:num_texts]:
             if text is not None and type(text) is not str:
-                raise LxError(
-                    f"{path}:{number}: the text is {kind_of(text)}, not a string. Is data.text the right column?"
-                )
+                option = columns.options[0 if type(values[0]) not in (str, type(None)) else 1]
+                advice = f"Is it the right column? Set {option}..."
+                if type(text) is dict:
+                    advice = "Write a row a line; from pandas: to_json(FILE, orient='records', lines=True)"
+                raise LxError(f"{path}:{number}: the text is {kind_of(text)}, not a string. {advice}")
         yield number, values
 
 
@@ -77,7 +54,9 @@ def kind_of(value: object) -> str:
         int: "an integer",
         float: "a fraction",
         str: "a string",
+        bytes: "binary data",
         list: "a list",
         dict: "an object",
+        type(None): "nothing",
     }
     return names.get(type(value), f"a {type(value).__name__}")

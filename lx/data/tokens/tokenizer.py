@@ -135,7 +135,9 @@ def train(spec: TokenizerSpec, texts: Callable[[], Iterable[str]]) -> Tokenizer:
     if spec.trainer is not None:
         trainer = copy.deepcopy(spec.trainer)  # a trainer remembers what it counted
         if spec.seeds is not None:
-            alphabet = set().union(*(backend.normalizer.normalize_str(text) for text in texts()))
+            alphabet: set[str] = set()
+            for text in texts():
+                alphabet.update(backend.normalizer.normalize_str(text))
             trainer.special_tokens = [*SPECIAL_TOKENS, *spec.seeds(alphabet)]
         backend.train_from_iterator(texts(), trainer)
         backend = _with_special_tokens_alone(backend)

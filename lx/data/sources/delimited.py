@@ -1,0 +1,116 @@
+"""Read tables of separated values: CSV, TSV, and those whose name says another separator than they have."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lx.data.sources.columns import Columns, tidy
+from lx.data.sources.content import open_text
+from lx.data.sources.rows import Record
+from lx.errors import LxError
+
+if TYPE_CHECKING:
+    from _csv import Reader as _CsvReader
+
+_LONGEST_FIELD = 64 * 2**20  # characters; also bounds what a quote that is never closed can swallow
+_LONG_NAME = 40  # characters; a longer name of a column is more likely a text
+
+
+@dataclass(frozen=True)
+class _Dialect:
+    """How fields are separated, and whether quotation marks enclose them or are text like any other."""
+
+    delimiter: str
+    quoted: bool = True
+
+    def parse(self, lines: Iterator[str]) -> _CsvReader:
+        if self.quoted:
+            return csv.reader(lines, delimiter=self.delimiter, strict=True)
+        return csv.reader(lines, delimiter=self.delimiter, quoting=csv.QUOTE_NONE)
+
+    def header(self, line: str) -> list[str]:
+        """Return the names in a first line; none if they do not end there."""
+        try:
+            return next(self.parse(iter([line])), [])
+        except csv.Error:
+            return []
+
+
+_COMMA, _TAB, _PLAIN_TAB = _Dialect(","), _Dialect("\t"), _Dialect("\t", quoted=False)
+_OTHERS = (_Dialect(";"), _Dialect("|"))
+
+
+def read_csv(path: Path, columns: Columns) -> Iterator[Record]:
+    """Read comma-separated values with a header; fields may be quoted and then span lines."""
+    return _read(path, columns, (_COMMA, _TAB, *_OTHERS))
+
+
+def read_tsv(path: Path, columns: Columns) -> Iterator[Record]:
+    """Read tab-separated values with a header. Fields are quoted if all names in the header are; else quotes are text.
+
+    Unquoted is what is usual in TSV.
+    """
+    return _read(path, columns, (_PLAIN_TAB, _TAB, _COMMA, *_OTHERS))
+
+
+def _read(path: Path, columns: Columns, dialects: Sequence[_Dialect]) -> Iterator[Record]:
+    """Read with the first of the dialects in which the header has the columns."""
+    csv.field_size_limit(_LONGEST_FIELD)
+    with open_text(path) as file:
+        first = file.readline()
+        if not first:
+            raise LxError(f"{path}: the file is empty")
+        dialect = _choose(first, columns, dialects)
+        yield from _read_records(path, columns, dialect, dialect.parse(chain([first], file)))
+
+
+def _choose(line: str, columns: Columns, dialects: Sequence[_Dialect]) -> _Dialect:
+    if dialects[0] == _PLAIN_TAB and all(name[:1] == name[-1:] == '"' for name in line.rstrip("\r\n").split("\t")):
+        dialects = dialects[1:]
+    return next((dialect for dialect in dialects if columns.are_in(dialect.header(line))), dialects[0])
+
+
+def _read_records(path: Path, columns: Columns, dialect: _Dialect, records: _CsvReader) -> Iterator[Record]:
+    """Yield the rows under a header; the number of a row is the line on which its record begins."""
+    line = 1
+    try:
+        header = next(records)
+        if not any(map(tidy, header)):
+            raise LxError(f"{path}:1: the header is blank")
+        indices = columns.find(f"{path}:1", header, _advice(header))
+        width, last = len(header), indices[-1]
+        line = records.line_num + 1
+        for record in records:
+            if len(record) == width:
+                if record[last] == header[last] and width > 1 and list(map(tidy, record)) == list(map(tidy, header)):
+                    raise LxError(f"{path}:{line}: the header stands here again. Remove this line")
+                yield line, [record[index] for index in indices]
+            elif record:  # a blank line is no record
+                raise LxError(f"{path}:{line}: {len(record)} field(s) where the header has {width}. {_cure(dialect)}")
+            line = records.line_num + 1
+    except csv.Error as error:
+        reason = str(error)
+        if "unexpected end of data" in reason or "field larger" in reason:
+            reason = "a quotation mark is opened and never closed"
+        raise LxError(f"{path}:{line}: malformed CSV: {reason}, in the record that begins here") from error
+
+
+def _advice(header: Sequence[str]) -> str:
+    """Return what to do about a header without the columns; nothing if it looks like one."""
+    if len(header) > 1 and any(len(name) > _LONG_NAME or tidy(name).isdecimal() for name in header):
+        return "Is the first line a row of data? Put a line above it with the names of the columns, such as text,label"
+    if len(header) == 1 and not header[0].isidentifier():
+        return "Separate columns by commas, tabs, semicolons or |"
+    return ""
+
+
+def _cure(dialect: _Dialect) -> str:
+    names = {",": "a comma", "\t": "a tab", ";": "a semicolon", "|": "a |"}
+    if dialect.quoted:
+        return f"Put a field with {names[dialect.delimiter]} or a line break in it between quotation marks"
+    return "A field of a .tsv file cannot hold a tab or a line break: save it as CSV"

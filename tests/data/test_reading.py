@@ -1,0 +1,334 @@
+"""What people's files hold in spite of their names: read as it is meant, or refused with the cause and the cure."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import re
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from lx.data.corpus.clean import read_clean
+from lx.data.corpus.corpus import load_corpus
+from lx.data.sources.files import FileSource
+from lx.errors import LxError
+from lx.tasks.classification import ClassEncoder
+from lx.tasks.multilabel_labels import LabelSetEncoder
+from support.corpus import data_settings
+
+PLAIN = b"text,label\none,a\ntwo,b\n"
+ROWS = [("one", "a"), ("two", "b")]
+LINES = b'{"text": "one", "label": "a"}\n{"text": "two", "label": "b"}\n'
+
+
+def parquet(**columns: Any) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table(columns), sink)
+    return bytes(sink.getvalue())
+
+
+READ = {
+    "mark": ("a.csv", b"\xef\xbb\xbf" + PLAIN),
+    "gzip by another name": ("a.csv", gzip.compress(PLAIN)),
+    "gzip of lines": ("a.json", gzip.compress(LINES)),
+    "no gzip in spite of its name": ("a.csv.gz", PLAIN),
+    "parquet by another name": ("a.csv", parquet(text=["one", "two"], label=["a", "b"])),
+    "tabs in .csv": ("a.csv", PLAIN.replace(b",", b"\t")),
+    "semicolons": ("a.csv", b'label;"text";x\n"a";one;1,5\nb;two;2,5\n'),
+    "bars": ("a.csv", PLAIN.replace(b",", b"|")),
+    "commas in .tsv": ("a.tsv", PLAIN),
+    "quoted .tsv": ("a.tsv", b'"text"\t"label"\n"one"\t"a"\ntwo\tb\n'),
+    "space in a header": ("a.csv", PLAIN.replace(b"text", b" text ")),
+    "no-break space": ("a.csv", PLAIN.replace(b"label", "label\xa0".encode())),
+    "mark inside quotes": ("a.csv", b'"\xef\xbb\xbf\xe2\x80\x8btext",label\none,a\ntwo,b\n'),
+    "space in a key": ("a.jsonl", LINES.replace(b'"text"', b'"text "')),
+    "other spelling in one row": ("a.jsonl", LINES.replace(b'"text": "two"', b'"text ": "two"')),
+    "decomposed name of parquet": ("a.parquet", parquet(**{"text ": ["one", "two"], "label": ["a", "b"]})),
+    "blank lines": ("a.csv", PLAIN.replace(b"\n", b"\r\n\r\n")),
+}
+
+
+def read(path: Path, **settings: Any) -> list[tuple[str | None, Any]]:
+    source = FileSource(path, **settings)
+    return [row for rows in source.read("train") for row in zip(rows.texts, rows.labels, strict=True)]
+
+
+@pytest.mark.parametrize("case", READ)
+def test_read_as_it_is_meant(tmp_path: Path, case: str) -> None:
+    name, content = READ[case]
+    (tmp_path / name).write_bytes(content)
+    assert read(tmp_path / name) == ROWS
+
+
+def test_exact_names_go_first(tmp_path: Path) -> None:
+    """What was read before without overlooking anything is read in the same way."""
+    (tmp_path / "a.csv").write_text("text ;x,text,label ,label\n1,2,3,4\n")
+    assert read(tmp_path / "a.csv") == [("2", "4")]
+    assert read(tmp_path / "a.csv", label="label ", text="text ;x") == [("1", "3")]
+    (tmp_path / "a.tsv").write_text('"text"\tlabel\n"one"\t"a"\n')
+    assert read(tmp_path / "a.tsv", text='"text"') == [('"one"', '"a"')]
+
+
+def test_nan_is_null(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": NaN, "label": NaN}\n{"text": "x", "label": -Infinity, "y": NaN}\n')
+    assert read(tmp_path / "a.jsonl") == [(None, None), ("x", float("-inf"))]
+
+
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12345\n"
+HALF = b'{"text": "one", "label": "a"}\n{"text": "cut \\ud83d", "label": "b"}\n'
+REFUSED = {
+    "half a pair in a text": ("a.jsonl", HALF, ":2: \\ud83d is half of a surrogate pair"),
+    "half a pair in a label": (
+        "a.jsonl",
+        HALF.replace(b"cut ", b"").replace(b'"b"', b'"\\uDE00"'),
+        ":2: \\ud83d is half",
+    ),
+    "UTF-16": (
+        "a.csv",
+        PLAIN.decode().encode("utf-16"),
+        ": the encoding is UTF-16, not UTF-8. Convert it: `iconv -f U",
+    ),
+    "UTF-16 without a mark": ("a.jsonl", LINES.decode().encode("utf-16-be"), ": the encoding is UTF-16BE"),
+    "UTF-16, packed": ("a.csv.gz", gzip.compress(PLAIN.decode().encode("utf-16")), ": the encoding is UTF-16"),
+    "UTF-32": ("a.tsv", PLAIN.decode().encode("utf-32"), ": the encoding is UTF-32"),
+    "UTF-32 without a mark": ("a.csv", PLAIN.decode().encode("utf-32-le"), ": the encoding is UTF-32LE"),
+    "LFS": ("a.csv", LFS, ": a pointer of Git LFS, which stands for the file until it is fetched: run `git lfs pull`"),
+    "LFS for parquet": ("a.parquet", LFS, "run `git lfs pull`"),
+    "LFS for gzip": ("a.jsonl.gz", LFS, "run `git lfs pull`"),
+    "a workbook": ("a.csv", b"PK\x03\x04\x14\0", ": not a text file but a ZIP archive or an Excel workbook"),
+    "bzip2": ("a.csv", b"BZh91AY&SY\x12", "packed with bzip2"),
+    "packed twice": ("a.csv.gz", gzip.compress(gzip.compress(PLAIN)), "packed with gzip twice"),
+    "twice in a header": (
+        "a.csv",
+        b"text,label,text\n1,2,3\n",
+        ":1: the column 'text' stands there twice, as columns 1 and",
+    ),
+    "twice with a space": ("a.csv", b"text ,label, text\n1,2,3\n", ":1: the column 'text' stands there twice"),
+    "twice in an object": (
+        "a.jsonl",
+        b'{"text": "a", "label": 1, "label": 2}\n',
+        ":1: the column 'label' stands there twice",
+    ),
+    "header again": ("a.csv", PLAIN + b"text,label\none,b\n", ":4: the header stands here again"),
+    "header with a mark again": (
+        "a.tsv",
+        (PLAIN + b"\xef\xbb\xbftext,label\n").replace(b",", b"\t"),
+        ":4: the header stands",
+    ),
+    "no header": (
+        "a.csv",
+        b"3,Some title,A long story of many words that goes on and on\n" * 2,
+        ":1: there is no column 'text'",
+    ),
+    "no header, cure": (
+        "a.csv",
+        b"3,Some title,story\n" * 2,
+        "Put a line above it with the names of the columns, such as",
+    ),
+    "long header": (
+        "a.csv",
+        b"x" * 5000 + b"," + b"y" * 5000 + b"\n",
+        "there is no column 'text'. The columns are: xxxx",
+    ),
+    "many columns": ("a.csv", b",".join(b"column %d" % n for n in range(9000)) + b"\n", "and 8980 more"),
+    "one column": ("a.csv", b"a/b/c\n1/2/3\n", "Separate columns by commas, tabs, semicolons or |"),
+    "control codes": ("a.csv", b"te\x1b[31mxt,la\x07bel\n1,2\n", r"The columns are: te\x1b[31mxt, la\x07bel"),
+    "json over lines": (
+        "a.json",
+        json.dumps([{"text": "a"}], indent=1).encode(),
+        ":1: a JSON value that goes on over sev",
+    ),
+    "json in an object": ("a.json", b'{\n"data": []}', "one object a line"),
+    "json of columns": (
+        "a.json",
+        b'{"text": {"0": "a"}, "label": {"0": "b"}}',
+        "to_json(FILE, orient='records', lines=True)",
+    ),
+    "long number": ("a.jsonl", b'{"text": "a", "label": %s}' % (b"1" * 5000), ":1: not a number that can be read"),
+    "bytes that are no string": (
+        "a.parquet",
+        parquet(text=pa.array([b"\xff"]).cast(pa.binary()), label=["a"]),
+        "binary data",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused_with_cause_and_cure(tmp_path: Path, case: str) -> None:
+    name, content, message = REFUSED[case]
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(LxError) as refusal:
+        list(read_clean(FileSource(path), "train", ClassEncoder(None), learn=True))
+    told = str(refusal.value)
+    assert told.startswith(str(path)) and message in told
+    assert len(told) < 1000 and told.isprintable()
+
+
+def folder(path: Path, *names: str) -> Path:
+    for name in names:
+        (path / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / name).write_text(f"words of {name}\r\n")
+    return path
+
+
+def test_folders_of_texts(tmp_path: Path) -> None:
+    """Endings in any case; hidden files, and folders without a text, are mentioned."""
+    names = ["a/2.TXT", "a/1.txt", "b/1.Txt", "a/._1.txt", "b/.x.TXT", ".git/1.txt", "c/1.md", "top.txt"]
+    source = FileSource(folder(tmp_path / "train", *names))
+    (rows,) = source.read("train")
+    assert list(zip(rows.texts, rows.labels, strict=True)) == [
+        ("words of a/1.txt\n", "a"),
+        ("words of a/2.TXT\n", "a"),
+        ("words of b/1.Txt\n", "b"),
+    ]
+    hidden, without = source.notes("train")
+    assert "2 hidden files, such as ._1.txt, are left out" in hidden
+    assert without.endswith("no .txt files, and so no class, in c")
+    before = source.fingerprint()
+    (tmp_path / "train/a/._1.txt").write_text("changed")
+    assert source.fingerprint() == before
+    corpus = load_corpus(source, ClassEncoder(None), data_settings(tmp_path / "cache", validation_fraction=0.5))
+    assert corpus.report.warnings()[:2] == [hidden, without]
+
+
+def unreadable(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("nowhere")
+
+
+BROKEN: dict[str, tuple[str, Callable[[Path], object], str]] = {
+    "dangling link": ("a/1.txt", unreadable, "a/1.txt: a link to nowhere, which does not exist"),
+    "folder with a file's name": (
+        "a/1.txt",
+        lambda path: (path.unlink(), path.mkdir()),
+        "a/1.txt: cannot be read: Is a ",
+    ),
+    "LFS pointer": ("a/1.txt", lambda path: path.write_bytes(LFS), "run `git lfs pull`"),
+    "UTF-16": ("b/1.txt", lambda path: path.write_text("some words", "utf-16"), "b/1.txt: the encoding is UTF-16"),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_file_of_a_folder_that_cannot_be_read(tmp_path: Path, case: str) -> None:
+    name, spoil, message = BROKEN[case]
+    source = FileSource(folder(tmp_path / "train", "a/1.txt", "b/1.txt"))
+    spoil(tmp_path / "train" / name)
+    with pytest.raises(LxError, match=re.escape(message)):
+        source.fingerprint(), list(source.read("train"))
+
+
+def test_paths_that_are_no_files(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / "link.csv").symlink_to("gone.csv")
+    folder(tmp_path / "tables", "train.csv")
+    for path, message in (
+        (tmp_path / "pipe.csv", "is a pipe or a device"),
+        (tmp_path / "link.csv", "is a link to gone.csv, which does not exist"),
+        (tmp_path / ("x" * 300 + ".csv"), "cannot be read: File name too long"),
+        ("~nobody-of-this-name/a.csv", "no such user's folder"),
+    ):
+        with pytest.raises(LxError, match=message):
+            FileSource(path)
+    with pytest.raises(LxError, match=r"If train\.csv in it is meant, name the file itself"):
+        list(FileSource(tmp_path / "tables").read("train"))
+
+
+NFC, NFD = "café", unicodedata.normalize("NFD", "café")
+
+
+@pytest.mark.parametrize(
+    ("train", "names", "ids", "other", "other_ids"),
+    [
+        ([NFD, "thé", NFC], [NFD, "thé"], [0, 1, 0], [NFC, " thé "], [0, 1]),
+        (["True", "False", "True"], ["False", "True"], [1, 0, 1], [True, "false", "TRUE"], [1, 0, 1]),
+        ([True, False], ["false", "true"], [1, 0], ["True", "FALSE"], [1, 0]),
+        (["True", True, "no"], ["True", "no"], [0, 0, 1], ["true"], [0]),
+    ],
+)
+def test_spellings_of_one_class(
+    train: list[Any], names: list[str], ids: list[int], other: list[Any], other_ids: list[int]
+) -> None:
+    for encoder, wrap in ((ClassEncoder(None), lambda label: label), (LabelSetEncoder(None), lambda label: [label])):
+        first, _ = encoder.encode([wrap(label) for label in train], learn=True)
+        final = encoder.finish() or (lambda labels: labels)
+        assert encoder.label_set(final(first))["class_names"] == names
+        assert final(first).to_pylist() == [wrap(index) for index in ids]
+        second, invalid = encoder.encode([wrap(label) for label in other], learn=False)
+        assert not invalid.any()
+        assert second.to_pylist() == [wrap(index) for index in other_ids]
+
+
+def test_joined_spellings_change_the_fingerprint(tmp_path: Path) -> None:
+    """Runs that were trained while these were two classes must not go on with one; all other runs must."""
+    for name, labels in (("one", [NFC, NFC, "b", "b"]), ("two", [NFC, NFD, "b", "b"])):
+        path = tmp_path / f"{name}.jsonl"
+        path.write_text("".join(json.dumps({"text": f"t {n}", "label": x}) + "\n" for n, x in enumerate(labels)))
+    options = data_settings(tmp_path / "cache", validation_fraction=0.5)
+    prints = []
+    for name in ("one", "two", "two"):
+        encoder = ClassEncoder(None)
+        corpus = load_corpus(FileSource(tmp_path / f"{name}.jsonl"), encoder, options)
+        prints.append((corpus.fingerprint, corpus.report.class_table() is not None, corpus.label_set["class_counts"]))
+    assert prints[0] != prints[1] == prints[2]
+
+
+@pytest.mark.parametrize(
+    ("names", "good", "bad", "message"),
+    [
+        (["1", "2", "3"], [1, "3", 2], 0, "the label '0' is not among the class names: 1, 2, 3"),
+        (["0", "1", "2"], [0, "2"], 3, "the label '3' is not among the class names: 0, 1, 2"),
+        (["10", "20"], [0, 1, 10, "20"], 2, "the label 2 is out of range: there are 2 class names, 0 to 1"),
+        (["no", "yes"], [0, "1", "yes"], "1" * 5000, "is not among the class names: no, yes"),
+    ],
+)
+def test_integers_against_names(names: list[str], good: list[Any], bad: Any, message: str) -> None:
+    encoder = ClassEncoder(names)
+    _, invalid = encoder.encode([*good, bad], learn=True)
+    assert np.flatnonzero(invalid).tolist() == [len(good)]
+    refusal = str(encoder.refusal("a.csv:4", bad))
+    assert message in refusal and len(refusal) < 1000
+
+
+WRONG_COLUMNS = {
+    "all different": ([f"text {n},id {n}" for n in range(40)], None, "40 classes for 40 rows: is data.label the right"),
+    "unknown, all different": ([f"{n % 4},{'long ' * 99}{n}" for n in range(40)], "1,x", "40 classes for 40 rows: is"),
+    "several labels a text": (
+        [f"{n % 20},c{n % 7}" for n in range(100)],
+        None,
+        "Most of the 20 texts stand under more",
+    ),
+    "few rows": ([f"text {n},id {n}" for n in range(6)], None, "Give more rows, or a file of its own by"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_COLUMNS)
+def test_wrong_columns(tmp_path: Path, case: str) -> None:
+    train, test, message = WRONG_COLUMNS[case]
+    (tmp_path / "a.csv").write_text("\n".join(["text,label", *train]))
+    (tmp_path / "b.csv").write_text(f"text,label\n{test}\n")
+    source = FileSource(tmp_path / "a.csv", test=None if test is None else tmp_path / "b.csv")
+    with pytest.raises(LxError, match=message) as refusal:
+        load_corpus(source, ClassEncoder(None), data_settings(tmp_path / "cache"))
+    assert len(str(refusal.value)) < 1000
+
+
+def test_fingerprints_of_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of lx 0.1 go on: what their data's fingerprint was made of stays."""
+    monkeypatch.chdir(tmp_path)
+    Path("a.csv").write_bytes(PLAIN)
+    folder(tmp_path / "texts", "a/1.txt", "b/1.txt")
+    assert FileSource("a.csv").fingerprint() == "489c737c2eac47e840e6f750b9504a87"
+    assert (
+        FileSource("a.csv", test="a.csv", text="x", text_pair="y", class_names=["a"]).fingerprint()
+        == "6d9ef73e37b0a710bf877d74c6735d15"
+    )
+    assert FileSource("texts").fingerprint() == "b56fabf9cc2ad3a0db787598cc8aaf92"
