@@ -14,8 +14,9 @@ from lx.sweep.claims import Claims
 from lx.sweep.leaderboard import Row
 from lx.sweep.plan import ADJUSTABLE, make_plan, seconds_of
 from lx.sweep.record import Record, check_extension
-from lx.sweep.runner import Sweep
+from lx.sweep.runner import Runner
 from lx.sweep.scheduler import Stop
+from lx.sweep.state import Sweep
 from lx.sweep.view import View
 
 # All that a sweep holds which was killed at its very beginning.
@@ -113,7 +114,7 @@ def _work(sweep: Sweep, show: bool) -> SweepResult:
     view = View(plan, sweep.directory, sweep.trials, show)
     view.plan()
     with stop.listening():
-        code = sweep.run(view, stop)
+        code = Runner(sweep, view, stop).run()
     view.end(stopped=stop.exit_code is not None)
     return SweepResult(sweep.directory, code, sweep.ranking())
 

@@ -16,7 +16,8 @@ from lx.config.grammar import as_grammar, with_files
 from lx.config.messages import plain_errors
 from lx.config.session import CONFIG_NAME, group_choices
 from lx.errors import LxError
-from lx.sweep.space import Axis, Choices, Params, Space, grid, overrides_of, parse_space, probes, read_trials
+from lx.sweep.combinations import grid, probes, read_trials
+from lx.sweep.space import Axis, Choices, Params, Space, overrides_of, parse_space
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lx.config.grammar import parse
-from lx.errors import LxError, did_you_mean
+from lx.errors import LxError
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
@@ -148,101 +145,9 @@ def _seeds(axes: Sequence[Axis], fixed: Sequence[str], num_seeds: int | None) ->
     return seeds if num_seeds is None else tuple(range(seeds[0], seeds[0] + num_seeds))
 
 
-def grid(space: Space, exclude: Sequence[Mapping[str, Any]], zipped: Sequence[Sequence[str]]) -> list[Params]:
-    """Every combination of the axes' values, the first axis slowest.
-
-    Args:
-        space: its axes are all listed.
-        exclude: combinations to leave out: one matches if all of its keys have (one of) the given values.
-        zipped: groups of keys whose values go together, the first with the first, instead of each with each.
-
-    Raises:
-        LxError: an interval among the axes, a key that is no axis, or zipped axes of different lengths.
-    """
-    axes = {axis.key: axis.values for axis in space.listed_axes()}
-    for key in itertools.chain(*exclude, *zipped):
-        if key not in axes:
-            raise LxError(
-                f"sweep.exclude and sweep.zip name axes of the sweep, not {key!r}{did_you_mean(key, [*axes])}"
-            )
-    groups = [*zipped, *([key] for key in axes if not any(key in group for group in zipped))]
-    groups.sort(key=lambda group: list(axes).index(group[0]))
-    columns = []
-    for group in groups:
-        lengths = {key: len(axes[key]) for key in group}
-        if len(set(lengths.values())) > 1:
-            raise LxError(f"sweep.zip: axes that go together have as many values each, not {lengths}")
-        columns.append([dict(zip(group, row, strict=True)) for row in zip(*(axes[key] for key in group), strict=True)])
-    combinations = [_merged(parts) for parts in itertools.product(*columns)]
-    return [params for params in combinations if not any(_matches(params, rule) for rule in exclude)]
-
-
-def _merged(parts: Sequence[Params]) -> Params:
-    return {key: value for part in parts for key, value in part.items()}
-
-
-def _matches(params: Params, rule: Mapping[str, Any]) -> bool:
-    return all(params[key] in map(_text, value if isinstance(value, list) else [value]) for key, value in rule.items())
-
-
-def _text(value: Any) -> str:
-    """A value of YAML or JSON as it stands in an override."""
-    if isinstance(value, str):
-        return value
-    return json.dumps(value)
-
-
-def read_trials(path: Path) -> list[Params]:
-    """Explicit trials from a JSON Lines file: an object of keys and values a line.
-
-    Raises:
-        LxError: missing, empty, or a line that is no such object.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise LxError(f"sweep.list={path}: {error.strerror}") from error
-    trials: list[Params] = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            values = json.loads(line)
-        except ValueError as error:
-            raise LxError(f"{path}:{number}: not a JSON object: {error}") from error
-        if not isinstance(values, dict):
-            raise LxError(f'{path}:{number}: a trial is an object such as {{"optimizer.lr": 0.001, "model": "tiny"}}')
-        trials.append({key: _text(value) for key, value in values.items()})
-    if not trials:
-        raise LxError(f"sweep.list={path} lists no trials")
-    return trials
-
-
 def overrides_of(params: Params) -> list[str]:
     """A trial's values as overrides."""
     return [f"{key}={value}" for key, value in params.items()]
-
-
-def probes(space: Space, limit: int) -> Iterator[Params]:
-    """Combinations to compose before the first trial: all up to a limit, else each value of each axis once.
-
-    An interval stands with its two ends.
-    """
-    ends = {
-        axis.key: axis.values
-        if isinstance(axis, Choices)
-        else tuple(format_number(v, axis) for v in (axis.low, axis.high))
-        for axis in space.axes
-    }
-    count = 1
-    for values in ends.values():
-        count *= len(values)
-    if count <= limit:
-        yield from (dict(zip(ends, values, strict=True)) for values in itertools.product(*ends.values()))
-        return
-    first = {key: values[0] for key, values in ends.items()}
-    for key, values in ends.items():
-        yield from ({**first, key: value} for value in values)
 
 
 def format_number(value: float, axis: Interval) -> str:

@@ -8,7 +8,8 @@ import pytest
 
 from lx.config.session import hydra_session
 from lx.errors import LxError
-from lx.sweep.space import Choices, Interval, Space, grid, parse_space, probes, read_trials
+from lx.sweep.combinations import grid, probes, read_trials
+from lx.sweep.space import Choices, Interval, Space, parse_space
 
 
 @pytest.fixture(scope="module")
