@@ -103,11 +103,16 @@ def _compose_choices(hydra: Hydra, choices: tuple[str, ...]) -> DictConfig:
 
 def group_choices(hydra: Hydra, overrides: Sequence[str]) -> list[str]:
     """Return those overrides that choose a group's option (``model=tiny``) rather than set a value."""
-    groups = set(hydra.config_loader.list_groups(""))
+    groups = _groups(hydra)
     return [override for override in overrides if _is_choice(override, groups)]
 
 
-def _is_choice(override: str, groups: set[str]) -> bool:
+@lru_cache(maxsize=1)
+def _groups(hydra: Hydra) -> frozenset[str]:
+    return frozenset(hydra.config_loader.list_groups(""))
+
+
+def _is_choice(override: str, groups: frozenset[str]) -> bool:
     name, value = _group_name(override), override.partition("=")[2]
     return (name in groups and not value.startswith("{")) or "/" in name
 

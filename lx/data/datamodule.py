@@ -143,6 +143,10 @@ class TextDataModule(LightningDataModule):
         """Return the longest training examples as one batch."""
         return self._dataset("train")[np.argsort(self.tables["train"].lengths, kind="stable")[-count:]]
 
+    def batch(self, split: str, rows: NDArray[np.int64]) -> Batch:
+        """Return some examples of a split as one batch."""
+        return self._dataset(split)[rows]
+
     def train_padding_share(self) -> float:
         """Return the share of padding among the tokens of the first epoch."""
         lengths = self.tables["train"].lengths

@@ -17,8 +17,9 @@ class Result:
     best_checkpoint: str | None = None
     epochs: int = 0
     steps: int = 0
-    seconds: float = 0.0
+    seconds: float = 0.0  # of all sessions, without work that an interruption has lost
     parameters: int | None = None
+    latency: float | None = None  # milliseconds of a prediction of one text, if it was asked for
     error: str | None = None
     details: dict[str, Any] = field(default_factory=dict)
     """What the task adds, by the key in the file: ``per_class`` and ``confusion_matrix`` of a classification."""

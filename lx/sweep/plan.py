@@ -155,10 +155,10 @@ def _check_settings(settings: Mapping[str, Any]) -> None:
     if not isinstance(settings["reduction"], int) or settings["reduction"] < 2:
         raise LxError(f"sweep.reduction must be a whole number of at least 2, not {settings['reduction']!r}")
     for text in settings["objectives"]:
-        if not re.fullmatch(r"(val/\S+|seconds|parameters):(max|min)", str(text)):
+        if not re.fullmatch(r"(val/\S+|seconds|parameters|latency):(max|min)", str(text)):
             raise LxError(
-                f"sweep.objectives: {text!r} is none: besides objective.metric there are seconds, parameters and the "
-                "metrics of validation, such as parameters:min or val/loss:min"
+                f"sweep.objectives: {text!r} is none: besides objective.metric there are seconds, parameters, latency "
+                "and the metrics of validation, such as parameters:min or val/loss:min"
             )
     if settings["objectives"]:
         if settings["pruner"] or settings["promote"]:

@@ -91,6 +91,7 @@ class Starter:
         cfg = compose_with(self._hydra, [*overrides, "launch=process"])
         cfg.run_dir = str(replicate.run.path)
         cfg.name = f"{cfg.name}-{replicate.trial}"
+        cfg.objective.latency |= "latency" in self._plan.further_objectives
         if (wandb := (cfg.logger or {}).get("wandb")) is not None:
             wandb.group, wandb.job_type = wandb.group or self._name, wandb.job_type or "trial"
         prepare_run(cfg, overrides)

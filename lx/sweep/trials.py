@@ -57,6 +57,7 @@ class Replicate:
             seconds=float(result.get("seconds") or 0.0),
             message=result.get("error"),
             parameters=result.get("parameters"),
+            latency=result.get("latency"),
         )
 
     def last_lines(self) -> str:
@@ -80,6 +81,7 @@ class Outcome:
         seconds: that it took.
         message: why it did not finish.
         parameters: of the network.
+        latency: milliseconds of a prediction of one text, if a sweep asks for it.
     """
 
     status: str
@@ -88,10 +90,11 @@ class Outcome:
     seconds: float = 0.0
     message: str | None = None
     parameters: int | None = None
+    latency: float | None = None
 
     def value(self, name: str) -> float | None:
-        """A metric of the best validation, ``seconds`` or ``parameters``; None: it was not measured."""
-        own = {"seconds": self.seconds, "parameters": self.parameters}
+        """A metric of the best validation, ``seconds``, ``parameters`` or ``latency``; None: it was not measured."""
+        own = {"seconds": self.seconds, "parameters": self.parameters, "latency": self.latency}
         return own[name] if name in own else self.metrics.get(name)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from threading import Thread
 from typing import Any
 
 from hydra.utils import instantiate
@@ -38,6 +39,23 @@ def record_evaluation(
     for logger in loggers:
         if isinstance(logger, Tracker):
             logger.record_evaluation(metrics, tables)
+
+
+@contextmanager
+def starting_services(nodes: Mapping[str, Any] | None) -> Iterator[None]:
+    """Start in a thread, while the block runs, what loggers would wait for afterwards: W&B's service."""
+    node = (nodes or {}).get("wandb")
+    if node is None or "mode" not in node:
+        yield
+        return
+    from lx.tracking.wandb import start_service
+
+    thread = Thread(target=start_service, args=(node["mode"],))
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
 
 
 @contextmanager

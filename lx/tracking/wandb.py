@@ -10,7 +10,7 @@ import os
 import shlex
 import signal
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -190,6 +190,15 @@ class WandbTracker(WandbLogger):
                 str(error) or type(error).__name__,
                 self.sync_command,
             )
+
+
+def start_service(mode: str) -> None:
+    """Start wandb's service process, which takes some tenths of a second of waiting; the run reports what is wrong."""
+    with suppress(Exception):
+        if choose_mode(mode)[0] != "disabled":
+            import wandb
+
+            wandb.setup()
 
 
 def _stop_this_process() -> None:

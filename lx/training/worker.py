@@ -6,7 +6,6 @@ import logging
 import os
 import re
 import sys
-import time
 import traceback
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
@@ -35,12 +34,14 @@ with freeze_after_imports(__name__ == "__main__"):
     from lx.system.processes import end_with_parent, exit_process, report_exit
     from lx.system.signals import Stopped, StopRequest, stop_on_signals
     from lx.tasks.base import Evaluation
-    from lx.tracking.loggers import build_loggers, finished_at_end, record_evaluation
+    from lx.tracking.loggers import build_loggers, finished_at_end, record_evaluation, starting_services
     from lx.tracking.wandb_agent import end_of_stopped
     from lx.training.builders import build_run
     from lx.training.callbacks.checkpoint import Checkpoint
+    from lx.training.callbacks.stopwatch import Stopwatch
     from lx.training.callbacks.verdict import AwaitVerdict
     from lx.training.display import show_result, start_table
+    from lx.training.latency import prediction_latency
     from lx.training.micro_batch import micro_batch_size
     from lx.training.module import TextClassifier
     from lx.training.run_record import run_context, save_model_inputs
@@ -94,25 +95,25 @@ def train_in(run: RunDirectory, rank_info: RankInfo | None = None) -> Result:
         LxError: bad input or configuration. A run that had not begun to train leaves no directory behind.
     """
     rank_info = rank_info or RankInfo.from_environment()
-    started = time.perf_counter()
+    stopwatch = Stopwatch()
     is_resumed = run.model.exists()
     with log_to(run.log, on_screen=rank_info.is_first), stop_on_signals() as stop:
         try:
-            return _train(run, rank_info, stop, started)
+            return _train(run, rank_info, stop, stopwatch)
         except LxError as error:
             if in_use(run):
                 pass  # what is in there is another process's
             elif is_resumed or run.trained or isinstance(error, TrainingError):
-                _record_end(run, rank_info, error, started)
+                _record_end(run, rank_info, error, stopwatch)
             elif rank_info.is_first:
                 run.discard()
             raise
         except BaseException as error:
-            _record_end(run, rank_info, error, started)
+            _record_end(run, rank_info, error, stopwatch)
             raise
 
 
-def _train(run: RunDirectory, rank_info: RankInfo, stop: StopRequest, started: float) -> Result:
+def _train(run: RunDirectory, rank_info: RankInfo, stop: StopRequest, stopwatch: Stopwatch) -> Result:
     config = run.read_config()
     cfg = OmegaConf.create(config)
     os.environ["TOKENIZERS_PARALLELISM"] = "true"  # read by tokenizers before worker processes are started
@@ -126,13 +127,15 @@ def _train(run: RunDirectory, rank_info: RankInfo, stop: StopRequest, started: f
     )
     lock = locked(run) if rank_info.is_first else nullcontext()
     with lock, process_group(rank_info, hardware.device, run.path):
-        built = build_run(cfg, hardware, rank_info)
+        with starting_services(cfg.logger if rank_info.is_first else None):
+            built = build_run(cfg, hardware, rank_info)
         data, module = built.data, built.module
         for warning in data.corpus.report.warnings():
             log.warning(warning)
         state, step = find_state(run, data.fingerprint)
         data.start_at(*built.run_length.position(step))
         callbacks, checkpoint = build_callbacks(run, cfg, built.run_length, step, stop, rank_info)
+        callbacks.append(stopwatch)
         if cfg.hardware.micro_batch == "auto":
             data.set_micro_batch_size(micro_batch_size(run, module, data, hardware, cfg.hardware.strategy))
         loggers: list[Logger] = []
@@ -147,7 +150,9 @@ def _train(run: RunDirectory, rank_info: RankInfo, stop: StopRequest, started: f
                 trainer.validate(module, datamodule=data, verbose=False)
             status = next((callback.status for callback in callbacks if isinstance(callback, AwaitVerdict)), "finished")
             result, evaluation = _end(run, status, trainer, module, checkpoint, data)
-            result.seconds = time.perf_counter() - started
+            if cfg.objective.get("latency") and status == "finished":  # runs of before have none
+                result.latency = prediction_latency(trainer, module, data)
+            result.seconds = stopwatch.seconds
             if rank_info.is_first:
                 record_evaluation(loggers, result.metrics, module.task.tables(evaluation))
                 run.write_result(result)
@@ -191,7 +196,7 @@ def _end(
     return result, evaluation
 
 
-def _record_end(run: RunDirectory, rank_info: RankInfo, error: BaseException, started: float) -> None:
+def _record_end(run: RunDirectory, rank_info: RankInfo, error: BaseException, stopwatch: Stopwatch) -> None:
     """Write a result for a run that did not finish."""
     log.debug("the run ended", exc_info=error)
     if not rank_info.is_first:
@@ -202,7 +207,7 @@ def _record_end(run: RunDirectory, rank_info: RankInfo, error: BaseException, st
         result.objective, result.metrics = error.objective, dict(error.metrics)
     elif isinstance(error, KeyboardInterrupt):
         result.status = "stopped"
-    result.seconds = time.perf_counter() - started
+    result.seconds = stopwatch.seconds
     with suppress(LxError):  # a full disk has no room for this either, and the error is reported in any case
         run.write_result(result)
 

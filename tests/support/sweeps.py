@@ -13,6 +13,7 @@ from typing import Any
 from support.commands import lx, start, training
 from support.process_table import assert_nothing_left
 from support.run_files import result, rows
+from support.waiting import wait_until
 
 
 def sweep(name: str, *overrides: str) -> list[str]:
@@ -51,11 +52,12 @@ def statuses(directory: Path) -> dict[str, tuple[str, int, float]]:
 
 
 def kill_and_resume(folder: Path, name: str, *overrides: str, times: int, seconds: float) -> None:
-    """Start a sweep, kill its process group again and again, then let it end."""
+    """Start a sweep, kill its process group so many seconds after it is planned, again and again, then let it end."""
     draw = random.Random(name)
     for _ in range(times):
         running = start(folder, sweep(name, *overrides), preexec=os.setsid)
-        until = time.monotonic() + draw.uniform(1, seconds)
+        wait_until((folder / name / "sweep.json").exists, "the sweep is planned")
+        until = time.monotonic() + draw.uniform(0, seconds)
         while running.code is None and time.monotonic() < until:
             time.sleep(0.02)
         if running.code is None:

@@ -74,11 +74,13 @@ def test_a_signal_saves_all_runs_and_the_sweep_goes_on_from_there(
     assert ended.code == code, ended.output
     assert f"lx sweep resume {name}" in ended.output
     assert [result(run)["status"] for run in runs] == ["stopped"] * 3
+    seconds = [result(run)["seconds"] for run in runs]
     assert not (folder / name / "0" / "seed-3" / "result.json").exists()
     done = lx(folder, "sweep", "resume", name)
     assert done.returncode == 0, done.stderr
     assert all("going on after step" in (run / "log.txt").read_text() for run in runs)
     assert len(objectives(folder / name)) == 4
+    assert all(result(run)["seconds"] > before for run, before in zip(runs, seconds, strict=True))  # of both sessions
 
 
 def test_the_same_command_with_more_of_everything_runs_what_is_missing(folder: Path) -> None:
