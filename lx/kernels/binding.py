@@ -6,10 +6,12 @@ Activations are bf16, weights and their gradients float32; sums are added up in 
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from ctypes import c_float, c_long, c_uint32, c_void_p
 from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,6 +19,8 @@ from lx.kernels.build import library
 
 WIDTH_MULTIPLE = 32
 PROBABILITY_LEVELS = 1 << 16
+
+Argument = Tensor | np.ndarray[Any, Any] | ctypes.Structure | int | float | None
 
 
 def available(device: torch.device, dtype: torch.dtype) -> bool:
@@ -69,23 +73,25 @@ def draw_dropout(probability: float) -> Dropout:
 
 
 @cache
-def kernel(name: str) -> Any:
+def kernel(name: str, library: Callable[[], ctypes.CDLL | None] = library) -> Any:
     """The C function of this name."""
     function = getattr(library(), name)
     function.restype = None
     return function
 
 
-def call(name: str, *arguments: Tensor | ctypes.Structure | int | float | None) -> None:
-    """Call a kernel: tensors and structures are passed by address, integers as long, None as a null pointer."""
-    kernel(name)(*[_argument(argument) for argument in arguments])
+def call(name: str, *arguments: Argument, library: Callable[[], ctypes.CDLL | None] = library) -> None:
+    """Call a kernel: arrays and structures are passed by address, integers as long, None as a null pointer."""
+    kernel(name, library)(*[_argument(argument) for argument in arguments])
 
 
-def _argument(argument: Tensor | ctypes.Structure | int | float | None) -> Any:
+def _argument(argument: Argument) -> Any:
     if argument is None:
         return c_void_p(None)
     if isinstance(argument, Tensor):
         return c_void_p(argument.data_ptr())
+    if isinstance(argument, np.ndarray):
+        return c_void_p(argument.ctypes.data)
     if isinstance(argument, ctypes.Structure):
         return ctypes.byref(argument)
     return c_float(argument) if isinstance(argument, float) else c_long(argument)

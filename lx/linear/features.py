@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lx.kernels import ngrams as kernels
+from lx.kernels.ngrams import HASH_BITS
 from lx.linear.ngrams import Bags, Hashes, Indices, Orders, count_ngrams
 
 if TYPE_CHECKING:
@@ -60,13 +63,25 @@ class Vocabulary:
         A value is (1 + ln count) * idf, over the length of the vector of its bag (Salton and Buckley 1988).
         """
         for bags in count_ngrams(columns, self.words, self.characters):
-            indices = np.minimum(np.searchsorted(self.hashes, bags.hashes), max(0, len(self.hashes) - 1))
-            known = self.hashes[indices] == bags.hashes if len(self.hashes) else np.zeros(len(indices), bool)
+            indices = self._find(bags.hashes)
+            known = indices >= 0
             indices, bag = indices[known], bags.bag[known]
             values = (1 + np.log(bags.counts[known])) * self.idf[indices]
             values /= np.sqrt(np.bincount(bag, values * values))[bag]
             rows = bag // bags.per_row
             yield Entries(bags.num_rows, rows, indices, values.astype(np.float32))
+
+    def _find(self, hashes: Hashes) -> Indices:
+        """Return the index in [0, F) of each hash, or -1."""
+        if kernels.available():
+            return self._table.find(hashes)
+        indices = np.searchsorted(self.hashes, hashes)
+        padded = np.append(self.hashes, np.uint64(1 << HASH_BITS))  # which is no hash
+        return np.where(padded[indices] == hashes, indices, -1)
+
+    @cached_property
+    def _table(self) -> kernels.HashTable:
+        return kernels.HashTable(self.hashes)
 
     def matrix(self, columns: Sequence[Sequence[str]]) -> csr_matrix:
         """Return the features [N, F] of texts."""

@@ -16,7 +16,9 @@ from itertools import chain
 import numpy as np
 from numpy.typing import NDArray
 
-HASH_BITS = 56
+from lx.kernels import ngrams as kernels
+from lx.kernels.ngrams import HASH_BITS
+
 BAGS_PER_TEXT = 2
 LONGEST_NGRAM = 16
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
@@ -29,6 +31,7 @@ _FIRST_UNASSIGNED = 0x40000  # no letter or digit from here on
 
 Hashes = NDArray[np.uint64]
 Indices = NDArray[np.int64]
+CodePoints = NDArray[np.uint32]
 Orders = tuple[int, int]  # shortest and longest n-gram; (0, 0): none
 
 
@@ -48,7 +51,7 @@ class Bags:
         num_rows: Of the chunk.
         per_row: Bags of a row: words, characters; of a pair then those of its second text.
         bag: The bag of each entry, ascending: row * per_row + bag of the row.
-        hashes: Ascending within a bag, all different.
+        hashes: All different within a bag.
         counts: How often the n-gram occurs in the bag.
     """
 
@@ -70,12 +73,10 @@ def count_ngrams(columns: Sequence[Sequence[str]], words: Orders, characters: Or
     per_row = BAGS_PER_TEXT * len(columns)
     for start, end in _chunks(columns, _BAGS_PER_CHUNK // per_row):
         texts = list(chain.from_iterable(zip(*(column[start:end] for column in columns), strict=True)))
-        keys = np.concatenate(list(_ngram_keys(texts, words, characters, per_row)))
-        keys.sort()
-        first = np.flatnonzero(np.diff(keys, prepend=~keys[:1]))
-        distinct = keys[first]
-        bag = (distinct >> np.uint64(HASH_BITS)).astype(np.int64)
-        yield Bags(end - start, per_row, bag, distinct & _HASH_MASK, np.diff(first, append=len(keys)))
+        points = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), np.uint32)
+        ends = np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)))
+        count = kernels.count_ngrams if kernels.available() else _count
+        yield Bags(end - start, per_row, *count(points, ends, per_row, word_characters(), words, characters))
 
 
 def _chunks(columns: Sequence[Sequence[str]], most_rows: int) -> Iterator[tuple[int, int]]:
@@ -91,19 +92,26 @@ def _chunks(columns: Sequence[Sequence[str]], most_rows: int) -> Iterator[tuple[
         yield start, len(columns[0])
 
 
-def _ngram_keys(texts: Sequence[str], words: Orders, characters: Orders, per_row: int) -> Iterator[Hashes]:
-    """Hash the n-grams of texts; above the hash stands the number of the bag."""
-    points = code_points("".join(texts))
-    ends = np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)))
-    text = np.repeat(np.arange(len(texts)), np.diff(ends, prepend=0))
-    yield np.empty(0, np.uint64)  # there may be no n-grams at all
-    yield from _hash_ngrams(*_words(points, text), words, 0, per_row)
-    yield from _hash_ngrams(points + np.uint64(1), text, characters, 1, per_row)
+def _count(
+    points: CodePoints, ends: Indices, per_row: int, folding: CodePoints, words: Orders, characters: Orders
+) -> tuple[Indices, Hashes, Indices]:
+    """Count the n-grams of the texts of a chunk; see :func:`lx.kernels.ngrams.count_ngrams`."""
+    text = np.repeat(np.arange(len(ends)), np.diff(ends, prepend=0))
+    keys = [
+        *_ngram_keys(*_words(points, text, folding), words, 0, per_row),
+        *_ngram_keys(points.astype(np.uint64) + np.uint64(1), text, characters, 1, per_row),
+    ]
+    joined = np.concatenate([*keys, np.empty(0, np.uint64)])
+    joined.sort()
+    first = np.flatnonzero(np.diff(joined, prepend=~joined[:1]))
+    distinct = joined[first]
+    bag = (distinct >> np.uint64(HASH_BITS)).astype(np.int64)
+    return bag, distinct & _HASH_MASK, np.diff(first, append=len(joined))
 
 
-def _words(points: Hashes, text: Indices) -> tuple[Hashes, Indices]:
+def _words(points: CodePoints, text: Indices, folding: CodePoints) -> tuple[Hashes, Indices]:
     """Hash the words of texts: a unit for each word, and the text that it is in."""
-    folded = word_characters()[np.minimum(points, _FIRST_UNASSIGNED)].astype(np.uint64)
+    folded = folding[np.minimum(points, len(folding) - 1)].astype(np.uint64)
     inside = np.flatnonzero(folded)
     folded, text = folded[inside], text[inside]
     begins = (np.diff(inside, prepend=-2) > 1) | (np.diff(text, prepend=-1) > 0)
@@ -115,8 +123,8 @@ def _words(points: Hashes, text: Indices) -> tuple[Hashes, Indices]:
     return _mix(np.add.reduceat(folded * _powers(lengths.max())[exponents], starts)), text[starts]
 
 
-def _hash_ngrams(units: Hashes, text: Indices, orders: Orders, bag: int, per_row: int) -> Iterator[Hashes]:
-    """Hash the n-grams of one kind of unit, whose bag is the first (0) or the second (1) of each text."""
+def _ngram_keys(units: Hashes, text: Indices, orders: Orders, bag: int, per_row: int) -> Iterator[Hashes]:
+    """Hash the n-grams of one kind of unit; the upper bits are the number of the bag, `bag` of those of each text."""
     bags = (text * BAGS_PER_TEXT + bag).astype(np.uint64)
     polynomial = bags % np.uint64(per_row) * MIXER  # so that a word, its characters and a pair's texts differ
     above = bags << np.uint64(HASH_BITS)
@@ -143,13 +151,8 @@ def _mix(values: Hashes) -> Hashes:
     return mixed ^ (mixed >> np.uint64(32))
 
 
-def code_points(text: str) -> Hashes:
-    """The Unicode code points of a text."""
-    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)
-
-
 @cache
-def word_characters() -> NDArray[np.uint32]:
+def word_characters() -> CodePoints:
     """For each code point its lower-case letter or digit, 0 where it is neither; the last one stands for the rest."""
     characters = "".join(map(chr, range(_FIRST_UNASSIGNED + 1)))
     folded = re.sub(r"[\W_]", "\0", characters).replace("İ", "i").lower()  # İ has two characters in lower case

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from lx.errors import LxError
-from lx.linear.ngrams import HASH_BITS, are_orders
+from lx.kernels.ngrams import HASH_BITS
+from lx.linear.ngrams import are_orders
 
 LARGEST_WEIGHT = 1e6  # far beyond any fitted one; sums of such weights stay finite in float32
 LARGEST_IDF = 100.0

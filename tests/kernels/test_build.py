@@ -14,6 +14,7 @@ import torch
 from lx.kernels import build
 from lx.kernels.binding import supports
 
+takes_compiler = pytest.mark.skipif(build.portable_library() is None, reason="takes a C compiler")
 takes_kernels = pytest.mark.skipif(build.library() is None, reason="takes AVX512-BF16 and a C compiler")
 
 
@@ -22,8 +23,10 @@ def _fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A cache of this test's own, and nothing remembered."""
     monkeypatch.setenv("LX_CACHE", str(tmp_path / "cache"))
     build.library.cache_clear()
+    build.portable_library.cache_clear()
     yield
     build.library.cache_clear()
+    build.portable_library.cache_clear()
 
 
 def libraries(folder: Path) -> list[Path]:
@@ -70,3 +73,13 @@ def test_missing_requirements_are_done_without(missing: str, monkeypatch: pytest
     else:
         monkeypatch.setattr(build, "sys", SimpleNamespace(platform="win32"))
     assert build.library() is None
+    if missing != "processor":
+        assert build.portable_library() is None
+
+
+@takes_compiler
+def test_portable_kernels_take_no_certain_processor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False})
+    assert build.library() is None
+    assert build.portable_library() is not None
+    assert len(libraries(tmp_path)) == 1
