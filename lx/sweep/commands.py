@@ -17,6 +17,7 @@ from lx.sweep.record import Record, check_extension
 from lx.sweep.runner import Runner
 from lx.sweep.scheduler import Stop
 from lx.sweep.state import Sweep
+from lx.sweep.storage import reporting_loss
 from lx.sweep.view import View
 
 # All that a sweep holds which was killed at its very beginning.
@@ -113,7 +114,7 @@ def _work(sweep: Sweep, show: bool) -> SweepResult:
     stop = Stop(seconds_of(plan.settings["budget"]))
     view = View(plan, sweep.directory, sweep.trials, show)
     view.plan()
-    with stop.listening():
+    with stop.listening(), reporting_loss(sweep.directory):
         code = Runner(sweep, view, stop).run()
     view.end(stopped=stop.exit_code is not None)
     return SweepResult(sweep.directory, code, sweep.ranking())

@@ -16,6 +16,7 @@ from lx.sweep.trials import Replicate
 
 _POLL_S = 0.02
 _LOOK_S = 1.0  # between two looks for something to run, where there was nothing
+_SAVE_S = 30.0  # for the runs of a sweep that fails
 
 
 class Process(Protocol):
@@ -96,27 +97,40 @@ def run_jobs(
     free, running = deque(slots), list[Job]()
     signalled = False
     look_at = 0.0
-    while True:
-        stop.look_at_clock()
-        while free and stop.exit_code is None and time.monotonic() >= look_at:
-            replicate = next_replicate()
-            if replicate is None:
-                look_at = time.monotonic() + _LOOK_S
-            elif (process := start(replicate, free[0])) is not None:
-                running.append(Job(replicate, free.popleft(), process))
-                watch(running)
-        if stop.exit_code is not None and (not signalled or stop.at_once):
-            for job in running:
-                job.process.send_signal(signal.SIGKILL if stop.at_once else signal.SIGTERM)
-            signalled = True
-        if not running and (stop.exit_code is not None or not others_run()):
-            return
-        for job in list(running):
-            code = job.process.poll()
-            if code is not None:
-                running.remove(job)
-                free.append(job.slot)
-                ended(job, code)
-                look_at = 0.0
-        watch(running)
+    try:
+        while True:
+            stop.look_at_clock()
+            while free and stop.exit_code is None and time.monotonic() >= look_at:
+                replicate = next_replicate()
+                if replicate is None:
+                    look_at = time.monotonic() + _LOOK_S
+                elif (process := start(replicate, free[0])) is not None:
+                    running.append(Job(replicate, free.popleft(), process))
+                    watch(running)
+            if stop.exit_code is not None and (not signalled or stop.at_once):
+                for job in running:
+                    job.process.send_signal(signal.SIGKILL if stop.at_once else signal.SIGTERM)
+                signalled = True
+            if not running and (stop.exit_code is not None or not others_run()):
+                return
+            for job in list(running):
+                code = job.process.poll()
+                if code is not None:
+                    running.remove(job)
+                    free.append(job.slot)
+                    ended(job, code)
+                    look_at = 0.0
+            watch(running)
+            time.sleep(_POLL_S)
+    except Exception:
+        _save(running)
+        raise
+
+
+def _save(running: list[Job]) -> None:
+    """Ask runs to save and end, and wait for them for a while."""
+    for job in running:
+        job.process.send_signal(signal.SIGTERM)
+    deadline = time.monotonic() + _SAVE_S
+    while any(job.process.poll() is None for job in running) and time.monotonic() < deadline:
         time.sleep(_POLL_S)

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import os
 import secrets
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from optuna.storages import BaseStorage
 
-from lx.errors import LxError
+from lx.errors import LxError, TrainingError
 from lx.sweep.journal import open_journal
 from lx.system.processes import SWEEP_STORAGE
 
@@ -47,12 +50,43 @@ def _open_database(address: str) -> BaseStorage:
     from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
     try:
-        password = make_url(address).password
+        make_url(address)
         return RDBStorage(address, engine_kwargs={"pool_pre_ping": True})  # a connection may have been closed
     except ImportError as error:
         raise LxError(f"{SWEEP_STORAGE}: the driver of the database is missing: pip install 'lx[cluster]'") from error
     except (ArgumentError, ValueError):
         raise LxError(f"{SWEEP_STORAGE} must be an address such as postgresql+psycopg://user@host/database") from None
     except (SQLAlchemyError, OptunaError) as error:
-        reason = str(getattr(error, "orig", None) or error).splitlines()[0]
-        raise LxError(f"{SWEEP_STORAGE}: {reason.replace(password, '***') if password else reason}") from None
+        raise LxError(f"{SWEEP_STORAGE}: {_reason(error)}") from None
+
+
+@contextmanager
+def reporting_loss(directory: Path) -> Iterator[None]:
+    """Turn the loss of a sweep's database while the block runs into one message.
+
+    Raises:
+        TrainingError: the database is lost.
+    """
+    if SWEEP_STORAGE not in os.environ:
+        yield
+        return
+    from optuna.exceptions import StorageInternalError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (SQLAlchemyError, StorageInternalError) as error:
+        raise TrainingError(
+            f"the database of the sweep is lost: {_reason(error)}; what ran here has saved and stopped; to go on when "
+            f"the database is back: lx sweep resume {shlex.quote(str(directory))}"
+        ) from None
+
+
+def _reason(error: Exception) -> str:
+    """What the database's driver says, without the password."""
+    from sqlalchemy.engine import make_url
+
+    cause = error.__cause__ or error
+    reason = str(getattr(cause, "orig", None) or cause).splitlines()[0]
+    password = make_url(os.environ[SWEEP_STORAGE]).password
+    return reason.replace(str(password), "***") if password else reason

@@ -13,20 +13,25 @@ from lx.errors import LxError
 from lx.sweep.storage import open_storage
 from lx.system.processes import SWEEP_STORAGE, child_environment
 from support.commands import lx, start
-from support.postgres import PASSWORD, postgres, server_programs
-from support.sweeps import leaderboard, objectives, sweep
+from support.postgres import PASSWORD, PostgresServer, postgres, server_programs
+from support.sweeps import leaderboard, objectives, statuses, sweep
 from support.waiting import wait_until
 
 
 @pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    """The address of a database, with a password."""
+def server() -> Iterator[PostgresServer]:
+    """A database with a password."""
     programs = server_programs()
     if programs is None:
         pytest.skip("there is no PostgreSQL server here: apt-get install postgresql")
     pytest.importorskip("psycopg")
-    with postgres(programs) as url:
-        yield url
+    with postgres(programs) as running:
+        yield running
+
+
+@pytest.fixture
+def address(server: PostgresServer) -> str:
+    return server.address
 
 
 @pytest.mark.slow
@@ -54,6 +59,27 @@ def test_workers_share_a_sweep_over_postgresql_and_the_password_stays_out_of_it(
     written = [path for path in (folder / "database").rglob("*") if path.is_file()]
     assert not [path for path in written if PASSWORD.encode() in path.read_bytes()]
     assert PASSWORD not in ended.output
+
+
+@pytest.mark.slow
+def test_a_worker_that_loses_the_database_says_so_and_the_sweep_goes_on_later(
+    folder: Path, server: PostgresServer
+) -> None:
+    search = ["sweep=random", "optimizer.lr=tag(log,interval(1e-3,1e-1))", "sweep.n_trials=3", "sweep.n_jobs=2"]
+    env = {SWEEP_STORAGE: server.address}
+    running = start(folder, sweep("lost", *search, "trainer.max_epochs=30"), env=env)
+    wait_until(lambda: len(list((folder / "lost").glob("*/metrics.csv"))) == 2, "two runs train")
+    server.stop()
+    ended = running.wait()
+    server.start()
+    assert ended.code == 1, ended.output
+    assert "the database of the sweep is lost" in ended.output
+    assert "Traceback" not in ended.output
+    assert PASSWORD not in ended.output
+    assert {status for status, _, _ in statuses(folder / "lost").values()} <= {"finished", "stopped"}
+    resumed = lx(folder, "sweep", "resume", "lost", env=env)
+    assert resumed.returncode == 0, resumed.stderr
+    assert [status for status, _, _ in statuses(folder / "lost").values()] == ["finished"] * 3
 
 
 @pytest.mark.slow
