@@ -22,6 +22,7 @@ from lx.bench.report import Report
 from lx.bench.timers import PhaseTimer, ProfilerBridge, StepTimer, wait_for_device
 from lx.data.datamodule import TextDataModule
 from lx.distributed.rank_info import RankInfo
+from lx.errors import LxError
 from lx.kernels.swap import describe_arithmetic
 from lx.nn.classifier import TransformerClassifier
 from lx.nn.pooling import QueryPooling
@@ -84,6 +85,8 @@ def bench(cfg: DictConfig, steps: int | None, warmup: int, rounds: int, baseline
     hardware = resolve(cfg.hardware.accelerator, cfg.hardware.precision, cfg.hardware.threads)
     with TemporaryDirectory(prefix="lx-bench-") as scratch, log_to(Path(scratch) / "log.txt"):
         built = build_run(cfg, hardware)
+        if not built.run_length.total_steps:
+            raise LxError("model=linear takes no optimizer steps: there is nothing to time")
         data = built.data
         training = LxTraining(cfg, data, built.module, hardware, Path(scratch))
         programs: list[Program] = [training, *baselines]

@@ -61,6 +61,7 @@ THRESHOLDS = Range(
     lambda value: value in ("shared", "per_label") or (_is_number(value) and 0 < value < 1),
     "shared, per_label, or a number between 0 and 1",
 )
+AUTO_OR_ABOVE_ZERO = Range(lambda value: value == "auto" or (_is_number(value) and value > 0), "above 0, or auto")
 COUNT_OR_NULL = at_least(1, "at least 1, or null")
 VALIDATION_INTERVAL = Range(
     lambda value: 0 < value < 1 or (isinstance(value, int) and value >= 1),

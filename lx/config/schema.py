@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from lx.config.ranges import (
+    AUTO_OR_ABOVE_ZERO,
     COUNT_OR_NULL,
     DECAY_RATES,
     EPSILON,
@@ -140,6 +141,9 @@ OF_OPTIONS: dict[str, Any] = {
     "model.conv_width": Annotated[int | None, COUNT_OR_NULL],
     **dict.fromkeys(("model.dropout", "model.token_dropout"), Annotated[float, PROBABILITY]),
     **dict.fromkeys(("model.embedding_dropout", "model.head_dropout"), Annotated[float | None, PROBABILITY]),
+    **dict.fromkeys(("model.expert.words", "model.expert.characters"), str | list),
+    **dict.fromkeys(("model.expert.min_count", "model.expert.max_ngrams"), Annotated[int, at_least(1)]),
+    "model.expert.C": Annotated[float | str, AUTO_OR_ABOVE_ZERO],
     "model.norm.eps": Annotated[float, above_zero()],
     "task.label_smoothing": Annotated[float, PROBABILITY],
     "task.class_weights": str | list | dict | None,

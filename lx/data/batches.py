@@ -30,10 +30,18 @@ class Batch:
         rows: [B] which examples of the split these are.
         token_types: [B, T] 1 for the tokens of the text pair; None without pairs.
         num_tokens: real tokens, counted on the CPU, so that reading it does not wait for a device.
+        expert: [B, C] log-probabilities of an expert beside the network; None without one, and in training.
     """
 
     def __init__(
-        self, token_ids: Tensor, mask: Tensor, labels: Tensor, rows: Tensor, token_types: Tensor | None, num_tokens: int
+        self,
+        token_ids: Tensor,
+        mask: Tensor,
+        labels: Tensor,
+        rows: Tensor,
+        token_types: Tensor | None,
+        num_tokens: int,
+        expert: Tensor | None = None,
     ) -> None:
         self.token_ids = token_ids
         self.mask = mask
@@ -41,6 +49,7 @@ class Batch:
         self.rows = rows
         self.token_types = token_types
         self.num_tokens = num_tokens
+        self.expert = expert
 
     def to(self, device: torch.device) -> Batch:
         """Copy the batch to another device."""
@@ -52,8 +61,10 @@ class Batch:
 
     def _map(self, function: Callable[[Tensor], Tensor]) -> Batch:
         token_ids, mask, labels, rows = map(function, (self.token_ids, self.mask, self.labels, self.rows))
-        token_types = None if self.token_types is None else function(self.token_types)
-        return Batch(token_ids, mask, labels, rows, token_types, self.num_tokens)
+        token_types, expert = (
+            None if tensor is None else function(tensor) for tensor in (self.token_types, self.expert)
+        )
+        return Batch(token_ids, mask, labels, rows, token_types, self.num_tokens, expert)
 
 
 @dataclass
@@ -131,7 +142,8 @@ class TokenDataset(Dataset[Batch]):
     """Assembles batches of a split: an index is the array of a batch's examples, perhaps none.
 
     ``collate_labels`` is the task's: it turns the labels of a batch from an Arrow array into a tensor. Lengths are
-    rounded up to a multiple of ``pad_multiple``, but not beyond the longest example of the split.
+    rounded up to a multiple of ``pad_multiple``, but not beyond the longest example of the split. ``expert`` holds the
+    log-probabilities [N, C] of an expert, if there is one.
     """
 
     def __init__(
@@ -141,12 +153,14 @@ class TokenDataset(Dataset[Batch]):
         with_types: bool,
         collate_labels: Callable[[pa.Array], Tensor],
         pad_multiple: int = 1,
+        expert: NDArray[np.float32] | None = None,
     ) -> None:
         self.table = table
         self.pad_id = pad_id
         self.with_types = with_types
         self.collate_labels = collate_labels
         self.pad_multiple = pad_multiple
+        self.expert = expert
         self._longest = int(table.lengths.max(initial=0))
 
     def __getitem__(self, rows: NDArray[np.int64]) -> Batch:
@@ -158,6 +172,7 @@ class TokenDataset(Dataset[Batch]):
             rows=torch.from_numpy(rows),
             token_types=inputs.token_types,
             num_tokens=int(self.table.lengths[rows].sum()),
+            expert=None if self.expert is None else torch.from_numpy(self.expert[rows]),
         )
 
 

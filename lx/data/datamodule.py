@@ -23,6 +23,7 @@ from lx.data.batches import Batch, GlobalBatch, TokenDataset, TrainDataset
 from lx.data.corpus.corpus import Corpus, load_corpus
 from lx.data.corpus.labels import LabelEncoder
 from lx.data.corpus.storage import SplitView
+from lx.data.expert import ClassIds, FittedExpert, fit_expert
 from lx.data.plan import (
     LoaderOptions,
     TrainSampler,
@@ -36,6 +37,7 @@ from lx.data.sources.base import Source
 from lx.data.tokens.table import TokenTable, write_tokens
 from lx.data.tokens.tokenizer import Encoded, Tokenizer, TokenizerSpec, train
 from lx.errors import LxError
+from lx.linear.settings import ExpertSettings
 from lx.system.cache import cache_home, digest
 from lx.system.files import atomic_write
 from lx.system.processes import end_with
@@ -61,6 +63,7 @@ class TextDataModule(LightningDataModule):
         tokenizer: trained on the training split alone; after :meth:`prepare_data`.
         tables: the tokens and labels of each split; after :meth:`setup`.
         collate_labels: turns the labels of a batch into a tensor; to be set once the task is built.
+        expert: fitted by :meth:`fit_expert`; None: there is none.
     """
 
     corpus: Corpus
@@ -84,6 +87,7 @@ class TextDataModule(LightningDataModule):
         self.options = options
         self.loaders = loaders or LoaderOptions()
         self.cache = cache_home(options.cache_dir)
+        self.expert: FittedExpert | None = None
         self._start = (0, 0)
 
     def prepare_data(self) -> None:
@@ -109,6 +113,10 @@ class TextDataModule(LightningDataModule):
                 f"data.batch_size={self.options.batch_size} is larger than the training split "
                 f"({len(self.tables['train'])} examples): choose a smaller one"
             )
+
+    def fit_expert(self, settings: ExpertSettings, num_classes: int, class_ids: ClassIds) -> None:
+        """Fit an expert beside the network on the training split; see :func:`lx.data.expert.fit_expert`."""
+        self.expert = fit_expert(self.corpus, settings, num_classes, class_ids, self.cache)
 
     @property
     def has_pairs(self) -> bool:
@@ -183,7 +191,9 @@ class TextDataModule(LightningDataModule):
     def _dataset(self, split: str) -> TokenDataset:
         with_types = self.num_token_types > 1
         table, pad_id, multiple = self.tables[split], self.tokenizer.pad_id, self.loaders.pad_multiple
-        return TokenDataset(table, pad_id, with_types, self.collate_labels, multiple)
+        path = self.expert.log_probabilities.get(split) if self.expert else None
+        expert = None if path is None else np.load(path, mmap_mode="r")
+        return TokenDataset(table, pad_id, with_types, self.collate_labels, multiple, expert)
 
     def _loader(self, dataset: Any, sampler: Sampler[Any] | list[NDArray[np.int64]]) -> DataLoader[Any]:
         return DataLoader(

@@ -27,6 +27,7 @@ from lx.distributed.rank_info import RankInfo
 from lx.errors import LxError
 from lx.inference.load import LoadedRun, load_run
 from lx.kernels.swap import swap_in_kernels, uses_kernels
+from lx.nn.expert_alone import ExpertAlone
 from lx.system.hardware import Hardware, resolve
 from lx.tasks.base import Prediction
 
@@ -37,6 +38,9 @@ _HALF_PAIR = re.compile("[\ud800-\udfff]")
 
 TextRow = tuple[str, str | None]
 """A text, and the text paired with it or None."""
+
+Scores = tuple[Tensor, ...]
+"""Logits [texts, outputs] in float32, an expert's log-probabilities, or both: what a task's ``predictions`` takes."""
 
 
 class Classifier:
@@ -85,17 +89,13 @@ class Classifier:
             rows: each text and the text paired with it, or None. With several ranks those of the first are divided
                 among all, and it alone yields.
         """
-        started: deque[tuple[list[TextRow], Tensor]] = deque()
+        started: deque[tuple[list[TextRow], Scores]] = deque()
         for chunk, own in self._chunks(iter(rows)):
             started.append((chunk, self._start(own)))
             if len(started) > self._num_ahead:
                 yield from self._finish(*started.popleft())
-        for chunk, logits in started:
-            yield from self._finish(chunk, logits)
-
-    def logits(self, rows: Sequence[TextRow]) -> Tensor:
-        """Compute logits [texts, outputs] in float32, on the CPU."""
-        return self._start(rows).cpu()
+        for chunk, scores in started:
+            yield from self._finish(chunk, scores)
 
     def _chunks(self, rows: Iterator[TextRow]) -> Iterator[tuple[list[TextRow], list[TextRow]]]:
         """Yield the next texts, which the first rank alone sees, and this rank's part of them."""
@@ -107,21 +107,30 @@ class Classifier:
                 return
             yield chunk, own
 
-    def _finish(self, chunk: list[TextRow], logits: Tensor) -> Iterator[Prediction]:
-        """Wait for the logits of a chunk on all ranks; the first yields its predictions."""
-        parts = all_gather(logits.cpu().numpy())
+    def _finish(self, chunk: list[TextRow], scores: Scores) -> Iterator[Prediction]:
+        """Wait for the scores of a chunk on all ranks; the first yields its predictions."""
+        parts = all_gather([score.cpu().numpy() for score in scores])
         if self.rank_info.is_first:
-            texts = [text for text, _ in chunk]
-            yield from self.task.predictions(texts, torch.cat([torch.from_numpy(part) for part in parts]))
+            joined = (torch.cat([torch.from_numpy(part) for part in column]) for column in zip(*parts, strict=True))
+            yield from self.task.predictions([text for text, _ in chunk], *joined)
 
-    def _start(self, rows: Sequence[TextRow]) -> Tensor:
-        """Start to compute the logits [texts, outputs] of some texts; on a GPU return before they are there."""
-        if not rows:  # there are fewer texts than ranks
-            return torch.empty(0, self.task.num_outputs)
+    def _start(self, rows: Sequence[TextRow]) -> Scores:
+        """Start to compute the scores of some texts; on a GPU return before they are there."""
         for _, second in rows:
             self.loaded.require_pairs(second is not None)
         texts = [clean(text) for text, _ in rows]
         pairs = [clean(second) for _, second in rows] if self.loaded.has_pairs else None
+        if self.loaded.expert is None:
+            return (self._logits(texts, pairs),)
+        with ThreadPoolExecutor(1) as beside:
+            expert = beside.submit(self.loaded.expert.log_probabilities, texts, pairs)
+            network = () if isinstance(self.net, ExpertAlone) else (self._logits(texts, pairs),)
+            return (*network, torch.from_numpy(expert.result()))
+
+    def _logits(self, texts: Sequence[str], pairs: Sequence[str] | None) -> Tensor:
+        """Start to compute logits [texts, outputs]."""
+        if not texts:  # there are fewer texts than ranks
+            return torch.empty(0, self.task.num_outputs)
         encoded = self.loaded.tokenizer.encode(texts, pairs, self.loaded.max_length)
         on_cpu = self.hardware.device.type == "cpu"
         batches = eval_plan(encoded.lengths, max_tokens=_CORE_TOKENS if on_cpu else EVAL_TOKENS)

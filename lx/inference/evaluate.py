@@ -10,7 +10,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 from omegaconf import DictConfig
 from torch.utils.data import DataLoader
 
@@ -18,6 +20,7 @@ from lx.config.compose import compose
 from lx.data.batches import TokenDataset
 from lx.data.corpus.clean import read_clean
 from lx.data.corpus.labels import LabelEncoder
+from lx.data.expert import read_log_probabilities
 from lx.data.plan import eval_plan, rank_batches
 from lx.data.sources.base import Source
 from lx.data.sources.build import build_source
@@ -39,6 +42,9 @@ if TYPE_CHECKING:
     from lightning.pytorch import Trainer
 
 log = logging.getLogger(__name__)
+
+Experts = NDArray[np.float32] | None
+"""Log-probabilities [N, C] of a run's expert; None: it has none."""
 
 
 def evaluate(run_dir: str | Path, overrides: Sequence[str] = (), trust: Sequence[str] = ()) -> Result:
@@ -90,24 +96,43 @@ def evaluate_loaded(loaded: LoadedRun, overrides: Sequence[str] = ()) -> Result:
         stack.enter_context(process_group(rank_info, hardware.device, loaded.directory.path))
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="lx-eval-"))
         stack.enter_context(log_to(Path(scratch) / "log.txt", on_screen=rank_info.is_first))
-        if about_data:
-            path = Path(scratch) / "test.arrow"
-            source = build_source(cfg.data)
-            encoder = loaded.task.trained_encoder(source.class_names)
-            write_tokens(path, _encode_test(loaded, source, encoder), encoder.column_type)
-        else:
-            path = loaded.directory.trusted(loaded.directory.test)
+        rows = _other_rows(loaded, cfg, Path(scratch)) if about_data else _own_rows(loaded)
         trainer = evaluation_trainer(hardware, rank_info)
-        return _evaluate(loaded, TokenTable(path), trainer, rank_info, hardware.pad_multiple)
+        return _evaluate(loaded, *rows, trainer, rank_info, hardware.pad_multiple)
 
 
-def _evaluate(loaded: LoadedRun, table: TokenTable, trainer: Trainer, rank_info: RankInfo, pad_multiple: int) -> Result:
+def _own_rows(loaded: LoadedRun) -> tuple[TokenTable, Experts]:
+    """Read the run's own test split, and what its expert says of it."""
+    run = loaded.directory
+    table = TokenTable(run.trusted(run.test))
+    table.check(loaded.tokenizer.vocab_size, loaded.task.fits)
+    if loaded.expert is None:
+        return table, None
+    return table, read_log_probabilities(run.trusted(run.linear_test), len(table), loaded.task.num_outputs)
+
+
+def _other_rows(loaded: LoadedRun, cfg: DictConfig, folder: Path) -> tuple[TokenTable, Experts]:
+    """Tokenize the test split of other data into a folder, and ask the run's expert, if it has one."""
+    source = build_source(cfg.data)
+    encoder = loaded.task.trained_encoder(source.class_names)
+    said: list[NDArray[np.float32]] = []
+    write_tokens(folder / "test.arrow", _encode_test(loaded, source, encoder, said), encoder.column_type)
+    return TokenTable(folder / "test.arrow"), np.concatenate(said) if said else None
+
+
+def _evaluate(
+    loaded: LoadedRun,
+    table: TokenTable,
+    expert: Experts,
+    trainer: Trainer,
+    rank_info: RankInfo,
+    pad_multiple: int,
+) -> Result:
     from lx.training.module import TextClassifier
 
     started = time.perf_counter()
-    table.check(loaded.tokenizer.vocab_size, loaded.task.fits)
     pad_id, collate = loaded.tokenizer.pad_id, loaded.task.collate
-    dataset = TokenDataset(table, pad_id, loaded.has_pairs, collate, pad_multiple)
+    dataset = TokenDataset(table, pad_id, loaded.has_pairs, collate, pad_multiple, expert)
     batches = rank_batches(eval_plan(table.lengths), rank_info.rank, rank_info.world_size)
     loader: DataLoader[Any] = DataLoader(dataset, batch_size=None, sampler=batches)
     module = TextClassifier(loaded.net, loaded.task)
@@ -138,12 +163,19 @@ def _settings(loaded: LoadedRun, overrides: Sequence[str], about_data: Sequence[
     return cfg
 
 
-def _encode_test(loaded: LoadedRun, source: Source, encoder: LabelEncoder) -> Iterator[tuple[Encoded, pa.Array]]:
-    """Tokenize the source's test split, a few thousand rows at a time; rows with an empty text are left out."""
+def _encode_test(
+    loaded: LoadedRun, source: Source, encoder: LabelEncoder, said: list[NDArray[np.float32]]
+) -> Iterator[tuple[Encoded, pa.Array]]:
+    """Tokenize the source's test split, a few thousand rows at a time; rows with an empty text are left out.
+
+    What the run's expert says of the rows, if it has one, is appended to ``said``.
+    """
     num_empty = num_rows = 0
     for rows in read_clean(source, "test", encoder, learn=False):
         loaded.require_pairs(rows.pairs is not None)
         num_empty, num_rows = num_empty + len(rows.empty), num_rows + len(rows.texts)
+        if loaded.expert is not None:
+            said.append(loaded.expert.log_probabilities(rows.texts, rows.pairs))
         yield loaded.tokenizer.encode(rows.texts, rows.pairs, loaded.max_length), rows.labels
     if not num_rows:
         raise LxError(f"{source.describe('test')}: all {num_empty:,} texts are empty")

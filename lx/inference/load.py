@@ -11,11 +11,14 @@ import torch
 from torch import Tensor, nn
 
 from lx.config.instantiate import build, check_targets
+from lx.data.expert import read_expert
 from lx.data.tokens.tokenizer import Tokenizer
 from lx.errors import LxError
+from lx.linear.expert import LinearExpert
+from lx.nn.expert_alone import ExpertAlone
 from lx.run.checkpoint import load_best
 from lx.run.directory import RunDirectory
-from lx.tasks.base import Task
+from lx.tasks.base import ExpertTask, Task
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class LoadedRun:
         tokenizer: as trained.
         has_pairs: whether the texts come in pairs.
         max_length: tokens kept of each example.
+        expert: beside the network, or alone; None: there is none.
     """
 
     directory: RunDirectory
@@ -39,6 +43,7 @@ class LoadedRun:
     tokenizer: Tokenizer
     has_pairs: bool
     max_length: int
+    expert: LinearExpert | None = None
 
     def require_pairs(self, are_pairs: bool) -> None:
         """Refuse pairs of texts for a run on single ones, and the other way round.
@@ -93,7 +98,22 @@ def load_run(run_dir: str | Path, trust: Sequence[str] = ()) -> LoadedRun:
     tokenizer = Tokenizer.load(run.trusted(run.tokenizer))
     if tokenizer.largest_id >= sizes["vocab_size"]:
         raise LxError(f"{run.tokenizer} has more tokens than the model of {run.config} has embeddings")
-    return LoadedRun(run, config, net.eval(), task, tokenizer, bool(sizes.get("has_pairs")), max_length)
+    has_pairs = bool(sizes.get("has_pairs"))
+    expert = _load_expert(run, task, has_pairs) if config["model"].get("expert") else None
+    if expert is None and isinstance(net, ExpertAlone):
+        raise LxError(f"{run.config} has neither a network nor an expert")
+    return LoadedRun(run, config, net.eval(), task, tokenizer, has_pairs, max_length, expert)
+
+
+def _load_expert(run: RunDirectory, task: Task, has_pairs: bool) -> LinearExpert:
+    expert = read_expert(run.trusted(run.linear))
+    if (
+        not isinstance(task, ExpertTask)
+        or expert.num_outputs != task.num_outputs
+        or expert.texts_per_row != 1 + has_pairs
+    ):
+        raise LxError(f"{run.linear} does not fit {run.model} and the task of {run.config}")
+    return expert
 
 
 def _without_origin(config: dict[str, Any], sizes: dict[str, Any]) -> dict[str, Any]:
@@ -118,7 +138,8 @@ def _check_settings(config: dict[str, Any], path: Path) -> int:
 
 def _build_net(node: dict[str, Any], sizes: dict[str, Any]) -> nn.Module:
     from_data = {name: sizes[name] for name in ("vocab_size", "num_outputs", "num_token_types")}
-    net: nn.Module = build(node, "model", **from_data)
+    settings = {name: value for name, value in node.items() if name != "expert"}
+    net: nn.Module = build(settings, "model", **from_data)
     return net
 
 

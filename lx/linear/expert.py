@@ -27,7 +27,9 @@ MAX_CHARACTERS = 30_000_000  # of the texts that an expert is fitted on
 class LinearExpert:
     """A linear classifier of n-grams with calibrated probabilities: tensors and numpy arrays alone."""
 
-    def __init__(self, vocabulary: Vocabulary, weights: Tensor, bias: Tensor, texts_per_row: int) -> None:
+    def __init__(
+        self, vocabulary: Vocabulary, weights: Tensor, bias: Tensor, texts_per_row: int, c: float | None = None
+    ) -> None:
         """Join the parts.
 
         Args:
@@ -35,8 +37,15 @@ class LinearExpert:
             weights: [F, C], or [F, 1] for two classes: the logits of the second one, those of the first being 0.
             bias: [C] or [1].
             texts_per_row: 2 for pairs, else 1.
+            c: The C that it was fitted with; None of an expert that was read.
         """
         self.vocabulary, self.weights, self.bias, self.texts_per_row = vocabulary, weights, bias, texts_per_row
+        self.c = c
+
+    @property
+    def num_ngrams(self) -> int:
+        """F."""
+        return len(self.weights)
 
     @property
     def num_outputs(self) -> int:
@@ -70,11 +79,11 @@ class LinearExpert:
         features = vocabulary.matrix(columns)
         candidates = C_CANDIDATES if isinstance(settings.C, str) else (settings.C,)
         with track("fitting the linear expert", num_fits(candidates), "fits") as advance:
-            fitted = fit_calibrated(features, labels, num_classes, candidates, advance)
+            fitted, c = fit_calibrated(features, labels, num_classes, candidates, advance)
         weights, bias = torch.from_numpy(fitted.weights), torch.from_numpy(fitted.bias)
         if num_classes == 2:
             weights, bias = weights[:, 1:] - weights[:, :1], bias[1:] - bias[:1]
-        return cls(vocabulary, weights.float().contiguous(), bias.float(), len(columns))
+        return cls(vocabulary, weights.float().contiguous(), bias.float(), len(columns), c)
 
     def log_probabilities(self, texts: Sequence[str], pairs: Sequence[str] | None) -> NDArray[np.float32]:
         """Return the logarithms of the probabilities [N, C] of the classes.

@@ -21,6 +21,7 @@ class ExpertSettings:
     min_count: int
     max_ngrams: int
     C: float | str
+    refit: bool = True
 
     def __post_init__(self) -> None:
         """Check every setting.

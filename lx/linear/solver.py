@@ -45,8 +45,8 @@ class LinearMap:
 
 def fit_calibrated(
     features: csr_matrix, labels: Labels, num_classes: int, candidates: Sequence[float], report: Callable[[int], None]
-) -> LinearMap:
-    """Fit a linear SVM whose scores are logits.
+) -> tuple[LinearMap, float]:
+    """Fit a linear SVM whose scores are logits, and return it with its C.
 
     C is the candidate with the best accuracy in cross-validation, the smaller of equals. The scores of the rows that
     each fold leaves out also calibrate: logits are a * score + b, a > 0 and one b a class (vector scaling with
@@ -66,7 +66,7 @@ def fit_calibrated(
     scale, shift = _calibrate(held_out[best], sampled_labels)
     fitted = _fit(features, labels, num_classes, candidates[best])
     report(1)
-    return LinearMap(fitted.weights * scale, fitted.bias * scale + shift)
+    return LinearMap(fitted.weights * scale, fitted.bias * scale + shift), candidates[best]
 
 
 def num_fits(candidates: Sequence[float]) -> int:

@@ -9,6 +9,8 @@ A run directory holds everything that evaluation and prediction need::
     labels.json       class names, in label-id order
     tokenizer.json    in the format of the tokenizers library
     test.arrow        token ids and labels of the test split
+    linear.pt         tensors of the linear expert, of a run that has one
+    linear_test.npy   its log-probabilities of the test split
     checkpoints/      last.ckpt, previous.ckpt (training states), best.ckpt (weights of the best validation)
     metrics.csv       one row per logged step
     log.txt           messages
@@ -47,6 +49,8 @@ class RunDirectory:
         self.labels = path / "labels.json"
         self.tokenizer = path / "tokenizer.json"
         self.test = path / "test.arrow"
+        self.linear = path / "linear.pt"
+        self.linear_test = path / "linear_test.npy"
         self.metrics = path / "metrics.csv"
         self.log = path / "log.txt"
         self.result = path / "result.json"
@@ -100,8 +104,9 @@ class RunDirectory:
 
     def _files(self) -> tuple[Path, ...]:
         settings = (self.config, self.environment, self.tokenizer, self.labels, self.model)
-        made = (self.micro_batch, self.test, self.log, self.metrics, self.result, self.reports, self.verdict)
-        return (*settings, *made, self.lock)
+        inputs = (self.micro_batch, self.test, self.linear, self.linear_test)
+        made = (self.log, self.metrics, self.result, self.reports, self.verdict)
+        return (*settings, *inputs, *made, self.lock)
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Save the resolved configuration."""

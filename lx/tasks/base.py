@@ -10,8 +10,10 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import pyarrow as pa
 from jaxtyping import Float, Shaped
+from numpy.typing import NDArray
 from rich.console import RenderableType
 from torch import Tensor
 from torchmetrics import MetricCollection
@@ -150,6 +152,22 @@ class Task(Protocol):
 
     def prediction_columns(self, probabilities: bool) -> list[str]:
         """Return the headings of predictions in CSV; see :meth:`Prediction.to_row`."""
+
+
+@runtime_checkable
+class ExpertTask(Task, Protocol):
+    """A task that an expert can have a say in: a classifier of texts beside the network, with the same outputs.
+
+    Its metrics take the expert's log-probabilities [B, C] as ``expert=``, where there is an expert.
+    """
+
+    def expert_labels(self, labels: pa.Array) -> NDArray[np.int64]:
+        """Return the outputs, from 0 to C - 1, that encoded labels [N] stand for."""
+
+    def predictions(
+        self, texts: Sequence[str], logits: Float[Tensor, "B C"], expert: Float[Tensor, "B C"] | None = None
+    ) -> Sequence[Prediction]:
+        """Turn logits and an expert's log-probabilities into predictions."""
 
 
 def encoder_factory(task: Callable[..., Task]) -> Callable[[Sequence[str] | None], LabelEncoder]:

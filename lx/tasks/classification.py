@@ -200,7 +200,12 @@ class Classification(nn.Module):
 
     def collate(self, labels: pa.Array) -> Tensor:
         """Return class ids [B], int64."""
-        return torch.from_numpy(labels.to_numpy().astype(np.int64))
+        return torch.from_numpy(self.expert_labels(labels))
+
+    def expert_labels(self, labels: pa.Array) -> NDArray[np.int64]:
+        """Return class ids [N]."""
+        ids: NDArray[np.int64] = labels.to_numpy().astype(np.int64)
+        return ids
 
     def step_counts(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Count the examples that were classified right."""

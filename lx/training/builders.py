@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 from omegaconf import DictConfig
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from lx.config.compose import resolved
 from lx.config.instantiate import argument_keys, build
 from lx.config.schema import DataSettings
 from lx.data.datamodule import TextDataModule
@@ -20,10 +22,11 @@ from lx.distributed.rank_info import RankInfo
 from lx.errors import LxError, did_you_mean
 from lx.kernels.swap import swap_in_kernels
 from lx.nn.embedding import FIRST_WORD
+from lx.nn.expert_alone import ExpertAlone
 from lx.nn.vectors import load_word_vectors
 from lx.optim.groups import parameter_groups
 from lx.system.hardware import Hardware
-from lx.tasks.base import Task, encoder_factory
+from lx.tasks.base import ExpertTask, Task, encoder_factory
 from lx.training.compilation import compile_for_all_lengths, pays_to_compile
 from lx.training.module import TextClassifier
 from lx.training.nonfinite import NonFiniteGuard
@@ -57,10 +60,15 @@ def build_run(cfg: DictConfig, hardware: Hardware, rank_info: RankInfo | None = 
     first_on_each_node(rank_info, data.prepare_data)
     data.setup()
     task = build_task(cfg, data)
+    if cfg.model.get("expert"):
+        first_on_each_node(rank_info, partial(fit_expert, cfg, data, task))
     run_length = build_run_length(cfg, data.steps_per_epoch)
     net = build_net(cfg, data, task, hardware, run_length.total_steps)
+    if isinstance(net, ExpertAlone):
+        run_length = replace(run_length, total_steps=0)
     module = build_module(cfg, net, task, run_length.total_steps)
-    module.configure_optimizers()  # refuses bad settings of optimizer and schedule here, before training
+    if run_length.total_steps:
+        module.configure_optimizers()  # refuses bad settings of optimizer and schedule here, before training
     return BuiltRun(data, module, run_length)
 
 
@@ -91,10 +99,22 @@ def build_task(cfg: DictConfig, data: TextDataModule) -> Task:
     return task
 
 
+def fit_expert(cfg: DictConfig, data: TextDataModule, task: Task) -> None:
+    """Fit the expert of ``cfg.model.expert`` on the data, or read it from the cache."""
+    if not isinstance(task, ExpertTask):
+        raise LxError(
+            "a linear expert learns one class a text (task=classification): choose model/expert=none, and another "
+            "model than model=linear"
+        )
+    with argument_keys("model.expert"):
+        settings = build(cfg.model.expert, "model.expert")
+    data.fit_expert(settings, task.num_outputs, task.expert_labels)
+
+
 def build_net(cfg: DictConfig, data: TextDataModule, task: Task, hardware: Hardware, total_steps: int) -> nn.Module:
     """The network of ``cfg.model`` for the hardware, its word embeddings filled from a file if one is named."""
     net: nn.Module = build(
-        cfg.model,
+        {name: value for name, value in resolved(cfg.model).items() if name != "expert"},
         "model",
         vocab_size=data.tokenizer.vocab_size,
         num_outputs=task.num_outputs,

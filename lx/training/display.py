@@ -11,7 +11,7 @@ from rich.table import Table
 
 from lx.distributed.rank_info import RankInfo
 from lx.kernels.swap import describe_arithmetic
-from lx.report.tables import count, next_commands, pairs_table, result_table
+from lx.report.tables import count, duration, next_commands, pairs_table, result_table
 from lx.run.directory import RunDirectory
 from lx.run.result import Result
 from lx.system.console import show
@@ -29,23 +29,26 @@ def start_table(cfg: DictConfig, built: BuiltRun, hardware: Hardware, rank_info:
     rank_share = -(-cfg.data.batch_size // rank_info.world_size)
     micro_batch = min(data.loaders.micro_batch or rank_share, rank_share)
     truncated = train.num_truncated / len(train)
-    return pairs_table(
-        cfg.name,
-        {
-            "data": data.source.describe("train"),
-            "rows": ", ".join(f"{split} {len(table):,}" for split, table in data.tables.items()),
-            "labels": data.corpus.report.labels,
-            "truncated": f"{truncated:.1%} of the training texts, at {cfg.data.max_length:,} tokens",
-            "duplicates": f"{duplicates:,} training texts stand in another split too",
-            "model": f"{cfg.model._target_.rpartition('.')[2]}, {parameters:,} parameters, "
-            f"{data.tokenizer.vocab_size:,} pieces",
-            "hardware": f"{hardware.name}, {describe_arithmetic(hardware.precision, built.module.net)}, "
-            f"{rank_info.world_size} x {count(hardware.threads, 'thread')}",
-            "batch": f"{cfg.data.batch_size:,} examples a step, {micro_batch:,} at a time",
-            "steps": f"{count(run_length.num_epochs, 'epoch')} of {count(run_length.steps_per_epoch, 'step')}, "
-            f"{run_length.total_steps:,} in total",
-        },
-    )
+    facts = {
+        "data": data.source.describe("train"),
+        "rows": ", ".join(f"{split} {len(table):,}" for split, table in data.tables.items()),
+        "labels": data.corpus.report.labels,
+        "truncated": f"{truncated:.1%} of the training texts, at {cfg.data.max_length:,} tokens",
+        "duplicates": f"{duplicates:,} training texts stand in another split too",
+        "model": f"{cfg.model._target_.rpartition('.')[2]}, {parameters:,} parameters, "
+        f"{data.tokenizer.vocab_size:,} pieces",
+        "hardware": f"{hardware.name}, {describe_arithmetic(hardware.precision, built.module.net)}, "
+        f"{rank_info.world_size} x {count(hardware.threads, 'thread')}",
+        "batch": f"{cfg.data.batch_size:,} examples a step, {micro_batch:,} at a time",
+        "steps": f"{count(run_length.num_epochs, 'epoch')} of {count(run_length.steps_per_epoch, 'step')}, "
+        f"{run_length.total_steps:,} in total",
+    }
+    if data.expert is not None:
+        said = data.expert.facts
+        facts["expert"] = f"linear, {said['ngrams']:,} n-grams, C={said['C']}, fitted in {duration(said['seconds'])}"
+    if not run_length.total_steps:  # the expert alone reads whole texts
+        facts = {name: fact for name, fact in facts.items() if name not in ("truncated", "model", "batch", "steps")}
+    return pairs_table(cfg.name, facts)
 
 
 def show_result(

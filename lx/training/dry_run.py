@@ -42,18 +42,19 @@ def dry_run(cfg: DictConfig) -> None:
         show(data.corpus.report, *([] if classes is None else [classes]), _lengths(data))
         for warning in data.corpus.report.warnings():
             say(f"note: {warning}")
-        batch = next(iter(data.train_dataloader()))
-        loss, seconds = _one_step(module, batch, hardware)
-    facts = {
-        "parameters": f"{sum(parameter.numel() for parameter in module.net.parameters()):,}",
-        "vocabulary": f"{data.tokenizer.vocab_size:,}",
-        "hardware": f"{hardware.name}, {hardware.precision}",
-        "steps": f"{run_length.steps_per_epoch:,} an epoch, {run_length.total_steps:,} in all",
-        "padding": f"{data.train_padding_share():.1%} of the tokens of an epoch",
-        "one batch": f"{batch.num_examples} examples, {batch.num_tokens:,} tokens, {seconds:.2f} s",
-        "loss": f"{loss:.4f} (a guess costs {module.task.chance_loss:.4f})",
-    }
-    show(pairs_table("model", facts))
+        if run_length.total_steps:
+            batch = next(iter(data.train_dataloader()))
+            loss, seconds = _one_step(module, batch, hardware)
+            facts = {
+                "parameters": f"{sum(parameter.numel() for parameter in module.net.parameters()):,}",
+                "vocabulary": f"{data.tokenizer.vocab_size:,}",
+                "hardware": f"{hardware.name}, {hardware.precision}",
+                "steps": f"{run_length.steps_per_epoch:,} an epoch, {run_length.total_steps:,} in all",
+                "padding": f"{data.train_padding_share():.1%} of the tokens of an epoch",
+                "one batch": f"{batch.num_examples} examples, {batch.num_tokens:,} tokens, {seconds:.2f} s",
+                "loss": f"{loss:.4f} (a guess costs {module.task.chance_loss:.4f})",
+            }
+            show(pairs_table("model", facts))
     say("all good: start with lx train and the same overrides")
 
 

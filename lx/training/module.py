@@ -17,6 +17,7 @@ from lx.data.batches import Batch, GlobalBatch
 from lx.distributed.fsdp import shard
 from lx.distributed.gradient_sync import GradientSync, gradient_sync
 from lx.distributed.process_group import all_reduce_sum
+from lx.nn.expert_alone import ExpertAlone
 from lx.tasks.base import Evaluation, Task
 from lx.training.nonfinite import NonFiniteGuard
 from lx.training.seeding import seed_step
@@ -73,6 +74,13 @@ class TextClassifier(LightningModule):
         """Compute logits [B, C], at least in float32 whatever the precision of the network; B may be 0."""
         logits: Tensor = self.net(batch.token_ids, batch.mask, batch.token_types)
         return logits.to(torch.promote_types(logits.dtype, torch.float32))[: len(batch.labels)]
+
+    def scores(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """Compute logits [B, C], and return an expert's log-probabilities [B, C]; alone they stand for the logits."""
+        if isinstance(self.net, ExpertAlone):
+            assert batch.expert is not None
+            return batch.expert, None
+        return self(batch), batch.expert
 
     def configure_model(self) -> None:
         """Shard the weights over the ranks, where the strategy asks for it."""
@@ -175,7 +183,8 @@ class TextClassifier(LightningModule):
         return metrics
 
     def _evaluate(self, split: str, batch: Batch) -> None:
-        self._metrics(split).update(self(batch), batch.labels)
+        logits, expert = self.scores(batch)
+        self._metrics(split).update(logits, batch.labels, **({} if expert is None else {"expert": expert}))
 
     def _finish(self, split: str) -> None:
         metrics = self._metrics(split)

@@ -15,7 +15,7 @@ from lx.training.module import TextClassifier
 def save_model_inputs(run: RunDirectory, data: TextDataModule, module: TextClassifier) -> None:
     """Write what evaluation and prediction need besides configuration and weights.
 
-    These are the tokenizer, the labels, the sizes of the network, and the tokens of the test split.
+    These are the tokenizer, the labels, the sizes of the network, the tokens of the test split, and the linear expert.
     """
     net = module.net
     run.tokenizer.write_text(data.tokenizer.to_json(), encoding="utf-8")
@@ -34,6 +34,10 @@ def save_model_inputs(run: RunDirectory, data: TextDataModule, module: TextClass
     atomic_write_json(run.model, sizes)
     if "test" in data.tables:
         link_or_copy(data.tables["test"].path, run.test)
+    if data.expert is not None:
+        link_or_copy(data.expert.tensors, run.linear)
+        if "test" in data.expert.log_probabilities:
+            link_or_copy(data.expert.log_probabilities["test"], run.linear_test)
 
 
 def run_context(run: RunDirectory, name: str, config: dict[str, Any], step: int) -> RunContext:

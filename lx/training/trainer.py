@@ -96,7 +96,7 @@ def build_trainer(
         max_epochs=-1,
         max_steps=run_length.total_steps,
         check_val_every_n_epoch=None,
-        val_check_interval=run_length.total_steps,  # run_length decides, below
+        val_check_interval=max(run_length.total_steps, 1),  # run_length decides, below
         log_every_n_steps=cfg.trainer.log_every_n_steps,
         deterministic=cfg.trainer.deterministic,
         logger=loggers or False,

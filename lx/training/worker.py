@@ -136,7 +136,7 @@ def _train(run: RunDirectory, rank_info: RankInfo, stop: StopRequest, stopwatch:
         data.start_at(*built.run_length.position(step))
         callbacks, checkpoint = build_callbacks(run, cfg, built.run_length, step, stop, rank_info)
         callbacks.append(stopwatch)
-        if cfg.hardware.micro_batch == "auto":
+        if cfg.hardware.micro_batch == "auto" and built.run_length.total_steps:
             data.set_micro_batch_size(micro_batch_size(run, module, data, hardware, cfg.hardware.strategy))
         loggers: list[Logger] = []
         if rank_info.is_first:
@@ -145,8 +145,10 @@ def _train(run: RunDirectory, rank_info: RankInfo, stop: StopRequest, stopwatch:
             loggers = build_loggers(cfg.logger, run_context(run, cfg.name, config, step))
         trainer = build_trainer(cfg, hardware, built.run_length, loggers, callbacks, rank_info)
         with finished_at_end(loggers):
-            trainer.fit(module, datamodule=data, ckpt_path=state, weights_only=True)  # unpickled safely, all of it
-            if checkpoint.validated_step != trainer.global_step:  # the last step was not validated
+            if built.run_length.total_steps:
+                trainer.fit(module, datamodule=data, ckpt_path=state, weights_only=True)  # unpickled safely, all of it
+            if checkpoint.best_evaluation is None or checkpoint.validated_step != trainer.global_step:
+                # The last step was not validated, or there were no steps.
                 trainer.validate(module, datamodule=data, verbose=False)
             status = next((callback.status for callback in callbacks if isinstance(callback, AwaitVerdict)), "finished")
             result, evaluation = _end(run, status, trainer, module, checkpoint, data)
@@ -172,12 +174,13 @@ def _end(
     """Evaluate the best weights on the test split, once; without one, or if unfinished, report the best validation."""
     metrics, evaluation = checkpoint.best_metrics, checkpoint.best_evaluation
     assert evaluation is not None  # there was a validation
+    choices = evaluation.choices
     barrier()  # the first rank may still be writing the best weights
     if status != "finished":
         log.info("%s by the sweep: the results below are those of the best validation", status)
     elif "test" in data.tables:
         load_full_state_dict(module.net, load_best(run)[0])
-        module.task.choices = evaluation.choices
+        module.task.choices = choices
         trainer.test(module, dataloaders=data.test_dataloader(), verbose=False)
         metrics, evaluation = {**module.scalars("test"), **metrics}, module.evaluations["test"]
     else:
@@ -191,7 +194,11 @@ def _end(
         epochs=checkpoint.run_length.position(trainer.global_step)[0],
         steps=trainer.global_step,
         parameters=sum(parameter.numel() for parameter in module.net.parameters()),
-        details=evaluation.details,
+        details={
+            **evaluation.details,
+            **({"choices": choices} if choices else {}),
+            **({"expert": data.expert.facts} if data.expert is not None else {}),
+        },
     )
     return result, evaluation
 

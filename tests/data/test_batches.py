@@ -230,6 +230,14 @@ def test_the_share_of_padding_of_rounded_lengths() -> None:
     assert padding_share(lengths, batches, 8) == pytest.approx(1 - 19 / (2 * 8 + 11))
 
 
+def test_the_log_probabilities_of_an_expert_go_with_the_rows(tmp_path: Path) -> None:
+    said = np.arange(33, dtype=np.float32).reshape(11, 3)
+    tokens = table(tmp_path / "t.arrow", examples(11), 4)
+    batch = TokenDataset(tokens, 0, False, collate, expert=said)[np.array([9, 0])].to(torch.device("cpu"))
+    assert batch.expert is not None and batch.expert.tolist() == [[27, 28, 29], [0, 1, 2]]
+    assert TokenDataset(tokens, 0, False, collate)[np.array([9, 0])].to(torch.device("cpu")).expert is None
+
+
 def test_no_token_types_without_pairs(tmp_path: Path) -> None:
     assert (
         TokenDataset(table(tmp_path / "t.arrow", examples(5), 5), 0, False, collate)[np.array([1, 2])].token_types

@@ -16,7 +16,9 @@ CONF = Path(__file__).parents[2] / "conf"
 PRESETS = sorted(path.stem for path in (CONF / "model").glob("*.yaml") if not path.name.startswith("_"))
 SIZES = {"tiny": (128, 2, 2), "small": (256, 4, 4), "base": (512, 8, 8), "large": (768, 12, 12)}
 OPTIONS = sorted(
-    f"{path.parent.name}={path.stem}" for path in (CONF / "model").rglob("*/*.yaml") if path.parent.name != "model"
+    f"{path.parent.name}={path.stem}"
+    for path in (CONF / "model").rglob("*/*.yaml")
+    if path.parent.name not in ("model", "expert")  # an expert stands beside the network
 )
 MAX_LENGTH = 13
 
@@ -39,7 +41,9 @@ def compose_model(tmp_path: Path) -> Any:
 
 def build(node: DictConfig) -> nn.Module:
     torch.manual_seed(0)
-    net: nn.Module = instantiate(node, vocab_size=37, num_outputs=5, num_token_types=2)
+    settings = {**OmegaConf.to_container(node, resolve=True), "expert": None}
+    del settings["expert"]
+    net: nn.Module = instantiate(settings, vocab_size=37, num_outputs=5, num_token_types=2)
     return net
 
 
@@ -51,7 +55,7 @@ def check(net: nn.Module) -> None:
 
 
 def test_the_files_are_there() -> None:
-    assert {*SIZES, "bag", "pretrained"} == set(PRESETS)
+    assert {*SIZES, "bag", "pretrained", "linear"} == set(PRESETS)
     assert (
         sorted(
             [

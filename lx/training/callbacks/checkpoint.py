@@ -112,7 +112,7 @@ class Checkpoint(Callback):
         if is_best or (self.keep_best > 1 and (objective, step) in self.kept):
             weights = full_state_dict(pl_module.net)
             if trainer.is_global_zero:
-                epoch, _ = self.run_length.position(step - 1)  # that of the last step
+                epoch, _ = self.run_length.position(max(step - 1, 0))  # that of the last step
                 choices = pl_module.evaluations["val"].choices
                 content = {"weights": weights, "step": step, "epoch": epoch, "objective": objective, "choices": choices}
                 self._writer.submit(content, partial(self._keep, is_best, [step for _, step in self.kept]))

@@ -1,0 +1,132 @@
+"""The linear expert of a corpus: fitted once, then read from the cache, with its log-probabilities of the splits."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from lx.data.corpus.corpus import Corpus
+from lx.data.corpus.storage import SplitView
+from lx.errors import LxError
+from lx.linear.expert import LinearExpert
+from lx.linear.settings import ExpertSettings
+from lx.system.cache import build_once, digest
+
+_FORMAT = 1  # raise it when an expert of the same rows and settings becomes another
+
+ClassIds = Callable[[pa.Array], NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class FittedExpert:
+    """What a run needs of its expert.
+
+    Attributes:
+        tensors: File of the expert that test and prediction use; see :func:`read_expert`.
+        log_probabilities: Files of its log-probabilities, by split: of the validation split those of an expert that
+            has learned from the training split alone, and of the test split those of the expert in ``tensors``.
+        facts: ``ngrams``, ``C``, ``refit`` (whether ``tensors`` has learned from the validation split too) and the
+            ``seconds`` that fitting took.
+    """
+
+    tensors: Path
+    log_probabilities: dict[str, Path]
+    facts: dict[str, Any]
+
+
+def fit_expert(
+    corpus: Corpus, settings: ExpertSettings, num_classes: int, class_ids: ClassIds, cache: Path
+) -> FittedExpert:
+    """Fit an expert on the training split, or find the one that was fitted before.
+
+    Args:
+        corpus: Its splits.
+        settings: Of the expert.
+        num_classes: C.
+        class_ids: Turns encoded labels into ids from 0 to C - 1.
+        cache: Folder of everything that is built once.
+    """
+    folder = cache / "experts" / digest(corpus.fingerprint, settings, num_classes, _FORMAT)
+
+    def fit(folder: Path) -> None:
+        started = time.perf_counter()
+        expert = final = _fit(corpus, ["train"], settings, num_classes, class_ids)
+        if settings.refit:
+            assert expert.c is not None  # it was fitted just now
+            final = _fit(corpus, ["train", "validation"], replace(settings, C=expert.c), num_classes, class_ids)
+        facts = {"ngrams": final.num_ngrams, "C": expert.c, "refit": settings.refit}
+        for name in corpus.splits.keys() - {"train"}:
+            path = folder / f"{name}.npy"
+            _write_log_probabilities(path, expert if name == "validation" else final, corpus.splits[name])
+        torch.save(final.state_dict(), folder / "expert.pt")
+        facts["seconds"] = time.perf_counter() - started
+        (folder / "facts.json").write_text(json.dumps(facts), encoding="utf-8")
+
+    build_once(folder, fit)
+    files = {path.stem: path for path in sorted(folder.glob("*.npy"))}
+    return FittedExpert(folder / "expert.pt", files, json.loads((folder / "facts.json").read_text("utf-8")))
+
+
+def read_expert(path: Path) -> LinearExpert:
+    """Read an expert's tensors, perhaps a stranger's: nothing in the file is executed.
+
+    Raises:
+        LxError: Not the tensors of an expert.
+    """
+    try:
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch's reader raises any error on a damaged file
+        raise LxError(f"{path} is damaged, or holds more than tensors ({type(error).__name__})") from error
+    if not isinstance(tensors, dict):
+        raise LxError(f"{path} is damaged: it holds no tensors by name")
+    try:
+        return LinearExpert.from_state_dict(tensors)
+    except LxError as error:
+        raise LxError(f"{path} is damaged: {error}") from error
+
+
+def read_log_probabilities(path: Path, num_rows: int, num_classes: int) -> NDArray[np.float32]:
+    """Map log-probabilities [N, C], perhaps a stranger's, into memory.
+
+    Raises:
+        LxError: Not an array of finite numbers of this shape.
+    """
+    try:
+        values: NDArray[np.float32] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise LxError(f"{path} is no array of numbers: {error}") from error
+    if values.dtype != np.float32 or values.shape != (num_rows, num_classes) or not np.isfinite(values).all():
+        raise LxError(f"{path} does not hold the log-probabilities of {num_classes} classes for {num_rows} texts")
+    return values
+
+
+def _fit(
+    corpus: Corpus, names: list[str], settings: ExpertSettings, num_classes: int, class_ids: ClassIds
+) -> LinearExpert:
+    """Fit on the rows of some splits."""
+    texts: list[str] = []
+    pairs: list[str] = []
+    for name in names:
+        for chunk, second in corpus.splits[name].texts():
+            texts += chunk
+            pairs += second or []
+    labels = np.concatenate([class_ids(corpus.splits[name].labels) for name in names])
+    return LinearExpert.fit(texts, pairs or None, labels, num_classes, settings)
+
+
+def _write_log_probabilities(path: Path, expert: LinearExpert, split: SplitView) -> None:
+    values = np.lib.format.open_memmap(path, "w+", np.float32, (len(split), expert.num_outputs))
+    start = 0
+    for texts, pairs in split.texts():
+        values[start : start + len(texts)] = expert.log_probabilities(texts, pairs)
+        start += len(texts)
+    values.flush()

@@ -1,0 +1,167 @@
+"""A linear expert beside the encoder, and alone, through every command."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import lx
+from lx.cli.main import main
+from lx.run.directory import RunDirectory
+from support.corpus import write_rows
+from support.hostile import config, link, truncate, write
+from support.run_files import result
+from support.tiny_run import tiny
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")
+
+KINDS = {
+    "beside": ["model/expert=linear", "model.expert.min_count=1"],
+    "alone": ["model=linear", "model.expert.min_count=1"],
+}
+
+
+def train(folder: Path, *overrides: str) -> None:
+    """Train with a few hard examples, so that neither part is always right."""
+    for split, count, start in (("train", 60, 0), ("validation", 24, 100), ("test", 19, 200)):
+        write_rows(folder / f"{split}.jsonl", count, start)
+        content = [json.loads(line) for line in (folder / f"{split}.jsonl").read_text().splitlines()]
+        for number, row in enumerate(content):
+            if number % 5 == 0:
+                row["text"] = f"{number % 7} {row['text'].split()[0][:3]}"
+        (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in content))
+    lx.train(lx.compose(command(folder, *overrides, f"data.validation={folder / 'validation.jsonl'}")))
+
+
+def command(folder: Path, *overrides: str) -> list[str]:
+    """Overrides of a tiny training, without those of a network where there is none."""
+    without = ("model", "tokenizer", "optimizer.lr") if "model=linear" in overrides else ()
+    return [override for override in tiny(folder) if not override.startswith(without)] + list(overrides)
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp(request.param)
+    train(folder, *KINDS[request.param])
+    return folder / "run"
+
+
+def test_evaluation_repeats_the_metrics_of_the_run_and_so_does_its_test_file(
+    trained: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    expected = {name: value for name, value in result(trained)["metrics"].items() if name.startswith("test/")}
+    assert (
+        ("test/encoder_accuracy" in expected)
+        == ("test/expert_accuracy" in expected)
+        == (trained.parent.name[:6] == "beside")
+    )
+    assert expected["test/calibration_error_unscaled"] != expected["test/calibration_error"]
+    for data in ([], [f"data.test={trained.parent / 'test.jsonl'}"]):
+        assert main(["eval", str(trained), "hardware=cpu", *data]) == 0
+        assert json.loads((trained / "eval.json").read_text())["metrics"] == expected
+    (trained / "eval.json").unlink()
+
+
+def test_predictions_agree_with_the_evaluation_in_order(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    examples = [json.loads(line) for line in (trained.parent / "test.jsonl").read_text().splitlines()]
+    texts = [row["text"] for row in examples]
+    whole = lx.load(trained, "cpu").predict(texts)
+    accuracy = np.mean([row["label"] == said.label for row, said in zip(examples, whole, strict=True)])
+    assert accuracy == result(trained)["metrics"]["test/accuracy"]
+    losses = [-np.log(said.probabilities[row["label"]]) for row, said in zip(examples, whole, strict=True)]
+    assert np.mean(losses) == pytest.approx(result(trained)["metrics"]["test/loss"], rel=1e-4)
+    monkeypatch.setattr("lx.inference.classifier._CHUNK", 4)
+    in_chunks = lx.load(trained, "cpu").predict(texts)
+    assert [said.text for said in in_chunks] == texts
+    assert [said.label for said in in_chunks] == [said.label for said in whole]
+    assert lx.load(trained, "cpu").predict([]) == []
+
+
+def test_the_result_says_what_was_joined(trained: Path) -> None:
+    content = result(trained)
+    assert content["expert"].keys() == {"ngrams", "C", "refit", "seconds"} and content["expert"]["refit"] is True
+    weights = torch.load(trained / "checkpoints" / "best.ckpt", weights_only=True)["choices"]
+    assert content["choices"] == weights
+    assert weights["encoder_weight"] not in (0.5, 1.0)
+
+
+def test_an_expert_alone_takes_no_steps(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    train(tmp_path, *KINDS["alone"])
+    content = result(tmp_path / "run")
+    assert content["steps"] == content["epochs"] == content["parameters"] == 0
+    assert content["metrics"]["test/accuracy"] > 0.5
+    assert main(["resume", str(tmp_path / "run")]) == 0
+    assert "has finished" in capfd.readouterr().out
+    settings = [word for word in command(tmp_path, *KINDS["alone"]) if not word.startswith("run_dir")]
+    assert main(["check", *settings]) == 0
+    assert "all good" in capfd.readouterr().out
+    assert main(["bench", *settings]) == 2
+    assert "takes no optimizer steps" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("task", ["regression", "multilabel"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_other_tasks_have_no_expert(kind: str, task: str, tmp_path: Path) -> None:
+    labels = [str(number) for number in range(30)] if task == "regression" else ["a|b", "b", "c"] * 10
+    content = [json.dumps({"text": f"text {number}", "label": label}) for number, label in enumerate(labels)]
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.jsonl").write_text("\n".join(content))
+    separator = ["data.label_separator=|"] if task == "multilabel" else []
+    with pytest.raises(lx.LxError, match="a linear expert learns one class a text"):
+        lx.train(lx.compose(command(tmp_path, f"task={task}", *separator, *KINDS[kind])))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("trained", ["beside"], indirect=True)
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    {
+        "no expert": (lambda run: (run / "linear.pt").unlink(), "linear.pt is missing"),
+        "a link": (link("linear.pt"), "linear.pt is a link"),
+        "a truncated file": (truncate("linear.pt"), "linear.pt is damaged"),
+        "a pickle": (write("linear.pt", b"cos\nsystem\n(S'touch touched'\ntR."), "linear.pt is damaged"),
+        "of other classes": (
+            lambda run: torch.save(
+                {
+                    name: value[..., :1] if name in ("weights", "bias") else value
+                    for name, value in torch.load(run / "linear.pt", weights_only=True).items()
+                },
+                run / "linear.pt",
+            ),
+            "linear.pt does not fit",
+        ),
+        "a network that is not there": (config("model", {"_target_": "lx.nn.expert_alone.ExpertAlone"}), "fit"),
+        "no log-probabilities": (lambda run: (run / "linear_test.npy").unlink(), "linear_test.npy is missing"),
+        "a link to log-probabilities": (link("linear_test.npy"), "linear_test.npy is a link"),
+        "other log-probabilities": (
+            lambda run: np.save(run / "linear_test.npy", np.zeros((2, 3), np.float32)),
+            "linear_test.npy does not hold",
+        ),
+    }.values(),
+)
+def test_a_hostile_directory_is_refused(
+    spoil: Callable[[Path], object],
+    says: str,
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(trained, tmp_path / "run")
+    spoil(tmp_path / "run")
+    assert main(["eval", "run", "hardware=cpu"]) == 2
+    assert says in capfd.readouterr().err
+    assert not (tmp_path / "touched").exists()
+
+
+def test_a_failed_run_leaves_its_name_free(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained, tmp_path / "run")
+    RunDirectory(tmp_path / "run").discard()
+    assert not (tmp_path / "run").exists()
