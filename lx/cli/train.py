@@ -40,7 +40,7 @@ def run(arguments: list[str]) -> int:
         return run_sweep(args.overrides, args.config_dir, dry_run=args.dry_run).exit_code
     from lx.launch.local import launch
 
-    return launch(cfg, args.overrides)[1]
+    return launch(cfg, args.overrides, args.config_dir)[1]
 
 
 def _show(cfg: DictConfig, key: str | None, resolve: bool) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from lx.config.session import conf_dir
-from lx.errors import ArgumentError, LxError
+from lx.errors import ArgumentError, LxError, shorten_text
 
 # Where the targets named by configurations of lx 0.1 are now.
 _MOVED_MODULES = {
@@ -97,21 +100,48 @@ def check_targets(
     Raises:
         LxError: names the target and what to do.
     """
-    import yaml
-
     for node in nodes or ():
         if not isinstance(config.get(node), dict):
             raise LxError(f"{path} has no {node} node: this is not the configuration of a run")
-    folders = [conf_dir()] if nodes is None else [conf_dir() / node for node in nodes]
-    files = [file for folder in folders for file in folder.rglob("*.yaml")]
-    known = {target for file in files for target in _targets(yaml.safe_load(file.read_text(encoding="utf-8")))}
+    known = _known_targets(None if nodes is None else tuple(nodes))
     for target in _targets(config if nodes is None else [config[node] for node in nodes]):
         if target not in known and not any(target.startswith(f"{package}.") for package in trust):
             package = target.partition(".")[0]
+            advice = f"; if you wrote it yourself and trust this run, add --trust {package}" if _is_own(package) else ""
             raise LxError(
-                f"{path} asks to build {target!r}, which is none of lx's own, and was refused; "
-                f"if you wrote it yourself and trust this run, add --trust {package}"
+                f"{path} asks to build {shorten_text(target)!r}, which is none of lx's own, and was refused{advice}"
             )
+
+
+def packages_to_trust(config: dict[str, Any], nodes: Sequence[str]) -> list[str]:
+    """Return the packages that have to be trusted for these nodes to be built: those of a user's own classes."""
+    known = _known_targets(tuple(nodes))
+    return sorted(
+        {target.partition(".")[0] for target in _targets([config[node] for node in nodes]) if target not in known}
+    )
+
+
+@cache
+def _known_targets(nodes: tuple[str, ...] | None) -> frozenset[str]:
+    """Return the targets that the files of ``conf`` name, or those in some of its folders."""
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    folders = [conf_dir()] if nodes is None else [conf_dir() / node for node in nodes]
+    texts = (file.read_text(encoding="utf-8") for folder in folders for file in folder.rglob("*.yaml"))
+    return frozenset(target for text in texts for target in _targets(yaml.load(text, Loader=loader)))
+
+
+def _is_own(package: str) -> bool:
+    """Return whether a package may be the user's own: neither Python's nor one that was installed from elsewhere."""
+    if not package.isidentifier() or package in (*sys.builtin_module_names, *sys.stdlib_module_names):
+        return False
+    try:
+        spec = find_spec(package)  # imports nothing
+    except (ImportError, ValueError):
+        return True
+    places = [] if spec is None else [spec.origin or "", *(spec.submodule_search_locations or ())]
+    return not any("site-packages" in Path(place).parts or "dist-packages" in Path(place).parts for place in places)
 
 
 def _targets(node: object) -> Iterator[str]:

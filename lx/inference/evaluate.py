@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 from torch.utils.data import DataLoader
 
 from lx.config.compose import compose
+from lx.config.grammar import as_grammar
 from lx.data.batches import TokenDataset
 from lx.data.corpus.clean import read_clean
 from lx.data.corpus.labels import LabelEncoder
@@ -28,7 +29,7 @@ from lx.data.tokens.table import TokenTable, write_tokens
 from lx.data.tokens.tokenizer import Encoded
 from lx.distributed.process_group import process_group
 from lx.distributed.rank_info import RankInfo
-from lx.errors import LxError
+from lx.errors import LxError, shorten_text
 from lx.inference.load import LoadedRun, load_run
 from lx.kernels.swap import swap_in_kernels
 from lx.report.tables import result_table
@@ -45,6 +46,15 @@ log = logging.getLogger(__name__)
 
 Experts = NDArray[np.float32] | None
 """Log-probabilities [N, C] of a run's expert; None: it has none."""
+
+_FIXED = ("data.max_length",)
+_WITHOUT_EFFECT = (
+    *(
+        f"data.{name}"
+        for name in ("train", "validation", "batch_size", "validation_fraction", "split_seed", "on_empty")
+    ),
+    *(f"hardware.{name}" for name in ("micro_batch", "compile", "num_workers")),
+)
 
 
 def evaluate(run_dir: str | Path, overrides: Sequence[str] = (), trust: Sequence[str] = ()) -> Result:
@@ -75,11 +85,12 @@ def evaluate_loaded(loaded: LoadedRun, overrides: Sequence[str] = ()) -> Result:
     Raises:
         LxError: an override that makes no sense here, or data that does not fit the run.
     """
-    about_data = [override for override in overrides if override.startswith(("data=", "data."))]
+    overrides = as_grammar(overrides)
     for override in overrides:
-        if not override.startswith(("data=", "data.", "hardware=", "hardware.")):
-            raise LxError(f"lx eval takes data and hardware settings, not {override!r}: the rest is fixed by the run")
+        _check_override(override)
+    about_data = [override for override in overrides if override.startswith(("data=", "data."))]
     cfg = _settings(loaded, overrides, about_data)
+    own_rows = None if about_data else _own_rows(loaded)
     # The slowest import of all: a refused directory should not have to wait for it, and it sets up logging for itself.
     from lx.training.trainer import evaluation_trainer
 
@@ -96,7 +107,7 @@ def evaluate_loaded(loaded: LoadedRun, overrides: Sequence[str] = ()) -> Result:
         stack.enter_context(process_group(rank_info, hardware.device, loaded.directory.path))
         scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="lx-eval-"))
         stack.enter_context(log_to(Path(scratch) / "log.txt", on_screen=rank_info.is_first))
-        rows = _other_rows(loaded, cfg, Path(scratch)) if about_data else _own_rows(loaded)
+        rows = own_rows or _other_rows(loaded, cfg, Path(scratch))
         trainer = evaluation_trainer(hardware, rank_info)
         return _evaluate(loaded, *rows, trainer, rank_info, hardware.pad_multiple)
 
@@ -146,6 +157,20 @@ def _evaluate(
     )
 
 
+def _check_override(override: str) -> None:
+    key = override.partition("=")[0]
+    if not override.startswith(("data=", "data.", "hardware=", "hardware.")):
+        raise LxError(
+            f"lx eval takes data and hardware settings, not {shorten_text(override)!r}: the rest is fixed by the run"
+        )
+    if key in _FIXED:
+        raise LxError(f"{key} is what the run was trained with, and lx eval cannot change it: leave it out")
+    if key in _WITHOUT_EFFECT:
+        raise LxError(
+            f"{key} has no effect in lx eval, which reads data.test alone, in batches of its own: leave it out"
+        )
+
+
 def _settings(loaded: LoadedRun, overrides: Sequence[str], about_data: Sequence[str]) -> DictConfig:
     """Compose the command line's settings; columns and precision are those of the run unless they are overridden."""
     names_source = any(override.startswith("data=") for override in about_data)
@@ -158,8 +183,8 @@ def _settings(loaded: LoadedRun, overrides: Sequence[str], about_data: Sequence[
             cfg.data[name] = loaded.config["data"][name]
     if about_data and cfg.data.get("test", "") is None:
         raise LxError("there is no test split to evaluate on: name one with data.test=FILE")
-    if cfg.data.get("train", "") is None:
-        cfg.data.train = cfg.data.test  # sources ask for one; it is not read
+    if "submit" in cfg.hardware:
+        raise LxError("lx eval computes on this machine, not in a job of Slurm: choose other hardware, or leave it out")
     return cfg
 
 

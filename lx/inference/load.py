@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_module_registration_hook
 
 from lx.config.instantiate import build, check_targets
 from lx.data.expert import read_expert
 from lx.data.tokens.tokenizer import Tokenizer
-from lx.errors import LxError
+from lx.data.tokens.untrusted import load_untrusted
+from lx.errors import LxError, shorten_text
 from lx.linear.expert import LinearExpert
 from lx.nn.expert_alone import ExpertAlone
 from lx.run.checkpoint import load_best
 from lx.run.directory import RunDirectory
 from lx.tasks.base import ExpertTask, Task
+
+_MOST = 1 << 22  # a number in the settings of a model: sizes, tokens, positions
+_MOST_COMPUTED = 4096
+_MODULES_PER_WEIGHT = 10
+_MOST_COPIES = 4  # of the checkpoint's bytes: tied weights, and half precision
+_MOST_BUFFERS = 1 << 26  # bytes
 
 
 @dataclass(frozen=True)
@@ -82,20 +91,22 @@ def load_run(run_dir: str | Path, trust: Sequence[str] = ()) -> LoadedRun:
     try:
         task: Task = build(config["task"], "task")(**label_set)
         task.choices = choices
-    except (LxError, TypeError, ValueError, AttributeError) as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:  # of settings from a stranger any can come
+        reason = _first_line(error)
         raise LxError(f"{run.model}, {run.labels} and the task of {run.config} do not fit: {reason}") from error
     if task.num_outputs != sizes["num_outputs"]:
         raise LxError(f"{run.model} and {run.labels} do not have the same number of classes")
     try:
         if not trust:
-            _check_shapes(config["model"], sizes, weights)
+            _check_shapes(config["model"], sizes, weights, run.best.stat().st_size)
         net = _build_net(config["model"], sizes)
         net.load_state_dict(weights)
-    except (TypeError, ValueError, AttributeError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:  # of settings from a stranger any can come
+        if isinstance(error, LxError):
+            raise
+        reason = _first_line(error)
         raise LxError(f"{run.best} and {run.model} do not fit the model and task of {run.config}: {reason}") from error
-    tokenizer = Tokenizer.load(run.trusted(run.tokenizer))
+    tokenizer = load_untrusted(run.trusted(run.tokenizer))
     if tokenizer.largest_id >= sizes["vocab_size"]:
         raise LxError(f"{run.tokenizer} has more tokens than the model of {run.config} has embeddings")
     has_pairs = bool(sizes.get("has_pairs"))
@@ -136,6 +147,10 @@ def _check_settings(config: dict[str, Any], path: Path) -> int:
     return max_length
 
 
+def _first_line(error: Exception) -> str:
+    return shorten_text(next(iter(str(error).splitlines()), type(error).__name__), 300)
+
+
 def _build_net(node: dict[str, Any], sizes: dict[str, Any]) -> nn.Module:
     from_data = {name: sizes[name] for name in ("vocab_size", "num_outputs", "num_token_types")}
     settings = {name: value for name, value in node.items() if name != "expert"}
@@ -143,22 +158,53 @@ def _build_net(node: dict[str, Any], sizes: dict[str, Any]) -> nn.Module:
     return net
 
 
-def _check_shapes(node: dict[str, Any], sizes: dict[str, Any], weights: dict[str, Tensor]) -> None:
-    """Refuse a model of other shapes than the weights before its memory is taken.
+def _check_shapes(node: dict[str, Any], sizes: dict[str, Any], weights: dict[str, Tensor], num_bytes: int) -> None:
+    """Refuse a model of other shapes than the weights, or of more memory than their file, before its memory is taken.
 
     Raises:
         RuntimeError: as ``load_state_dict`` does.
     """
-    if (most := max(_layer_counts(node), default=0)) > len(weights):
-        raise RuntimeError(f"there are {len(weights)} weights for {most} layers")
-    with torch.device("meta"):
-        _build_net(node, sizes).load_state_dict(weights, assign=True)
+    _check_numbers({name: value for name, value in node.items() if name != "expert"})
+    if sum(tensor.numel() * tensor.element_size() for tensor in weights.values()) > _MOST_COPIES * num_bytes:
+        raise RuntimeError("the weights are larger than their file")
+    with torch.device("meta"), _at_most_modules(_MODULES_PER_WEIGHT * (len(weights) + 50)):
+        net = _build_net(node, sizes)
+    num_buffer_bytes = sum(buffer.numel() * buffer.element_size() for buffer in net.buffers())
+    if num_buffer_bytes > _MOST_COPIES * num_bytes + _MOST_BUFFERS:
+        raise RuntimeError("its buffers are far larger than the weights")
+    net.load_state_dict(weights, assign=True)
 
 
-def _layer_counts(node: object) -> Iterator[int]:
-    """Yield every setting that says how many layers to build."""
-    if isinstance(node, dict):
-        for key, value in node.items():
-            if str(key).endswith("layers") and isinstance(value, int):
-                yield value
-            yield from _layer_counts(value)
+def _check_numbers(node: object) -> None:
+    """Refuse numbers with which building a model would take too long, before its first layer is built."""
+    if isinstance(node, int) and abs(node) > _MOST:
+        raise RuntimeError(f"the model's settings hold the number {shorten_text(str(node))}, which is beyond {_MOST:,}")
+    if isinstance(node, dict) and _is_computed(node):
+        raise RuntimeError(f"more than {_MOST_COMPUTED:,} positions or dimensions would be computed one by one")
+    if isinstance(node, dict | list):
+        for child in node.values() if isinstance(node, dict) else node:
+            _check_numbers(child)
+
+
+def _is_computed(node: dict[str, Any]) -> bool:
+    """Return whether transformers would compute a large table of positions number by number, in Python."""
+    large = any(node.get(key, 0) > _MOST_COMPUTED for key in ("max_position_embeddings", "dim", "emb_dim"))
+    return large and any(str(key).startswith("sinusoidal") and value for key, value in node.items())
+
+
+@contextmanager
+def _at_most_modules(count: int) -> Iterator[None]:
+    """Raise RuntimeError as soon as the block has built more modules than so many."""
+    built = 0
+
+    def check(*_: object) -> None:
+        nonlocal built
+        built += 1
+        if built > count:
+            raise RuntimeError("the model has more layers than its weights are for")
+
+    handle = register_module_module_registration_hook(check)
+    try:
+        yield
+    finally:
+        handle.remove()

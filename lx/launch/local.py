@@ -48,11 +48,17 @@ def train(cfg: DictConfig, overrides: Sequence[str] = ()) -> Result:
     return train_in(prepare_run(cfg, overrides))
 
 
-def launch(cfg: DictConfig, overrides: Sequence[str] = ()) -> tuple[RunDirectory, int]:
-    """Make a run directory, or take the one that ``resume=true`` names; train in it and return its exit code too."""
+def launch(cfg: DictConfig, overrides: Sequence[str] = (), config_dir: str | None = None) -> tuple[RunDirectory, int]:
+    """Make a run directory, or take the one that ``resume=true`` names; train in it and return its exit code too.
+
+    Args:
+        cfg: composed and checked.
+        overrides: those that made it, for ``environment.json``.
+        config_dir: the user's folder that they were composed with, if the command named one; likewise.
+    """
     if inside_agent() and "submit" in cfg.hardware:
         raise LxError("hardware=slurm inside a W&B agent: submit a job that runs `wandb agent` instead")
-    run = prepare_run(cfg, overrides)
+    run = prepare_run(cfg, overrides, config_dir)
     return run, start(run)
 
 
@@ -124,7 +130,7 @@ def run_on_ranks(run_dir: str | Path, overrides: Sequence[str], command: Sequenc
     return _forward_signals(subprocess.Popen(words, env=child_environment(), start_new_session=True))
 
 
-def prepare_run(cfg: DictConfig, overrides: Sequence[str]) -> RunDirectory:
+def prepare_run(cfg: DictConfig, overrides: Sequence[str], config_dir: str | None = None) -> RunDirectory:
     """Make the run directory of a configuration, with ``config.yaml`` and ``environment.json`` in it.
 
     With ``resume=true`` a directory that holds this run already is reused. Of several machines that share a run's
@@ -151,12 +157,12 @@ def prepare_run(cfg: DictConfig, overrides: Sequence[str]) -> RunDirectory:
         if config["hardware"]["num_nodes"] > 1 and run.wait_for(config):
             return run
         raise
-    atomic_write_json(run.environment, _environment(overrides))
+    atomic_write_json(run.environment, _environment(overrides, config_dir))
     run.write_config(config)
     return run
 
 
-def _environment(overrides: Sequence[str]) -> dict[str, Any]:
+def _environment(overrides: Sequence[str], config_dir: str | None) -> dict[str, Any]:
     from lx.system.git import revision
 
     agent = agent_run()
@@ -168,6 +174,7 @@ def _environment(overrides: Sequence[str]) -> dict[str, Any]:
         "run_id": agent.get("run_id") or secrets.token_hex(4),
         "wandb": agent,
         "overrides": list(overrides),
+        "config_dir": config_dir,
         "revision": revision(),
         "python": platform.python_version(),
         "platform": platform.platform(),

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
-from pathlib import Path
 
 from rich.table import Table
 
@@ -13,12 +11,6 @@ def result_table(metrics: Mapping[str, float], seconds: float) -> Table:
     """Build the table at the end of a run that took so many seconds; metrics are shown in their order."""
     shown = {name: f"{value:.4f}" for name, value in metrics.items()}
     return pairs_table("result", {**shown, "time": duration(seconds)})
-
-
-def next_commands(run_dir: Path, sync_command: str | None = None) -> list[str]:
-    """Three commands to go on with, ready to paste; ``sync_command`` uploads a tracked run recorded offline."""
-    run = shlex.quote(str(run_dir))
-    return [f'lx predict {run} --text "your text"', f"lx eval {run}", sync_command or "lx train model=base"]
 
 
 def duration(seconds: float) -> str:

@@ -14,6 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from hashlib import sha256
 from pathlib import Path
 from typing import IO, Any
+from zipfile import ZIP_STORED, BadZipFile, ZipFile
 
 import torch
 from torch import Tensor
@@ -158,6 +159,7 @@ def read_checkpoint(path: Path) -> Any:
 
 
 def _load(path: Path, mmap: bool = False) -> Any:
+    _check_archive(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
@@ -166,6 +168,18 @@ def _load(path: Path, mmap: bool = False) -> Any:
         ) from error
     except Exception as error:  # torch's reader raises any error on a damaged file
         raise LxError(f"{path} is truncated or not a checkpoint ({type(error).__name__})") from error
+
+
+def _check_archive(path: Path) -> None:
+    """Raise LxError unless a file is an archive that unpacks to no more than its own size, as torch writes them."""
+    try:
+        with ZipFile(path) as archive:
+            entries = archive.infolist()
+    except (BadZipFile, OSError, NotImplementedError) as error:
+        raise LxError(f"{path} is truncated or not a checkpoint ({type(error).__name__})") from error
+    is_stored = all(entry.compress_type == ZIP_STORED for entry in entries)
+    if not is_stored or sum(entry.file_size for entry in entries) > path.stat().st_size:
+        raise LxError(f"{path} is compressed, and was not loaded: a checkpoint of lx's is not")
 
 
 class CheckpointWriter:

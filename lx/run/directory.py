@@ -22,7 +22,7 @@ A run directory holds everything that evaluation and prediction need::
 
 from __future__ import annotations
 
-import json
+import os
 import shutil
 import time
 from collections.abc import Mapping
@@ -32,9 +32,10 @@ from pathlib import Path
 from typing import Any
 
 from lx.config.instantiate import rename_targets
-from lx.errors import LxError
+from lx.errors import LxError, shorten_text
 from lx.run.result import Result
 from lx.system.files import atomic_write, atomic_write_json
+from lx.system.plain_data import read_json, read_yaml
 
 
 class RunDirectory:
@@ -70,13 +71,20 @@ class RunDirectory:
         """Whether the run has a checkpoint."""
         return self.best.exists() or self.last.exists()
 
-    def create(self) -> None:
-        """Make the directory; raise LxError if it holds a run already, or cannot be written."""
+    def require_free(self) -> None:
+        """Raise LxError if the directory holds a run already, or can be no directory of this user's."""
         if taken := next((path for path in (*self._files(), self.last.parent) if path.exists()), None):
             raise LxError(
                 f"{self.path} already holds a run, or part of one ({taken.name}): "
                 "choose another run_dir, or remove that one first"
             )
+        parent = next(path for path in (self.path.absolute(), *self.path.absolute().parents) if path.exists())
+        if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+            raise LxError(f"cannot write the run directory {self.path}: {parent} is no directory that you may write to")
+
+    def create(self) -> None:
+        """Make the directory; raise LxError if it holds a run already, or cannot be written."""
+        self.require_free()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             self.last.parent.mkdir()
@@ -121,12 +129,7 @@ class RunDirectory:
 
     def read_config(self) -> dict[str, Any]:
         """Read the configuration; raise LxError unless it is plain data. Interpolations are refused, never resolved."""
-        import yaml
-
-        try:
-            config = yaml.safe_load(self.trusted(self.config).read_text(encoding="utf-8"))
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            raise LxError(f"{self.config} is not a YAML file of plain data: {str(error).splitlines()[0]}") from error
+        config = read_yaml(self.trusted(self.config))
         if not isinstance(config, dict):
             raise LxError(f"{self.config} does not hold a configuration")
         _refuse_interpolations(config, self.config)
@@ -135,10 +138,7 @@ class RunDirectory:
 
     def read_json(self, path: Path) -> Any:
         """Read one of the directory's JSON files; raise LxError if it is missing, a link, or not JSON."""
-        try:
-            return json.loads(self.trusted(path).read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise LxError(f"{path} is not valid JSON: {error}") from error
+        return read_json(self.trusted(path))
 
     def read_sizes(self) -> dict[str, Any]:
         """Read ``model.json``; raise LxError if it is not plain data, or a size is not a whole number above 0."""
@@ -147,7 +147,9 @@ class RunDirectory:
             raise LxError(f"{self.model} does not hold the sizes of a model")
         for name in ("vocab_size", "num_outputs", "num_token_types"):
             if type(sizes.get(name)) is not int or sizes[name] < 1:
-                raise LxError(f"{self.model}: {name} must be a whole number above 0, not {sizes.get(name)!r}")
+                raise LxError(
+                    f"{self.model}: {name} must be a whole number above 0, not {shorten_text(repr(sizes.get(name)))}"
+                )
         _refuse_interpolations(sizes, self.model)
         return sizes
 
@@ -198,4 +200,6 @@ def _refuse_interpolations(node: object, path: Path) -> None:
         for value in node:
             _refuse_interpolations(value, path)
     elif isinstance(node, str) and "${" in node:
-        raise LxError(f"{path} holds an interpolation ({node!r}): a run's configuration is resolved, plain data")
+        raise LxError(
+            f"{path} holds an interpolation ({shorten_text(node)!r}): a run's configuration is resolved, plain data"
+        )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from lx.errors import LxError
+
 
 @dataclass
 class Result:
@@ -32,6 +34,8 @@ class Result:
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Result:
-        """Rebuild a result from the content of the file."""
+        """Rebuild a result from the content of the file; raise LxError if it is none."""
+        if not isinstance(content, dict) or not isinstance(content.get("status"), str):
+            raise LxError("result.json does not say the status of a run")
         own = {name: content[name] for name in cls.__dataclass_fields__ if name in content}
         return cls(**own, details={name: value for name, value in content.items() if name not in own})

@@ -148,6 +148,10 @@ def check_class_names(class_names: Sequence[str], class_counts: Sequence[int]) -
     """Raise LxError for what a damaged run directory might hold in place of class names and class counts."""
     if not isinstance(class_names, list | tuple) or not all(isinstance(name, str) for name in class_names):
         raise LxError("the class names are not a list of texts")
+    try:
+        "".join(class_names).encode()
+    except UnicodeEncodeError as error:
+        raise LxError("a class name holds half a surrogate pair, which is no character") from error
     if not isinstance(class_counts, Sequence) or not all(type(count) is int and count >= 0 for count in class_counts):
         raise LxError("class_counts is not a list of whole numbers")
     if len(class_names) < 2 or len(class_names) != len(class_counts):

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from threading import Thread
 from typing import Any
 
-from hydra.utils import instantiate
 from lightning.pytorch.loggers import Logger
 
+from lx.config.instantiate import build
+from lx.errors import LxError
 from lx.system.signals import Stopped
 from lx.tasks.base import ResultTable
 from lx.tracking.context import RunContext, Tracker
+from lx.tracking.tensorboard import require_tensorboard
 from lx.tracking.wandb_agent import end_of_stopped
+from lx.tracking.wandb_mode import choose_mode
 
 
 def build_loggers(nodes: Mapping[str, Any] | None, run: RunContext) -> list[Logger]:
@@ -25,11 +28,32 @@ def build_loggers(nodes: Mapping[str, Any] | None, run: RunContext) -> list[Logg
         LxError: A logger's package is missing, or its settings cannot work.
     """
     loggers = []
-    for node in (nodes or {}).values():
+    for name, node in (nodes or {}).items():
         if node is not None:
-            built = instantiate(node, _convert_="all")
-            loggers.append(built if isinstance(built, Logger) else built(run))
+            built = build(node, f"logger.{name}", _convert_="all")
+            loggers.append(built if isinstance(built, Logger) else _call(built, f"logger.{name}", run))
     return loggers
+
+
+def check_loggers(nodes: Mapping[str, Any] | None) -> None:
+    """Refuse the settings of a logger of lx's own that cannot work, without starting it.
+
+    Raises:
+        LxError: as :func:`build_loggers`.
+    """
+    for node in (nodes or {}).values():
+        target = "" if node is None else str(node.get("_target_"))
+        if target == "lx.tracking.wandb.WandbTracker":
+            choose_mode(node["mode"])
+        elif target == "lx.tracking.tensorboard.tensorboard_logger":
+            require_tensorboard()
+
+
+def _call(factory: Callable[[RunContext], Logger], where: str, run: RunContext) -> Logger:
+    try:
+        return factory(run)
+    except TypeError as error:
+        raise LxError(f"{where} cannot be built: {error}") from error
 
 
 def record_evaluation(

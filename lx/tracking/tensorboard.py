@@ -16,9 +16,14 @@ def tensorboard_logger(run: RunContext) -> TensorBoardLogger:
     Raises:
         LxError: The ``tensorboard`` package is not installed.
     """
+    require_tensorboard()
+    return TensorBoardLogger(save_dir=run.dir, name="tensorboard", version="", purge_step=run.step)
+
+
+def require_tensorboard() -> None:
+    """Raise LxError unless the ``tensorboard`` package is installed."""
     if find_spec("tensorboard") is None:
         raise LxError(
             "logger=tensorboard needs the package tensorboard, which is not installed. "
             "Install it with: pip install 'lx[tensorboard]'"
         )
-    return TensorBoardLogger(save_dir=run.dir, name="tensorboard", version="", purge_step=run.step)

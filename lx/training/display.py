@@ -11,7 +11,8 @@ from rich.table import Table
 
 from lx.distributed.rank_info import RankInfo
 from lx.kernels.swap import describe_arithmetic
-from lx.report.tables import count, duration, next_commands, pairs_table, result_table
+from lx.report.next_commands import next_commands
+from lx.report.tables import count, duration, pairs_table, result_table
 from lx.run.directory import RunDirectory
 from lx.run.result import Result
 from lx.system.console import show
@@ -57,5 +58,5 @@ def show_result(
     """Print the metrics, the task's tables, and commands to go on with."""
     show(result_table(result.metrics, result.seconds), *task_tables)
     sync = next((command for logger in loggers if (command := getattr(logger, "sync_command", None))), None)
-    for command in next_commands(run.path, sync):
+    for command in next_commands(run, sync):
         say(command)

@@ -12,13 +12,16 @@ from lightning.pytorch import seed_everything
 from omegaconf import DictConfig
 from rich.table import Table
 
+from lx.config.instantiate import build
 from lx.data.batches import GlobalBatch
 from lx.data.datamodule import TextDataModule
 from lx.report.tables import pairs_table
+from lx.run.directory import RunDirectory
 from lx.system.console import show
 from lx.system.hardware import Hardware, resolve
 from lx.system.logging import log_to
 from lx.system.output import say
+from lx.tracking.loggers import check_loggers
 from lx.training.builders import build_run
 from lx.training.module import TextClassifier
 
@@ -31,6 +34,12 @@ def dry_run(cfg: DictConfig) -> None:
     Raises:
         LxError: what training would have refused.
     """
+    if cfg.run_dir is not None and not cfg.resume:
+        RunDirectory(Path(cfg.run_dir)).require_free()
+    check_loggers(cfg.logger)
+    for name, node in cfg.callbacks.items():
+        if node is not None:
+            build(node, f"callbacks.{name}")
     seed_everything(cfg.seed, workers=True, verbose=False)
     hardware = resolve(cfg.hardware.accelerator, cfg.hardware.precision, cfg.hardware.threads)
     with TemporaryDirectory(prefix="lx-check-") as scratch, log_to(Path(scratch) / "log.txt"):

@@ -1,12 +1,11 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 
 import pytest
 from rich.console import Console, RenderableType
 
-from lx.report.tables import count, duration, next_commands, pairs_table, result_table
+from lx.report.tables import count, duration, pairs_table, result_table
 
 
 def render(*things: RenderableType) -> list[str]:
@@ -36,15 +35,6 @@ def test_count() -> None:
 def test_result_table() -> None:
     lines = render(result_table({"test/accuracy": 0.91234, "test/f1_macro": 0.5}, seconds=125.4))
     assert cells(lines) == {"test/accuracy": ["0.9123"], "test/f1_macro": ["0.5000"], "time": ["2:05"]}
-
-
-def test_next_commands() -> None:
-    assert next_commands(Path("runs/my run")) == [
-        "lx predict 'runs/my run' --text \"your text\"",
-        "lx eval 'runs/my run'",
-        "lx train model=base",
-    ]
-    assert next_commands(Path("r"), sync_command="wandb sync x")[2] == "wandb sync x"
 
 
 @pytest.mark.parametrize(

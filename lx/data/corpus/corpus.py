@@ -14,6 +14,7 @@ from lx.data.corpus.labels import LabelEncoder
 from lx.data.corpus.report import CorpusReport
 from lx.data.corpus.storage import SplitView
 from lx.data.sources.base import Source
+from lx.errors import LxError
 from lx.system.cache import build_once, cache_home, digest
 
 
@@ -49,6 +50,8 @@ def load_corpus(source: Source, encoder: LabelEncoder, options: DataSettings) ->
         LxError: For a split without rows, labels that the task refuses, an empty text under ``on_empty="error"``, a
             cache that cannot be written, and whatever the source itself refuses.
     """
+    if "train" not in source.splits:
+        raise LxError("data.train is not set: name your training file, such as data.train=train.csv")
     validation = None if "validation" in source.splits else (options.validation_fraction, options.split_seed)
     before = encoder.fingerprint()
     labels = [before] if before else []

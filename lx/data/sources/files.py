@@ -25,7 +25,7 @@ class FileSource:
     UTF-8, with a byte-order mark or not.
 
     Args:
-        train: The train split.
+        train: The train split; None for evaluation, which reads the test split alone.
         validation: The validation split; ``None`` to have one cut from train.
         test: The test split, if there is one.
         text: Column of the text.
@@ -35,7 +35,7 @@ class FileSource:
         class_names: Names in class-id order; then integer labels are positions in this list.
 
     Raises:
-        LxError: If ``train`` is not given, a file is not there or no regular file, or an extension is not known.
+        LxError: If ``train`` and ``test`` are not given, a file is not there or no regular file, or of no known kind.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class FileSource:
         label_separator: str | None = None,
         class_names: Sequence[str] | None = None,
     ) -> None:
-        if train is None:
+        if train is None and test is None:
             raise LxError(
                 "data.train is not set: name your training file, for example "
                 "`lx train data=files data.train=train.csv data.test=test.csv`"

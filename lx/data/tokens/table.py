@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +12,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from lx.data.arrow import open_untrusted
 from lx.data.tokens.tokenizer import Encoded
-from lx.errors import LxError
+from lx.errors import LxError, shorten
 from lx.system.files import atomic_write
 
 # "second" counts the tokens of the text pair; run directories of lx 0.1 hold a file with these names.
@@ -61,17 +63,16 @@ class TokenTable:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            reader = pa.ipc.open_file(pa.memory_map(str(path)))
-        except (pa.ArrowInvalid, OSError) as error:
+            schema, batches = open_untrusted(path)
+        except (pa.ArrowException, OSError, EOFError, StopIteration) as error:
             raise LxError(f"{path} is not a whole Arrow file of token ids: {error}") from error
-        names = reader.schema.names
-        if names[-1:] != ["label"] or reader.schema != token_schema(reader.schema.field("label").type):
-            raise LxError(f"{path} does not hold token ids: its columns are {', '.join(names)}")
+        if schema.names[-1:] != ["label"] or schema != token_schema(schema.field("label").type):
+            raise LxError(f"{path} does not hold token ids: its columns are {shorten(schema.names)}")
         try:
-            table = reader.read_all()
+            table = pa.Table.from_batches(list(batches), schema)
             table.validate()
             self.labels: pa.Array = table["label"].combine_chunks()
-        except pa.ArrowException as error:
+        except (pa.ArrowException, OSError, struct.error) as error:
             raise LxError(f"{path} is damaged: {error}") from error
         columns = [chunk for column in table.columns for chunk in column.chunks]
         if any(chunk.null_count or (pa.types.is_list(chunk.type) and chunk.values.null_count) for chunk in columns):

@@ -114,7 +114,7 @@ class Tokenizer:
         self.backend.enable_truncation(max_length)
         inputs = list(texts) if pairs is None else list(zip(texts, pairs, strict=True))
         with gc_paused():  # a list for each text, and no cycle among them
-            encodings = self.backend.encode_batch_fast(inputs)
+            encodings = self._encode_batch(inputs)
             ids = [encoding.ids or [self.pad_id] for encoding in encodings]  # an empty text is still an example
             lengths = np.fromiter(map(len, ids), np.int32, len(ids))
             flat = np.fromiter(chain.from_iterable(ids), np.int32, int(lengths.sum()))
@@ -123,6 +123,15 @@ class Tokenizer:
                 pair_lengths[:] = [sum(encoding.type_ids) for encoding in encodings]
             truncated = np.fromiter((len(encoding.overflowing) > 0 for encoding in encodings), np.bool_, len(ids))
         return Encoded(flat, lengths, pair_lengths, truncated)
+
+    def _encode_batch(self, inputs: Sequence[Any]) -> list[tokenizers.Encoding]:
+        try:
+            encodings: list[tokenizers.Encoding] = self.backend.encode_batch_fast(inputs)
+        except BaseException as error:
+            if type(error).__name__ == "PanicException":  # of the library, which is no Exception
+                raise LxError(f"the tokenizer failed on a text: {error}") from error
+            raise
+        return encodings
 
 
 def train(spec: TokenizerSpec, texts: Callable[[], Iterable[str]]) -> Tokenizer:
