@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import secrets
+import shlex
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from lx.config.compose import compose, resolved
 from lx.errors import LxError
 from lx.launch.command import has_ranks, worker_command
 from lx.run.directory import RunDirectory, default_run_dir
+from lx.run.ending import record_end
 from lx.run.result import Result
 from lx.system.files import atomic_write_json
 from lx.system.output import say
@@ -45,7 +47,11 @@ def train(cfg: DictConfig, overrides: Sequence[str] = ()) -> Result:
     """
     from lx.training.worker import train_in
 
-    return train_in(prepare_run(cfg, overrides))
+    run = prepare_run(cfg, overrides)
+    try:
+        return train_in(run)
+    finally:
+        run.resumption.unlink(missing_ok=True)
 
 
 def launch(cfg: DictConfig, overrides: Sequence[str] = (), config_dir: str | None = None) -> tuple[RunDirectory, int]:
@@ -59,6 +65,9 @@ def launch(cfg: DictConfig, overrides: Sequence[str] = (), config_dir: str | Non
     if inside_agent() and "submit" in cfg.hardware:
         raise LxError("hardware=slurm inside a W&B agent: submit a job that runs `wandb agent` instead")
     run = prepare_run(cfg, overrides, config_dir)
+    if run.resumption.exists() and _has_finished(run, run.next_config()):
+        run.resumption.unlink()
+        return run, 0
     return run, start(run)
 
 
@@ -69,7 +78,7 @@ def resume(
 
     Args:
         run_dir: its directory.
-        overrides: what is to change; see :func:`lx.run.resume_config.apply_resume_overrides`.
+        overrides: what is to change; see :func:`lx.run.resume_config.resumed_config`.
         trust: packages whose classes may be built from the run's configuration.
         pruned: whether to go on even if its sweep has pruned it.
 
@@ -77,37 +86,55 @@ def resume(
         LxError: not a run, one that was refused or pruned, or overrides that would make it another run.
     """
     from lx.run.lock import require_idle
-    from lx.run.resume_config import apply_resume_overrides
+    from lx.run.resume_config import resumed_config
 
     run = RunDirectory(Path(run_dir))
     require_idle(run)
     status = run.read_result().status if run.result.exists() else None
     if status == "pruned" and not pruned:
         raise LxError(f"{run.path} was pruned by its sweep or by W&B; to go on with it: lx resume {run.path} --pruned")
-    apply_resume_overrides(run, overrides, trust)
-    if status == "finished" and not any(override.startswith("trainer.max_") for override in overrides):
-        say(f"{run.path} has finished: nothing to do. To train longer: lx resume {run.path} trainer.max_epochs=+2")
+    config = resumed_config(run, overrides, trust)
+    if _has_finished(run, config):
         return 0
-    for path in (run.result, run.verdict):
-        path.unlink(missing_ok=True)
+    run.propose(config)
     return start(run)
+
+
+def _has_finished(run: RunDirectory, config: dict[str, Any]) -> bool:
+    """Return whether a configuration asks for no more steps than a run has finished with, and say so."""
+    if not run.result.exists() or run.read_result().status != "finished":
+        return False
+    before = run.read_config()["trainer"]
+    if any(config["trainer"][key] != before[key] for key in ("max_epochs", "max_steps")):
+        return False
+    key = "max_epochs" if before["max_steps"] is None else "max_steps"
+    longer = f"lx resume {shlex.quote(str(run.path))} trainer.{key}=+2"
+    say(f"{run.path} has finished: nothing to do. To train longer: {longer}")
+    return True
 
 
 def start(run: RunDirectory) -> int:
     """Train in a run directory, in worker processes or where its ``launch`` says, and return the exit code."""
-    config = run.read_config()
+    config = run.next_config()
     if config["launch"] == "prepare":
         say(f"{run.path} is ready: start `python -m lx.worker {run.path}` for each rank, with torchrun or srun")
         return 0
-    if config["launch"] == "inline":
-        from lx.training.worker import execute
-
-        return execute(run)
     if "submit" in config["hardware"]:
         from lx.launch.slurm import submit
 
-        return submit(run, config)
-    return _wait(run, worker_command(run, config))
+        try:
+            return submit(run, config)
+        except LxError:
+            run.resumption.unlink(missing_ok=True)
+            raise
+    try:
+        if config["launch"] == "inline":
+            from lx.training.worker import execute
+
+            return execute(run)
+        return _wait(run, worker_command(run, config))
+    finally:
+        run.resumption.unlink(missing_ok=True)  # it is still there if the start has not worked
 
 
 def run_on_ranks(run_dir: str | Path, overrides: Sequence[str], command: Sequence[str]) -> int | None:
@@ -149,7 +176,7 @@ def prepare_run(cfg: DictConfig, overrides: Sequence[str], config_dir: str | Non
         require_idle(run)
         if changed := changed_keys(run, config):
             raise LxError(f"resume=true: {run.path} holds another run; these settings differ: {', '.join(changed)}")
-        run.write_config(config)
+        run.propose(config)
         return run
     try:
         run.create()
@@ -189,10 +216,10 @@ def _wait(run: RunDirectory, command: list[str]) -> int:
     if code >= 0:
         return code
     if code == _KILLED_ON_REQUEST:
-        run.write_result(Result(status="stopped", run_dir=str(run.path), error="stopped by SIGINT"))
+        record_end(run, "stopped", "stopped by SIGINT")
         return report_exit(f"stopped by SIGINT; to go on: lx resume {run.path}", 130)
     error = f"the worker process was killed by {name_of_signal(code)}; to go on: lx resume {run.path}"
-    run.write_result(Result(status="failed", run_dir=str(run.path), error=error))
+    record_end(run, "failed", error)
     raise ChildProcessError(error)
 
 

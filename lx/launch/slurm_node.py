@@ -21,7 +21,7 @@ from types import FrameType
 from lx.errors import LxError
 from lx.launch.command import worker_command
 from lx.run.directory import RunDirectory
-from lx.run.result import Result
+from lx.run.ending import record_end
 from lx.system.files import atomic_write
 from lx.system.output import say
 from lx.system.processes import ENDPOINT, child_environment, name_of_signal, report_exit
@@ -135,12 +135,12 @@ def _train(run: RunDirectory, job: Job, requests: StopRequests) -> int:
         say(f"lx: {run.path} has ended: nothing to do")
         return 0
     endpoint = _rendezvous(run, job, requests) if job.num_nodes > 1 else None
-    code = _run_launcher(worker_command(run, run.read_config()), endpoint, requests)
+    code = _run_launcher(worker_command(run, run.next_config()), endpoint, requests)
     if requests.received and code in _STOPPED:
         return requeue_if_preempted(run, job, requests) if job.node == 0 else 0  # a failure would end all nodes
     if code < 0:
         error = f"the process that trains was killed by {name_of_signal(code)}; to go on: lx resume {run.path}"
-        run.write_result(Result("failed", str(run.path), error=error))
+        record_end(run, "failed", error)
         return report_exit(f"error: {error}", 1)
     return code
 

@@ -26,8 +26,8 @@ with freeze_after_imports(__name__ == "__main__"):
 
     from lx.errors import LxError
     from lx.run.directory import RunDirectory
+    from lx.run.ending import record_end
     from lx.run.lock import in_use
-    from lx.run.result import Result
     from lx.system import hardware
     from lx.system.processes import ENDPOINT, child_environment, end_with_parent, name_of_signal, report_exit
     from lx.system.signals import EXIT_CODES
@@ -61,9 +61,9 @@ class Outcome:
 
 def train_on_ranks(run: RunDirectory) -> int:
     """Start as many ranks here as the run's configuration says, record how they ended, and return the exit code."""
-    is_resumed = run.model.exists()
+    is_resumed = run.model.exists() or run.resumption.exists()
     try:
-        outcome = start_ranks(run, run.read_config()["hardware"], ["lx.training.worker", str(run.path)])
+        outcome = start_ranks(run, run.next_config()["hardware"], ["lx.training.worker", str(run.path)])
     except LxError:
         if not is_resumed:
             run.discard()
@@ -75,11 +75,11 @@ def train_on_ranks(run: RunDirectory) -> int:
         pass  # another group trains in the directory
     elif outcome.code in EXIT_CODES.values():
         status, code = end_of_stopped(outcome.code)
-        _record(run, status, outcome.message)
+        record_end(run, status, outcome.message)
     elif outcome.code == LxError.exit_code and not is_resumed and not run.model.exists():
         run.discard()
     else:
-        _record(run, "failed", outcome.message)
+        record_end(run, "failed", outcome.message.removeprefix("error: "))
     return report_exit(outcome.message, code)
 
 
@@ -184,12 +184,6 @@ def _cause(rank: int, failure: ProcessFailure) -> str:
     if "secondary" in failure.error_file_data:  # it has reported why
         return failure.message
     return f"error: rank {rank} (pid {failure.pid}) ended with exit code {failure.exitcode}, and the others were ended"
-
-
-def _record(run: RunDirectory, status: str, message: str) -> None:
-    if status in ("stopped", "pruned") and run.result.exists() and run.read_result().status == status:
-        return  # the first rank has written it
-    run.write_result(Result(status, str(run.path), error=message.removeprefix("error: ")))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 A run directory holds everything that evaluation and prediction need::
 
     config.yaml       the resolved configuration
+    resume.yaml       that of a resumption that has not started yet
     environment.json  run id, overrides, git revision, platform, versions of Python and packages
     model.json        sizes that follow from the data; with the config's node they are enough to rebuild the network
     micro_batch.json  examples that a GPU's memory holds at a time, and of which device, where that was tried
@@ -44,6 +45,7 @@ class RunDirectory:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.config = path / "config.yaml"
+        self.resumption = path / "resume.yaml"
         self.environment = path / "environment.json"
         self.model = path / "model.json"
         self.micro_batch = path / "micro_batch.json"
@@ -111,28 +113,40 @@ class RunDirectory:
             self.path.rmdir()
 
     def _files(self) -> tuple[Path, ...]:
-        settings = (self.config, self.environment, self.tokenizer, self.labels, self.model)
+        settings = (self.config, self.resumption, self.environment, self.tokenizer, self.labels, self.model)
         inputs = (self.micro_batch, self.test, self.linear, self.linear_test)
         made = (self.log, self.metrics, self.result, self.reports, self.verdict)
         return (*settings, *inputs, *made, self.lock)
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Save the resolved configuration."""
+        self._write_yaml(self.config, config)
+
+    def propose(self, config: Mapping[str, Any]) -> None:
+        """Save the configuration of a resumption; it becomes the run's when the start has worked."""
+        self._write_yaml(self.resumption, config)
+
+    def _write_yaml(self, path: Path, config: Mapping[str, Any]) -> None:
         import yaml
 
-        with atomic_write(self.config) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_text(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
 
     def write_result(self, result: Result) -> None:
         """Write ``result.json``."""
         atomic_write_json(self.result, result.to_json())
 
-    def read_config(self) -> dict[str, Any]:
+    def next_config(self) -> dict[str, Any]:
+        """Read the configuration to train with: that of a resumption that is about to start, else the run's."""
+        return self.read_config(self.resumption if self.resumption.exists() else self.config)
+
+    def read_config(self, path: Path | None = None) -> dict[str, Any]:
         """Read the configuration; raise LxError unless it is plain data. Interpolations are refused, never resolved."""
-        config = read_yaml(self.trusted(self.config))
+        path = path or self.config
+        config = read_yaml(self.trusted(path))
         if not isinstance(config, dict):
-            raise LxError(f"{self.config} does not hold a configuration")
-        _refuse_interpolations(config, self.config)
+            raise LxError(f"{path} does not hold a configuration")
+        _refuse_interpolations(config, path)
         renamed: dict[str, Any] = rename_targets(config)
         return renamed
 

@@ -19,6 +19,11 @@ ADJUSTABLE = (
     "hardware",
     "launch",
     "logger",
+    "data.train",  # where it lies now: the content must be the same
+    "data.validation",
+    "data.test",
+    "data.path",
+    "data.cache_dir",
     "trainer.max_epochs",
     "trainer.max_steps",
     "trainer.save_every_n_steps",
@@ -28,8 +33,8 @@ ADJUSTABLE = (
 _ADDITION = re.compile(r"(trainer\.max_(?:epochs|steps))=\+(\d+)$")
 
 
-def apply_resume_overrides(run: RunDirectory, overrides: Sequence[str], trust: Sequence[str]) -> None:
-    """Check an interrupted run and write the overrides into its configuration.
+def resumed_config(run: RunDirectory, overrides: Sequence[str], trust: Sequence[str]) -> dict[str, Any]:
+    """Check an interrupted run and return the configuration to go on with.
 
     Args:
         run: its directory.
@@ -47,8 +52,9 @@ def apply_resume_overrides(run: RunDirectory, overrides: Sequence[str], trust: S
             raise LxError(
                 f"{key} cannot change when a run goes on: it would be another run. What can: {', '.join(ADJUSTABLE)}"
             )
-    if overrides:
-        run.write_config(_overridden(config, overrides))
+    if config["launch"] == "prepare" and "launch" not in map(_key, overrides):
+        config["launch"] = "process"  # its ranks are started by lx now
+    return _overridden(config, overrides) if overrides else config
 
 
 def changed_keys(run: RunDirectory, config: dict[str, Any]) -> list[str]:
@@ -69,6 +75,9 @@ def _overridden(config: dict[str, Any], overrides: Sequence[str]) -> dict[str, A
     for override in overrides:
         if override not in groups:
             key = _key(override)
+            steps = config["trainer"]["max_steps"]
+            if key == "trainer.max_epochs" and steps is not None:
+                raise LxError(f"{override}: the run is as long as its steps: change trainer.max_steps={steps}")
             parent = key.rpartition(".")[0]
             known = flatten(resolved(new))
             if key not in known:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType, MappingProxyType
+from types import FrameType
 
 EXIT_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
@@ -17,12 +17,7 @@ class Stopped(BaseException):
     Attributes:
         exit_code: of the process.
         together: whether all ranks stopped after the same step, so that they can wait for each other.
-        objective: of the best validation before.
-        metrics: of that validation.
     """
-
-    objective: float | None = None
-    metrics: Mapping[str, float] = MappingProxyType({})
 
     def __init__(self, number: int, together: bool = False) -> None:
         super().__init__(f"stopped by {signal.Signals(number).name}")

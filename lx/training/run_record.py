@@ -2,14 +2,62 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from lx.data.datamodule import TextDataModule
 from lx.nn.pretrained import PretrainedClassifier
 from lx.run.directory import RunDirectory
+from lx.run.ending import begin, record_end
 from lx.system.files import atomic_write_json, link_or_copy
+from lx.system.signals import Stopped
 from lx.tracking.context import RunContext
+from lx.tracking.wandb_agent import end_of_stopped
+from lx.training.callbacks.checkpoint import Checkpoint
+from lx.training.callbacks.stopwatch import Stopwatch
 from lx.training.module import TextClassifier
+
+log = logging.getLogger(__name__)
+
+
+class Session:
+    """One process's time with a run, from its start to how it ends.
+
+    Nothing of a run that is resumed is changed before :meth:`begin`.
+
+    Args:
+        run: its directory.
+        is_first: whether this is the first rank, which writes.
+    """
+
+    def __init__(self, run: RunDirectory, is_first: bool) -> None:
+        self.run = run
+        self.is_first = is_first
+        self.is_resumed = run.model.exists() or run.resumption.exists()
+        self._checkpoint: Checkpoint | None = None
+        self.stopwatch = Stopwatch()
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the start has worked."""
+        return self._checkpoint is not None
+
+    def begin(self, checkpoint: Checkpoint) -> None:
+        """Note that the start has worked; the checkpoint callback says from now on how far the run has come."""
+        self._checkpoint = checkpoint
+        if self.is_first:
+            begin(self.run)
+
+    def record_end(self, error: BaseException) -> None:
+        """Write a result for a run that did not finish."""
+        log.debug("the run ended", exc_info=error)
+        if not self.is_first or (self.is_resumed and not self.has_begun):
+            return
+        status = "stopped" if isinstance(error, KeyboardInterrupt) else "failed"
+        if isinstance(error, Stopped):
+            status, _ = end_of_stopped(error.exit_code)
+        reached = None if self._checkpoint is None else self._checkpoint.reached
+        record_end(self.run, status, str(error) or type(error).__name__, reached, self.stopwatch.seconds)
 
 
 def save_model_inputs(run: RunDirectory, data: TextDataModule, module: TextClassifier) -> None:

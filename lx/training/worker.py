@@ -8,7 +8,7 @@ import re
 import sys
 import traceback
 from collections.abc import Sequence
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from pathlib import Path
 
 from lx.system.gc import freeze_after_imports
@@ -16,7 +16,7 @@ from lx.system.gc import freeze_after_imports
 with freeze_after_imports(__name__ == "__main__"):
     from lightning.pytorch import Trainer, seed_everything
     from lightning.pytorch.loggers import Logger
-    from omegaconf import OmegaConf
+    from omegaconf import DictConfig, OmegaConf
 
     from lx.data.datamodule import TextDataModule
     from lx.distributed.fsdp import load_full_state_dict
@@ -38,16 +38,16 @@ with freeze_after_imports(__name__ == "__main__"):
     from lx.tracking.wandb_agent import end_of_stopped
     from lx.training.builders import build_run
     from lx.training.callbacks.checkpoint import Checkpoint
-    from lx.training.callbacks.stopwatch import Stopwatch
     from lx.training.callbacks.verdict import AwaitVerdict
     from lx.training.display import show_result, start_table
     from lx.training.latency import prediction_latency
     from lx.training.micro_batch import micro_batch_size
     from lx.training.module import TextClassifier
-    from lx.training.run_record import run_context, save_model_inputs
+    from lx.training.run_record import Session, run_context, save_model_inputs
     from lx.training.trainer import build_callbacks, build_trainer
 
 log = logging.getLogger(__name__)
+_MISSING_DATA = re.compile(r"data\.(train|validation|test|path)\b")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -95,26 +95,27 @@ def train_in(run: RunDirectory, rank_info: RankInfo | None = None) -> Result:
         LxError: bad input or configuration. A run that had not begun to train leaves no directory behind.
     """
     rank_info = rank_info or RankInfo.from_environment()
-    stopwatch = Stopwatch()
-    is_resumed = run.model.exists()
+    session = Session(run, rank_info.is_first)
     with log_to(run.log, on_screen=rank_info.is_first), stop_on_signals() as stop:
         try:
-            return _train(run, rank_info, stop, stopwatch)
+            return _train(run, rank_info, stop, session)
         except LxError as error:
             if in_use(run):
                 pass  # what is in there is another process's
-            elif is_resumed or run.trained or isinstance(error, TrainingError):
-                _record_end(run, rank_info, error, stopwatch)
+            elif session.is_resumed or session.has_begun or isinstance(error, TrainingError):
+                session.record_end(error)
             elif rank_info.is_first:
                 run.discard()
+            if session.is_resumed and not session.has_begun and _MISSING_DATA.match(str(error)):
+                raise LxError(f"{error}; if it has moved: lx resume {run.path} data.train=NEWPATH") from error
             raise
         except BaseException as error:
-            _record_end(run, rank_info, error, stopwatch)
+            session.record_end(error)
             raise
 
 
-def _train(run: RunDirectory, rank_info: RankInfo, stop: StopRequest, stopwatch: Stopwatch) -> Result:
-    config = run.read_config()
+def _train(run: RunDirectory, rank_info: RankInfo, stop: StopRequest, session: Session) -> Result:
+    config = run.next_config()
     cfg = OmegaConf.create(config)
     os.environ["TOKENIZERS_PARALLELISM"] = "true"  # read by tokenizers before worker processes are started
     seed_everything(cfg.seed, workers=True, verbose=False)
@@ -133,11 +134,14 @@ def _train(run: RunDirectory, rank_info: RankInfo, stop: StopRequest, stopwatch:
         for warning in data.corpus.report.warnings():
             log.warning(warning)
         state, step = find_state(run, data.fingerprint)
+        _refuse_shorter(run, cfg, step, built.run_length.total_steps)
         data.start_at(*built.run_length.position(step))
         callbacks, checkpoint = build_callbacks(run, cfg, built.run_length, step, stop, rank_info)
-        callbacks.append(stopwatch)
+        callbacks.append(session.stopwatch)
         if cfg.hardware.micro_batch == "auto" and built.run_length.total_steps:
             data.set_micro_batch_size(micro_batch_size(run, module, data, hardware, cfg.hardware.strategy))
+        checkpoint.step = step
+        session.begin(checkpoint)
         loggers: list[Logger] = []
         if rank_info.is_first:
             save_model_inputs(run, data, module)
@@ -154,7 +158,7 @@ def _train(run: RunDirectory, rank_info: RankInfo, stop: StopRequest, stopwatch:
             result, evaluation = _end(run, status, trainer, module, checkpoint, data)
             if cfg.objective.get("latency") and status == "finished":  # runs of before have none
                 result.latency = prediction_latency(trainer, module, data)
-            result.seconds = stopwatch.seconds
+            result.seconds = session.stopwatch.seconds
             if rank_info.is_first:
                 record_evaluation(loggers, result.metrics, module.task.tables(evaluation))
                 run.write_result(result)
@@ -203,20 +207,14 @@ def _end(
     return result, evaluation
 
 
-def _record_end(run: RunDirectory, rank_info: RankInfo, error: BaseException, stopwatch: Stopwatch) -> None:
-    """Write a result for a run that did not finish."""
-    log.debug("the run ended", exc_info=error)
-    if not rank_info.is_first:
-        return
-    result = Result("failed", str(run.path), error=str(error) or type(error).__name__)
-    if isinstance(error, Stopped):
-        result.status, _ = end_of_stopped(error.exit_code)
-        result.objective, result.metrics = error.objective, dict(error.metrics)
-    elif isinstance(error, KeyboardInterrupt):
-        result.status = "stopped"
-    result.seconds = stopwatch.seconds
-    with suppress(LxError):  # a full disk has no room for this either, and the error is reported in any case
-        run.write_result(result)
+def _refuse_shorter(run: RunDirectory, cfg: DictConfig, step: int, total_steps: int) -> None:
+    """Raise LxError if a run has gone beyond the length that it is resumed with."""
+    if step > total_steps:
+        key = "max_epochs" if cfg.trainer.max_steps is None else "max_steps"
+        raise LxError(
+            f"trainer.{key}={cfg.trainer[key]}: {run.path} is already past that: it has taken {step:,} steps, and this "
+            f"would be {total_steps:,}"
+        )
 
 
 if __name__ == "__main__":

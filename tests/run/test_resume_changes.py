@@ -11,7 +11,7 @@ import pytest
 from lx.errors import LxError
 from lx.launch import local
 from lx.run.directory import RunDirectory
-from lx.run.resume_config import apply_resume_overrides
+from lx.run.resume_config import resumed_config
 from support.interruptions import assert_equal, flat, outcome, prepared
 
 pytestmark = [
@@ -60,7 +60,7 @@ def test_a_finished_run_can_be_made_longer(
 )
 def test_what_may_change(untrained: RunDirectory, overrides: list[str], changed: dict[str, Any]) -> None:
     before = dict(flat(untrained.read_config()))
-    apply_resume_overrides(untrained, overrides, [])
+    untrained.write_config(resumed_config(untrained, overrides, []))
     after = dict(flat(untrained.read_config()))
     differ = {
         key.lstrip("/"): after.get(key, ...)
@@ -71,11 +71,11 @@ def test_what_may_change(untrained: RunDirectory, overrides: list[str], changed:
 
 
 def test_a_run_begun_inline_goes_on_in_several_processes(untrained: RunDirectory) -> None:
-    apply_resume_overrides(untrained, ["launch=inline"], [])
+    untrained.write_config(resumed_config(untrained, ["launch=inline"], []))
     with pytest.raises(LxError, match="launch=process"):
-        apply_resume_overrides(untrained, ["hardware=ddp_cpu"], [])
+        untrained.write_config(resumed_config(untrained, ["hardware=ddp_cpu"], []))
     assert untrained.read_config()["launch"] == "inline"
-    apply_resume_overrides(untrained, ["launch=process", "hardware=ddp_cpu"], [])
+    untrained.write_config(resumed_config(untrained, ["launch=process", "hardware=ddp_cpu"], []))
     config = untrained.read_config()
     assert (config["launch"], config["hardware"]["devices"]) == ("process", 2)
 
@@ -101,7 +101,7 @@ def test_a_run_begun_inline_goes_on_in_several_processes(untrained: RunDirectory
 def test_what_may_not_change(untrained: RunDirectory, override: str) -> None:
     before = untrained.config.read_bytes()
     with pytest.raises(LxError, match="cannot change when a run goes on"):
-        apply_resume_overrides(untrained, ["trainer.max_epochs=5", override], [])
+        resumed_config(untrained, ["trainer.max_epochs=5", override], [])
     assert untrained.config.read_bytes() == before
 
 
@@ -118,7 +118,7 @@ def test_what_may_not_change(untrained: RunDirectory, override: str) -> None:
 def test_a_change_is_checked(untrained: RunDirectory, override: str, says: str) -> None:
     before = untrained.config.read_bytes()
     with pytest.raises(LxError, match=says):
-        apply_resume_overrides(untrained, [override], [])
+        resumed_config(untrained, [override], [])
     assert untrained.config.read_bytes() == before
 
 
@@ -128,7 +128,8 @@ def test_resume_true_takes_the_same_run(place: Path, tmp_path: Path) -> None:
     first.model.write_text("{}")
     same = prepared(place, "", folder, "resume=true", "trainer.max_epochs=7", "hardware.num_workers=2", "logger=none")
     assert same.path == first.path and same.model.exists()
-    config = same.read_config()
+    config = same.next_config()
+    assert same.read_config()["trainer"]["max_epochs"] == 3, "until the start has worked"
     assert (config["trainer"]["max_epochs"], config["hardware"]["num_workers"], config["logger"]) == (7, 2, {})
     with pytest.raises(LxError, match=r"another run; these settings differ: optimizer\.lr, seed$"):
         prepared(place, "", folder, "resume=true", "seed=3", "optimizer.lr=0.5")

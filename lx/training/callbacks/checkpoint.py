@@ -18,6 +18,7 @@ from lx.distributed.process_group import DelayedMax
 from lx.errors import TrainingError
 from lx.run.checkpoint import CheckpointWriter, write_checkpoint, write_training_state
 from lx.run.directory import RunDirectory
+from lx.run.ending import Reached
 from lx.system.private_api import training_state
 from lx.tasks.base import Evaluation
 from lx.tracking.loggers import record_evaluation
@@ -69,9 +70,14 @@ class Checkpoint(Callback):
         self.best_objective: float | None = None
         self.best_metrics: dict[str, float] = {}
         self.best_evaluation: Evaluation | None = None
-        self.validated_step = 0
+        self.validated_step = self.step = 0
         self._writer = CheckpointWriter()
         self._saved_at = time.monotonic()
+
+    @property
+    def reached(self) -> Reached:
+        """How far the run has come."""
+        return Reached(self.step, self.run_length.position(self.step)[0], self.best_objective, self.best_metrics)
 
     @override
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -86,7 +92,7 @@ class Checkpoint(Callback):
         late = time.monotonic() - self._saved_at >= self.every_n_seconds
         if self._late_on_any_rank is not None:
             late = bool(self._late_on_any_rank(int(late)))
-        step = trainer.global_step
+        self.step = step = trainer.global_step
         if (
             late
             or step % self.every_n_steps == 0
@@ -163,6 +169,7 @@ class Checkpoint(Callback):
             "best_summary": None if evaluation is None else evaluation.to_plain(),
             "kept": [list(entry) for entry in self.kept],
             "validated_step": self.validated_step,
+            "steps_per_epoch": self.run_length.steps_per_epoch,
         }
 
     @override

@@ -56,11 +56,6 @@ class GracefulStop(Callback):
         self._signal_of_all.wait()
         self._act_at_once()
 
-    @override
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        if isinstance(exception, Stopped):  # what the run has reached goes into its result
-            exception.objective, exception.metrics = self.checkpoint.best_objective, self.checkpoint.best_metrics
-
     def _act_at_once(self) -> None:
         self.request.patient = False
         if self.request.received is not None:
