@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
 from lx.config.session import hydra_session
-from lx.errors import LxError
+from lx.errors import LxError, shorten_text
 from lx.sweep.claims import Claims
 from lx.sweep.leaderboard import Row
 from lx.sweep.plan import ADJUSTABLE, make_plan, seconds_of
@@ -45,6 +46,28 @@ def default_directory() -> Path:
     return Path("runs") / "sweeps" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
 
 
+def _make_directory(named: str | None) -> Path:
+    """Make the directory of a sweep: the one that is named, which may be there, or a new one.
+
+    Raises:
+        LxError: it cannot be made, or holds something else.
+    """
+    directory = Path(named) if named is not None else default_directory()
+    try:
+        directory.mkdir(parents=True, exist_ok=named is not None)
+        content = [path.name for path in directory.iterdir()]
+    except FileExistsError:
+        if named is None:  # a sweep that began in the same second
+            time.sleep(1)
+            return _make_directory(named)
+        raise LxError(f"sweep.dir={directory} is a file: choose another directory") from None
+    except OSError as error:
+        raise LxError(f"cannot make the sweep's directory {shorten_text(str(directory))}: {error.strerror}") from error
+    if "sweep.json" not in content and any(name not in _BEFORE_THE_RECORD for name in content):
+        raise LxError(f"sweep.dir={directory} is no sweep, and not empty: choose another directory")
+    return directory
+
+
 def run_sweep(
     overrides: Sequence[str], config_dir: str | Path | None = None, *, dry_run: bool = False, show: bool = True
 ) -> SweepResult:
@@ -63,14 +86,12 @@ def run_sweep(
         raise LxError("lx train -m inside a W&B agent: the agent chooses the values, so leave -m out of its command")
     with hydra_session(config_dir) as hydra:
         plan = make_plan(hydra, overrides, None if config_dir is None else str(Path(config_dir).resolve()))
-        directory = Path(plan.settings["dir"] or default_directory())
         if dry_run:
+            directory = Path(plan.settings["dir"] or default_directory())
             View(plan, directory, {}, show).plan()
             return SweepResult(directory, 0, [])
+        directory = _make_directory(plan.settings["dir"])
         record = directory / "sweep.json"
-        directory.mkdir(parents=True, exist_ok=True)
-        if any(path.name not in _BEFORE_THE_RECORD for path in directory.iterdir()) and not record.exists():
-            raise LxError(f"sweep.dir={directory} is no sweep, and not empty: choose another directory")
         claims = Claims(directory)
         with claims.exclusive():
             before = Record.read(directory) if record.exists() else None

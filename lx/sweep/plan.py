@@ -96,6 +96,8 @@ def make_plan(hydra: Hydra, overrides: Sequence[str], config_dir: str | None, nu
         settings = resolved(_compose_settings(hydra, about_sweep))
     _check_settings(settings)
     others = [text for text in overrides if text not in about_sweep]
+    if place := next((text for text in others if text.startswith("run_dir=")), None):
+        raise LxError(f"{place}: a sweep has a directory for each of its runs, in that of sweep.dir=DIR")
     space = parse_space(hydra, others, settings["params"], settings["seeds"])
     listed = _listed(space, settings)
     if listed is None and not space.axes:
@@ -209,13 +211,15 @@ def _listed(space: Space, settings: Mapping[str, Any]) -> list[Params] | None:
 def _check_values(hydra: Hydra, space: Space, listed: list[Params] | None, num_checked: int | None) -> DictConfig:
     """Compose and check the values of a sweep; the first composed configuration."""
     checked = probes(space, _MOST_PROBES) if listed is None or len(listed) > _MOST_PROBES else listed
+    trials = [overrides_of(params) for params in islice(checked, num_checked)]
+    seeds = [f"seed={seed}" for seed in (space.seeds[0], min(space.seeds), max(space.seeds))]
     first = None
-    for params in islice(checked, num_checked):
+    for overrides in [*([*trial, seeds[0]] for trial in trials), *([*trials[0], seed] for seed in seeds[1:])]:
         try:
-            cfg = compose_with(hydra, [*space.fixed, *overrides_of(params), f"seed={space.seeds[0]}"])
+            cfg = compose_with(hydra, [*space.fixed, *overrides])
         except LxError as error:
             hint = "; a setting that only some trials have needs sweep.list=FILE" if "no setting" in str(error) else ""
-            raise LxError(f"{' '.join(overrides_of(params)) or 'the trial'}: {error}{hint}") from error
+            raise LxError(f"{' '.join(overrides)}: {error}{hint}") from error
         first = first or cfg
     assert first is not None
     return first

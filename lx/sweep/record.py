@@ -33,6 +33,7 @@ class Record:
         further: ``max`` or ``min`` of further objectives, by name.
         revision: of lx, when the sweep was last planned.
         study: the name of the study in a database; None: it lives in the journal.
+        fixed: the overrides that all trials share.
     """
 
     overrides: tuple[str, ...]
@@ -45,6 +46,7 @@ class Record:
     further: dict[str, str] = field(default_factory=dict)
     revision: str | None = None
     study: str | None = None
+    fixed: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, plan: Plan, before: Record | None) -> Record:
@@ -73,6 +75,7 @@ class Record:
             further=plan.further_objectives,
             revision=revision(),
             study=new_study_name() if before is None else before.study,
+            fixed=plan.space.fixed,
         )
 
     @classmethod
@@ -86,7 +89,8 @@ class Record:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             fields = {name: content[name] for name in cls.__dataclass_fields__ if name in content}
-            return cls(**{**fields, "overrides": tuple(fields["overrides"])})
+            fields |= {name: tuple(value) for name, value in fields.items() if isinstance(value, list)}
+            return cls(**fields)
         except OSError as error:
             raise LxError(f"{directory} is no sweep: there is no sweep.json in it") from error
         except (ValueError, TypeError, KeyError) as error:

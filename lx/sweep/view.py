@@ -106,10 +106,12 @@ class View:
         for path, job in self._running.items():
             if path not in now:
                 outcome = job.replicate.outcome()
+                has_failed = job.replicate.seed in self._trials[job.replicate.trial].failures
+                status = "failed" if has_failed else outcome.status
                 value = "" if outcome.objective is None else f", objective {outcome.objective:.4f}"
                 seconds = duration(time.monotonic() - job.started)
                 counts = self._counts(self._ranking(), running)
-                print(f"lx: {path}: {outcome.status}{value}, {seconds}; {counts}", file=sys.stderr, flush=True)
+                print(f"lx: {path}: {status}{value}, {seconds}; {counts}", file=sys.stderr, flush=True)
         for path in now.keys() - self._running.keys():
             replicate = now[path].replicate
             print(f"lx: {path}: {self._values(replicate.trial)} seed={replicate.seed}", file=sys.stderr, flush=True)
@@ -196,11 +198,16 @@ class View:
         elif best is not None:
             commands.append(best_command(best, self._plan.space.fixed))
         for command in commands:
-            out.print(command, highlight=False, soft_wrap=True, markup=False)
+            _print_command(command)
+
+
+def _print_command(command: str) -> None:
+    """Print a command on one line, however long, to be pasted."""
+    console().print(command, highlight=False, soft_wrap=True, markup=False)
 
 
 def show_sweep(directory: Path) -> None:
-    """Print the leaderboard of a sweep, finished or not.
+    """Print the leaderboard of a sweep, finished or not, and the command that trains its best trial again.
 
     Raises:
         LxError: no sweep there.
@@ -209,6 +216,8 @@ def show_sweep(directory: Path) -> None:
     rows = rank_trials(load_trials(directory), record.metric, record.mode, record.further)
     out = console()
     out.print(leaderboard_view(rows, record.metric, directory, out.width))
+    if (best := best_finished(rows)) is not None:
+        _print_command(best_command(best, record.fixed))
 
 
 def progress(replicate: Replicate) -> tuple[int, int | None]:

@@ -49,6 +49,8 @@ def test_the_sequence_is_scrambled_by_the_seed_of_the_sweep(hydra: Any) -> None:
         ),
         (["sweep.objectives=[test/accuracy:max]", "seed=0,1"], "'test/accuracy:max' is none"),
         (["sweep/pruner=medium", "seed=0,1"], "did you mean 'median'"),
+        (["seed=0,-1"], "seed=-1: seed must be"),
+        (["seed=0,1", "run_dir=here"], "run_dir=here: a sweep has a directory for each"),
         (["sweep.confirm=0", "seed=0,1"], "sweep.confirm must be a whole number of at least 1"),
     ],
 )

@@ -36,6 +36,8 @@ def test_a_grid_over_seeds_ranks_by_the_mean_whatever_runs_side_by_side(folder: 
     shown = lx(folder, "sweep", "show", "one")
     assert shown.returncode == 0
     assert "0.003" in shown.stdout
+    assert shown.stdout.splitlines()[-1] == done.stdout.splitlines()[-1]  # the best command
+    assert shown.stdout.splitlines()[-1].startswith("lx train data=files")
 
 
 def test_a_sweep_that_is_killed_again_and_again_ends_as_an_undisturbed_one(folder: Path) -> None:
@@ -113,9 +115,8 @@ def test_a_search_can_be_lengthened(folder: Path) -> None:
 
 def test_failures_cost_a_trial_each_and_say_why(folder: Path) -> None:
     rates = [{"optimizer.lr": rate} for rate in (0.03, 0.02, 0.01, 0.003, 0.001)]
-    faults = [{"model._target_": f"failing.{name}Classifier"} for name in ("Raising", "Killed")]
-    trials = [*rates, *faults, {"optimizer.lr": 1e30, "trainer.gradient_clip_val": None}]
-    (folder / "failing.jsonl").write_text(jsonl(trials))
+    faults = [{"model._target_": f"failing.{name}Classifier"} for name in ("Raising", "Killed", "NotANumber")]
+    (folder / "failing.jsonl").write_text(jsonl([*rates, *faults]))
     path = os.pathsep.join([str(Path(corpus.__file__).parent), os.environ.get("PYTHONPATH", "")])
     settings = ["sweep.list=failing.jsonl", "sweep.n_jobs=3", "sweep.threads=1", "trainer.max_epochs=10"]
     done = lx(folder, *sweep("failing", *settings), env={"PYTHONPATH": path})
