@@ -40,8 +40,10 @@ class Status:
     seconds_left: float | None = None
 
     def position(self) -> str:
-        """E.g. ``epoch 1/2  step 50/1200``."""
+        """E.g. ``epoch 1/2  step 50/1200``; of a run without steps ``no steps``."""
         run_length = self.run_length
+        if not run_length.total_steps:
+            return "no steps"
         epoch = f"epoch {run_length.epoch_of(self.step)}/{run_length.num_epochs}"
         return f"{epoch}  step {self.step}/{run_length.total_steps}"
 
