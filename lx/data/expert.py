@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from lx.data.corpus.corpus import Corpus
 from lx.data.corpus.storage import SplitView
-from lx.errors import LxError
 from lx.linear.expert import LinearExpert
 from lx.linear.settings import ExpertSettings
 from lx.system.cache import build_once, digest
@@ -31,7 +30,7 @@ class FittedExpert:
     """What a run needs of its expert.
 
     Attributes:
-        tensors: File of the expert that test and prediction use; see :func:`read_expert`.
+        tensors: File of the expert that test and prediction use; see ``LinearExpert.state_dict``.
         log_probabilities: Files of its log-probabilities, by split: of the validation split those of an expert that
             has learned from the training split alone, and of the test split those of the expert in ``tensors``.
         facts: ``ngrams``, ``C``, ``refit`` (whether ``tensors`` has learned from the validation split too) and the
@@ -74,39 +73,6 @@ def fit_expert(
     build_once(folder, fit)
     files = {path.stem: path for path in sorted(folder.glob("*.npy"))}
     return FittedExpert(folder / "expert.pt", files, json.loads((folder / "facts.json").read_text("utf-8")))
-
-
-def read_expert(path: Path) -> LinearExpert:
-    """Read an expert's tensors, perhaps a stranger's: nothing in the file is executed.
-
-    Raises:
-        LxError: Not the tensors of an expert.
-    """
-    try:
-        tensors = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch's reader raises any error on a damaged file
-        raise LxError(f"{path} is damaged, or holds more than tensors ({type(error).__name__})") from error
-    if not isinstance(tensors, dict):
-        raise LxError(f"{path} is damaged: it holds no tensors by name")
-    try:
-        return LinearExpert.from_state_dict(tensors)
-    except LxError as error:
-        raise LxError(f"{path} is damaged: {error}") from error
-
-
-def read_log_probabilities(path: Path, num_rows: int, num_classes: int) -> NDArray[np.float32]:
-    """Map log-probabilities [N, C], perhaps a stranger's, into memory.
-
-    Raises:
-        LxError: Not an array of finite numbers of this shape.
-    """
-    try:
-        values: NDArray[np.float32] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise LxError(f"{path} is no array of numbers: {error}") from error
-    if values.dtype != np.float32 or values.shape != (num_rows, num_classes) or not np.isfinite(values).all():
-        raise LxError(f"{path} does not hold the log-probabilities of {num_classes} classes for {num_rows} texts")
-    return values
 
 
 def _fit(

