@@ -87,7 +87,7 @@ def bench(cfg: DictConfig, steps: int | None, warmup: int, rounds: int, baseline
         built = build_run(cfg, hardware)
         if not built.run_length.total_steps:
             raise LxError("model=linear takes no optimizer steps: there is nothing to time")
-        data = built.data
+        cfg, data = built.cfg, built.data
         training = LxTraining(cfg, data, built.module, hardware, Path(scratch))
         programs: list[Program] = [training, *baselines]
         steps = steps or training.steps_of_a_round()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lx.config.auto import apply_recipe
 from lx.config.conflicts import check_sources
 from lx.config.grammar import as_grammar, with_files
 from lx.config.messages import plain_errors
@@ -40,6 +41,7 @@ def compose_with(hydra: Hydra, overrides: Sequence[str]) -> DictConfig:
         cfg = compose_unchecked(hydra, overrides)
         choices = group_choices(hydra, overrides)
         defaults = compose_unchecked(hydra, choices) if choices != list(overrides) else cfg
+        apply_recipe(cfg, cfg.get("recipe") or {})
         check_config(cfg, defaults)
         check_sources(hydra, overrides, cfg)
     return cfg

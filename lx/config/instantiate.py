@@ -79,8 +79,8 @@ def rename_targets(node: Any) -> Any:
 
 def current_target(target: str) -> str:
     """The name that a target has now, if an older lx had another."""
-    module, _, name = target.rpartition(".")
-    return _RENAMED_TARGETS.get(target, f"{_MOVED_MODULES.get(module, module)}.{name}")
+    module, dot, name = target.rpartition(".")
+    return _RENAMED_TARGETS.get(target, f"{_MOVED_MODULES.get(module, module)}{dot}{name}")
 
 
 def check_targets(

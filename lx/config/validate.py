@@ -7,6 +7,7 @@ import typing
 from dataclasses import is_dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
+from lx.config.auto import without_auto
 from lx.config.grammar import for_shell
 from lx.config.objective import check_objective
 from lx.config.ranges import Range
@@ -36,11 +37,13 @@ _WORDS: dict[type, str] = {
 def check_config(cfg: DictConfig, defaults: DictConfig) -> None:
     """Check types, ranges and the facts that hold across groups.
 
-    ``defaults`` are the same groups composed without value overrides: a value must have the type of its default.
+    ``defaults`` are the same groups composed without value overrides: a value must have the type of its default. What
+    is ``auto`` is checked by its value of ``recipe=plain``.
 
     Raises:
         LxError: names the key, what it must be, and what it is.
     """
+    cfg, defaults = without_auto(cfg), without_auto(defaults)
     _check_schema(cfg, Settings, "")
     if "submit" in cfg.hardware:
         _check_schema(cfg.hardware, SlurmSettings, "hardware.")

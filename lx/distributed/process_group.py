@@ -121,13 +121,14 @@ def scatter(values: list[T]) -> T:
     return own[0]  # type: ignore[return-value]
 
 
-def first_on_each_node(rank_info: RankInfo, work: Callable[[], None]) -> None:
+def first_on_each_node(rank_info: RankInfo, work: Callable[[], T]) -> T:
     """Do work that fills a cache on one rank of each machine, then on the others, which find the cache full."""
-    if rank_info.local_rank == 0:
-        work()
-    barrier()
     if rank_info.local_rank != 0:
-        work()
+        barrier()
+        return work()
+    result = work()
+    barrier()
+    return result
 
 
 class DelayedMax:

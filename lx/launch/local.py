@@ -171,9 +171,10 @@ def prepare_run(cfg: DictConfig, overrides: Sequence[str], config_dir: str | Non
     config["run_dir"] = str(run.path)
     if config["resume"] and run.config.exists():
         from lx.run.lock import require_idle
-        from lx.run.resume_config import changed_keys
+        from lx.run.resume_config import changed_keys, with_choices
 
         require_idle(run)
+        config = with_choices(run, config)
         if changed := changed_keys(run, config):
             raise LxError(f"resume=true: {run.path} holds another run; these settings differ: {', '.join(changed)}")
         run.propose(config)

@@ -4,6 +4,7 @@ A run directory holds everything that evaluation and prediction need::
 
     config.yaml       the resolved configuration
     resume.yaml       that of a resumption that has not started yet
+    recipe.json       of each value that the data has chosen for a setting that was `auto`, the reason
     environment.json  run id, overrides, git revision, platform, versions of Python and packages
     model.json        sizes that follow from the data; with the config's node they are enough to rebuild the network
     micro_batch.json  examples that a GPU's memory holds at a time, and of which device, where that was tried
@@ -46,6 +47,7 @@ class RunDirectory:
         self.path = path
         self.config = path / "config.yaml"
         self.resumption = path / "resume.yaml"
+        self.recipe = path / "recipe.json"
         self.environment = path / "environment.json"
         self.model = path / "model.json"
         self.micro_batch = path / "micro_batch.json"
@@ -113,7 +115,15 @@ class RunDirectory:
             self.path.rmdir()
 
     def _files(self) -> tuple[Path, ...]:
-        settings = (self.config, self.resumption, self.environment, self.tokenizer, self.labels, self.model)
+        settings = (
+            self.config,
+            self.resumption,
+            self.recipe,
+            self.environment,
+            self.tokenizer,
+            self.labels,
+            self.model,
+        )
         inputs = (self.micro_batch, self.test, self.linear, self.linear_test)
         made = (self.log, self.metrics, self.result, self.reports, self.verdict)
         return (*settings, *inputs, *made, self.lock)
@@ -182,6 +192,13 @@ class RunDirectory:
         if not isinstance(label_set, dict):
             raise LxError(f"{self.model} does not say the label_set of the run's task")
         return {**label_set, **names}
+
+    def read_reasons(self) -> dict[str, str]:
+        """Return why the data has chosen the values that it has, by key; none if it has chosen nothing."""
+        reasons = self.read_json(self.recipe) if self.recipe.exists() else {}
+        if not isinstance(reasons, dict):
+            raise LxError(f"{self.recipe} does not hold the reasons of a recipe")
+        return {str(key): str(reason) for key, reason in reasons.items()}
 
     def read_result(self) -> Result:
         """Read ``result.json``."""

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from lx.config.auto import AUTO, AUTO_NODES, is_auto
 from lx.config.compose import compose, resolved
 from lx.config.flatten import flatten
 from lx.config.grammar import as_grammar, parse
@@ -57,10 +58,25 @@ def resumed_config(run: RunDirectory, overrides: Sequence[str], trust: Sequence[
     return _overridden(config, overrides) if overrides else config
 
 
+def with_choices(run: RunDirectory, config: dict[str, Any]) -> dict[str, Any]:
+    """Fill in what the data has chosen for a run where a configuration, composed anew, says ``auto``."""
+    from omegaconf import OmegaConf
+
+    cfg, before = OmegaConf.create(config), OmegaConf.create(run.read_config())
+    for key in run.read_reasons():
+        if is_auto(cfg, key):
+            value = OmegaConf.select(before, key)
+            if key in AUTO_NODES:
+                given = {name: setting for name, setting in OmegaConf.select(cfg, key).items() if setting != AUTO}
+                value = OmegaConf.merge(value, given)
+            OmegaConf.update(cfg, key, value, merge=False)
+    return resolved(cfg)
+
+
 def changed_keys(run: RunDirectory, config: dict[str, Any]) -> list[str]:
     """Return the keys in which a configuration differs from a run's, except those that may change on resumption."""
     before, after = flatten(run.read_config()), flatten(config)
-    ignored = (*ADJUSTABLE, "name", "run_dir", "resume")
+    ignored = (*ADJUSTABLE, "name", "run_dir", "resume", "recipe")
     compared = [key for key in {**before, **after} if not key.startswith(ignored)]
     return sorted(key for key in compared if before.get(key) != after.get(key))
 

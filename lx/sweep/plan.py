@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lx.config.auto import apply_recipe
 from lx.config.compose import compose_with, resolved
 from lx.config.grammar import as_grammar, with_files
 from lx.config.messages import plain_errors
@@ -124,6 +125,7 @@ def _defaults(hydra: Hydra, space: Space) -> dict[str, Any]:
     cfg = hydra.compose_config(
         CONFIG_NAME, group_choices(hydra, space.fixed), RunMode.RUN, with_log_configuration=False
     )
+    apply_recipe(cfg, cfg.get("recipe") or {})
     choices = cfg.hydra.runtime.choices
     defaults: dict[str, Any] = {}
     for axis in space.axes:

@@ -16,6 +16,7 @@ from lx.config.instantiate import argument_keys, build
 from lx.config.schema import DataSettings
 from lx.data.datamodule import TextDataModule
 from lx.data.plan import LoaderOptions
+from lx.data.sources.base import Source
 from lx.data.sources.build import build_source
 from lx.distributed.process_group import first_on_each_node
 from lx.distributed.rank_info import RankInfo
@@ -30,6 +31,7 @@ from lx.tasks.base import ExpertTask, Task, encoder_factory
 from lx.training.compilation import compile_for_all_lengths, pays_to_compile
 from lx.training.module import TextClassifier
 from lx.training.nonfinite import NonFiniteGuard
+from lx.training.recipe import resolve
 from lx.training.run_length import RunLength, validation_interval
 
 log = logging.getLogger(__name__)
@@ -37,8 +39,15 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class BuiltRun:
-    """What a configuration describes, built: data that is ready to be read, and the module to train on it."""
+    """What a configuration describes, built: data that is ready to be read, and the module to train on it.
 
+    Attributes:
+        cfg: the configuration, nothing in it `auto` that a recipe chooses.
+        reasons: of the values that the data has chosen, by key.
+    """
+
+    cfg: DictConfig
+    reasons: dict[str, str]
     data: TextDataModule
     module: TextClassifier
     run_length: RunLength
@@ -56,7 +65,10 @@ def build_run(cfg: DictConfig, hardware: Hardware, rank_info: RankInfo | None = 
         LxError: the data or a setting is refused.
     """
     rank_info = rank_info or RankInfo()
-    data = build_data(cfg, hardware, rank_info)
+    source, label_encoder = build_source(cfg.data), encoder_factory(build(cfg.task, "task"))
+    unresolved = cfg
+    cfg, reasons = first_on_each_node(rank_info, lambda: resolve(unresolved, source, label_encoder))
+    data = build_data(cfg, hardware, rank_info, source)
     first_on_each_node(rank_info, data.prepare_data)
     data.setup()
     task = build_task(cfg, data)
@@ -69,11 +81,13 @@ def build_run(cfg: DictConfig, hardware: Hardware, rank_info: RankInfo | None = 
     module = build_module(cfg, net, task, run_length.total_steps)
     if run_length.total_steps:
         module.configure_optimizers()  # refuses bad settings of optimizer and schedule here, before training
-    return BuiltRun(data, module, run_length)
+    return BuiltRun(cfg, reasons, data, module, run_length)
 
 
-def build_data(cfg: DictConfig, hardware: Hardware, rank_info: RankInfo) -> TextDataModule:
-    """The data module of ``cfg.data`` and ``cfg.tokenizer``; nothing is read yet."""
+def build_data(
+    cfg: DictConfig, hardware: Hardware, rank_info: RankInfo, source: Source | None = None
+) -> TextDataModule:
+    """The data module of ``cfg.data`` and ``cfg.tokenizer``, with a source if it is built already; nothing is read."""
     pad_multiple = cfg.hardware.get("pad_multiple", "auto")  # runs of before have none
     flat = {name: cfg.data[name] for name in DataSettings.__dataclass_fields__}
     loaders = LoaderOptions(
@@ -87,8 +101,8 @@ def build_data(cfg: DictConfig, hardware: Hardware, rank_info: RankInfo) -> Text
         pad_multiple=hardware.pad_multiple if pad_multiple == "auto" else pad_multiple,
         pin_memory=hardware.device.type == "cuda",
     )
-    source = build_source(cfg.data)
     label_encoder = encoder_factory(build(cfg.task, "task"))
+    source = source or build_source(cfg.data)
     return TextDataModule(source, build(cfg.tokenizer, "tokenizer"), label_encoder, DataSettings(**flat), loaders)
 
 

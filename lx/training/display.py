@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from lightning.pytorch.loggers import Logger
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from rich.console import RenderableType
 from rich.table import Table
 
+from lx.config.auto import option_of
 from lx.distributed.rank_info import RankInfo
 from lx.kernels.swap import describe_arithmetic
 from lx.report.next_commands import next_commands
@@ -21,9 +22,9 @@ from lx.system.output import say
 from lx.training.builders import BuiltRun
 
 
-def start_table(cfg: DictConfig, built: BuiltRun, hardware: Hardware, rank_info: RankInfo) -> Table:
-    """Data, model, hardware and length of a run."""
-    data, run_length = built.data, built.run_length
+def start_table(built: BuiltRun, hardware: Hardware, rank_info: RankInfo, reasons: Mapping[str, str]) -> Table:
+    """Data, model, hardware and length of a run, and what the data has chosen, with the reasons."""
+    cfg, data, run_length = built.cfg, built.data, built.run_length
     train, shared = data.tables["train"], data.corpus.report.shared
     duplicates = sum(number for pair, number in shared.items() if pair.startswith("train/"))
     parameters = sum(parameter.numel() for parameter in built.module.net.parameters())
@@ -49,7 +50,19 @@ def start_table(cfg: DictConfig, built: BuiltRun, hardware: Hardware, rank_info:
         facts["expert"] = f"linear, {said['ngrams']:,} n-grams, C={said['C']}, fitted in {duration(said['seconds'])}"
     if not run_length.total_steps:  # the expert alone reads whole texts
         facts = {name: fact for name, fact in facts.items() if name not in ("truncated", "model", "batch", "steps")}
-    return pairs_table(cfg.name, facts)
+    return pairs_table(cfg.name, {**facts, **recipe_row(cfg, reasons)})
+
+
+def recipe_row(cfg: DictConfig, reasons: Mapping[str, str]) -> dict[str, str]:
+    """The values that the data has chosen, as they would be given on the command line, by reason; none: no row."""
+    overrides: dict[str, list[str]] = {}
+    for key, reason in reasons.items():
+        value = OmegaConf.select(cfg, key)
+        if OmegaConf.is_config(value):
+            key, value = key.replace(".", "/"), option_of(key, value.get("_target_"))
+        overrides.setdefault(reason, []).append(f"{key}={'null' if value is None else value}")
+    lines = [f"{reason}: {' '.join(chosen)}" for reason, chosen in overrides.items()]
+    return {"recipe": "\n".join(lines)} if lines else {}
 
 
 def show_result(

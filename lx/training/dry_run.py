@@ -23,6 +23,7 @@ from lx.system.logging import log_to
 from lx.system.output import say
 from lx.tracking.loggers import check_loggers
 from lx.training.builders import build_run
+from lx.training.display import recipe_row
 from lx.training.module import TextClassifier
 
 
@@ -46,7 +47,7 @@ def dry_run(cfg: DictConfig) -> None:
         if cfg.hardware.compile == "auto":
             cfg.hardware.compile = False  # it would take half a minute for one step
         built = build_run(cfg, hardware)
-        data, module, run_length = built.data, built.module, built.run_length
+        cfg, data, module, run_length = built.cfg, built.data, built.module, built.run_length
         classes = data.corpus.report.class_table()
         show(data.corpus.report, *([] if classes is None else [classes]), _lengths(data))
         for warning in data.corpus.report.warnings():
@@ -61,6 +62,7 @@ def dry_run(cfg: DictConfig) -> None:
                 "steps": f"{run_length.steps_per_epoch:,} an epoch, {run_length.total_steps:,} in all",
                 "padding": f"{data.train_padding_share():.1%} of the tokens of an epoch",
                 "one batch": f"{batch.num_examples} examples, {batch.num_tokens:,} tokens, {seconds:.2f} s",
+                **recipe_row(cfg, built.reasons),
                 "loss": f"{loss:.4f} (a guess costs {module.task.chance_loss:.4f})",
             }
             show(pairs_table("model", facts))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from lx.config.compose import resolved
 from lx.data.datamodule import TextDataModule
 from lx.nn.pretrained import PretrainedClassifier
 from lx.run.directory import RunDirectory
@@ -13,6 +14,7 @@ from lx.system.files import atomic_write_json, link_or_copy
 from lx.system.signals import Stopped
 from lx.tracking.context import RunContext
 from lx.tracking.wandb_agent import end_of_stopped
+from lx.training.builders import BuiltRun
 from lx.training.callbacks.checkpoint import Checkpoint
 from lx.training.callbacks.stopwatch import Stopwatch
 from lx.training.module import TextClassifier
@@ -58,6 +60,16 @@ class Session:
             status, _ = end_of_stopped(error.exit_code)
         reached = None if self._checkpoint is None else self._checkpoint.reached
         record_end(self.run, status, str(error) or type(error).__name__, reached, self.stopwatch.seconds)
+
+
+def save_recipe(run: RunDirectory, built: BuiltRun) -> None:
+    """Write the values that the data has chosen into the run's configuration, and their reasons beside it.
+
+    From now on the run is this one, whatever a later lx would choose.
+    """
+    if built.reasons:
+        atomic_write_json(run.recipe, built.reasons)
+        run.write_config(resolved(built.cfg))
 
 
 def save_model_inputs(run: RunDirectory, data: TextDataModule, module: TextClassifier) -> None:

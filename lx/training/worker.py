@@ -18,6 +18,7 @@ with freeze_after_imports(__name__ == "__main__"):
     from lightning.pytorch.loggers import Logger
     from omegaconf import DictConfig, OmegaConf
 
+    from lx.config.compose import resolved
     from lx.data.datamodule import TextDataModule
     from lx.distributed.fsdp import load_full_state_dict
     from lx.distributed.process_group import barrier, process_group
@@ -43,7 +44,7 @@ with freeze_after_imports(__name__ == "__main__"):
     from lx.training.latency import prediction_latency
     from lx.training.micro_batch import micro_batch_size
     from lx.training.module import TextClassifier
-    from lx.training.run_record import Session, run_context, save_model_inputs
+    from lx.training.run_record import Session, run_context, save_model_inputs, save_recipe
     from lx.training.trainer import build_callbacks, build_trainer
 
 log = logging.getLogger(__name__)
@@ -115,8 +116,7 @@ def train_in(run: RunDirectory, rank_info: RankInfo | None = None) -> Result:
 
 
 def _train(run: RunDirectory, rank_info: RankInfo, stop: StopRequest, session: Session) -> Result:
-    config = run.next_config()
-    cfg = OmegaConf.create(config)
+    cfg = OmegaConf.create(run.next_config())
     os.environ["TOKENIZERS_PARALLELISM"] = "true"  # read by tokenizers before worker processes are started
     seed_everything(cfg.seed, workers=True, verbose=False)
     hardware = resolve(
@@ -130,7 +130,7 @@ def _train(run: RunDirectory, rank_info: RankInfo, stop: StopRequest, session: S
     with lock, process_group(rank_info, hardware.device, run.path):
         with starting_services(cfg.logger if rank_info.is_first else None):
             built = build_run(cfg, hardware, rank_info)
-        data, module = built.data, built.module
+        cfg, data, module = built.cfg, built.data, built.module
         for warning in data.corpus.report.warnings():
             log.warning(warning)
         state, step = find_state(run, data.fingerprint)
@@ -144,9 +144,10 @@ def _train(run: RunDirectory, rank_info: RankInfo, stop: StopRequest, session: S
         session.begin(checkpoint)
         loggers: list[Logger] = []
         if rank_info.is_first:
+            save_recipe(run, built)
             save_model_inputs(run, data, module)
-            show(start_table(cfg, built, hardware, rank_info))
-            loggers = build_loggers(cfg.logger, run_context(run, cfg.name, config, step))
+            show(start_table(built, hardware, rank_info, run.read_reasons()))
+            loggers = build_loggers(cfg.logger, run_context(run, cfg.name, resolved(cfg), step))
         trainer = build_trainer(cfg, hardware, built.run_length, loggers, callbacks, rank_info)
         with finished_at_end(loggers):
             if built.run_length.total_steps:

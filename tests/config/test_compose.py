@@ -154,7 +154,7 @@ def test_schema_and_yaml_agree(group: str, schema: type) -> None:
 
 
 def test_top_level_schema_and_yaml_agree() -> None:
-    built = {"tokenizer", "model", "task", "optimizer", "scheduler", "callbacks", "logger"}
+    built = {"tokenizer", "model", "task", "optimizer", "scheduler", "callbacks", "logger", "recipe"}
     assert set(map(str, lx.compose())) == {field.name for field in fields(Settings)} | built
 
 

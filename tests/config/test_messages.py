@@ -13,7 +13,7 @@ from lx.errors import LxError, did_you_mean
 
 def test_defaults() -> None:
     cfg = lx.compose()
-    assert (cfg.name, cfg.model.dim, cfg.model.num_layers, cfg.data.batch_size) == ("docstrings-small", 256, 4, 64)
+    assert (cfg.name, cfg.model.dim, cfg.data.batch_size) == ("docstrings-auto", "auto", "auto")
     assert "hydra" not in cfg
 
 
@@ -52,7 +52,7 @@ def test_hydra_is_left_as_it_was() -> None:
 
 
 def test_resolved_is_plain_data() -> None:
-    config = resolved(lx.compose(["data=files", "data.train=a.csv", "model/position=learned"]))
+    config = resolved(lx.compose(["recipe=plain", "data=files", "data.train=a.csv", "model/position=learned"]))
     assert config["data"]["train"] == "a.csv"
     assert config["model"]["position"]["max_length"] == 128
     assert type(config["model"]) is dict
@@ -107,7 +107,7 @@ def test_a_missing_value_is_named() -> None:
         (["~trainer.max_epochs"], "trainer.max_epochs is missing"),
         (["~seed"], "seed is missing"),
         (["~name"], "leave out ~name"),
-        (["model=null"], "model=null: leave it out, or choose one of bag, base"),
+        (["model=null"], "model=null: leave it out, or choose one of auto, bag, base"),
         (["callbacks={a: 1}"], "there is no setting 'callbacks.a'; add a node of your own"),
         (["+logger={a: 1}"], "logger.a must be null or a node with a _target_, not 1"),
         (["data.source=null"], "data.source must be a node with a _target_"),

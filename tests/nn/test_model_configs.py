@@ -18,7 +18,7 @@ SIZES = {"tiny": (128, 2, 2), "small": (256, 4, 4), "base": (512, 8, 8), "large"
 OPTIONS = sorted(
     f"{path.parent.name}={path.stem}"
     for path in (CONF / "model").rglob("*/*.yaml")
-    if path.parent.name not in ("model", "expert")  # an expert stands beside the network
+    if path.parent.name not in ("model", "expert") and path.stem != "auto"  # an expert stands beside the network
 )
 MAX_LENGTH = 13
 
@@ -55,7 +55,7 @@ def check(net: nn.Module) -> None:
 
 
 def test_the_files_are_there() -> None:
-    assert {*SIZES, "bag", "pretrained", "linear"} == set(PRESETS)
+    assert {*SIZES, "auto", "bag", "pretrained", "linear"} == set(PRESETS)
     assert (
         sorted(
             [

@@ -12,6 +12,7 @@ from lx.cli.main import main
 from support.corpus import examples
 
 SMALL = [
+    "recipe=plain",
     "tokenizer=word",
     "model=tiny",
     "model.dim=8",

@@ -23,7 +23,7 @@ def training(run: Path | str, *overrides: str) -> list[str]:
     return [
         "train",
         *["data=files", "data.train=train.jsonl", "data.validation=validation.jsonl", "data.test=test.jsonl"],
-        *["data.batch_size=8", "data.max_length=16"],
+        *["recipe=plain", "data.batch_size=8", "data.max_length=16"],
         *["tokenizer=word", "tokenizer.min_frequency=1", "model=tiny", "model.dim=8", "model.num_layers=1"],
         *["model.dropout=0", "model.token_dropout=0", "hardware=cpu", "hardware.precision=32-true", "logger=csv"],
         *["trainer.log_every_n_steps=1", "optimizer.lr=0.03", f"run_dir={run}"],

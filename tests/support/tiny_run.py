@@ -21,7 +21,7 @@ def tiny(folder: Path, *overrides: str) -> list[str]:
         f"run_dir={folder / 'run'}",
         *small.split(),
         *["tokenizer=word", "hardware=cpu", "hardware.precision=32-true", "hardware.threads=1", "logger=none"],
-        "optimizer.lr=0.01",
+        *["recipe=plain", "optimizer.lr=0.01"],
         *overrides,
     ]
 

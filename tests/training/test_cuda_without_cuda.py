@@ -23,7 +23,10 @@ from lx.training.module import TextClassifier
 from support.fake_cuda import allow_fake_cuda
 
 CONF = Path(__file__).parents[2] / "conf" / "model"
-GROUPS = [sorted(f"model/{group.name}={file.stem}" for file in group.iterdir()) for group in CONF.glob("*/")]
+GROUPS = [
+    sorted(f"model/{group.name}={file.stem}" for file in group.iterdir() if file.stem != "auto")
+    for group in CONF.glob("*/")
+]
 # Every option of every group at least once, in as few models as the largest group has options.
 MODELS = [[group[i % len(group)] for group in GROUPS] for i in range(max(map(len, GROUPS)))]
 CLASSES = {"class_names": ["a", "b", "c"], "class_counts": [3, 2, 1]}
@@ -53,7 +56,7 @@ def on_gpu(tensor: Tensor) -> Tensor:
 
 def built(*overrides: str, num_token_types: int = 1) -> tuple[TextClassifier, Tensor]:
     """A module of small width, and labels; real, on the CPU."""
-    cfg = lx.compose([*overrides])
+    cfg = lx.compose(["recipe=plain", *overrides])
     name = next((override for override in overrides if override.startswith("task=")), "task=classification")
     label_set, labels = TASKS[name]
     task = build(cfg.task, "task")(**label_set)

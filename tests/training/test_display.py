@@ -24,7 +24,7 @@ def rows_of_table(folder: Path, *overrides: str, num_ranks: int = 1) -> dict[str
     assert built.data.source is not None
     file = io.StringIO()
     rank_info = replace(RankInfo(), world_size=num_ranks)
-    Console(file=file, width=120, markup=False).print(start_table(cfg, built, hardware, rank_info))
+    Console(file=file, width=120, markup=False).print(start_table(built, hardware, rank_info, built.reasons))
     lines = file.getvalue().splitlines()
     cells = [[cell.strip() for cell in line.strip("│").split("│")] for line in lines if line.startswith("│")]
     return {"title": lines[0].strip(), **dict(cells)}

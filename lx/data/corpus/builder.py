@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -50,10 +50,18 @@ class _Draft:
 class CorpusBuilder:
     """Reads each split of a source, settles its labels, splits off validation, and writes it all down."""
 
-    def __init__(self, source: Source, encoder: LabelEncoder, options: DataSettings) -> None:
+    def __init__(
+        self,
+        source: Source,
+        encoder: LabelEncoder,
+        options: DataSettings,
+        validation_fraction: Callable[[int], float] | None = None,
+    ) -> None:
+        """``validation_fraction``, given the number of rows, takes the place of the option of that name."""
         self._source = source
         self._encoder = encoder
         self._options = options
+        self._validation_fraction = validation_fraction or (lambda num_rows: options.validation_fraction)
         self._has_pairs = False
 
     def build(self, folder: Path) -> None:
@@ -123,8 +131,8 @@ class CorpusBuilder:
     def _split_off_validation(self, train: _Draft) -> tuple[_Draft, _Draft]:
         """Return train without, and validation with, the rows that are taken from train."""
         groups = self._encoder.groups(train.labels)
-        fraction, seed = self._options.validation_fraction, self._options.split_seed
-        chosen = stratified_split(groups, train.hashes, fraction=fraction, seed=seed)
+        fraction = self._validation_fraction(len(train.rows))
+        chosen = stratified_split(groups, train.hashes, fraction=fraction, seed=self._options.split_seed)
         if not chosen.any():
             raise LxError(
                 f"{train.origin}: no validation split can be cut from {len(chosen):,} row(s) with a row of "

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import numpy as np
@@ -16,6 +20,7 @@ from lx.data.corpus.storage import SplitView
 from lx.data.sources.base import Source
 from lx.errors import LxError
 from lx.system.cache import build_once, cache_home, digest
+from lx.system.files import atomic_write
 
 
 @dataclass(frozen=True)
@@ -52,14 +57,9 @@ def load_corpus(source: Source, encoder: LabelEncoder, options: DataSettings) ->
     """
     if "train" not in source.splits:
         raise LxError("data.train is not set: name your training file, such as data.train=train.csv")
-    validation = None if "validation" in source.splits else (options.validation_fraction, options.split_seed)
     before = encoder.fingerprint()
-    labels = [before] if before else []
-    names = source.class_names
-    fingerprint = digest(
-        ROWS_VERSION, source.fingerprint(), source.splits, names, validation, options.on_empty, *labels
-    )
-    folder = cache_home(options.cache_dir) / "corpus" / f"{fingerprint}-{FILES_VERSION}"
+    fingerprint = _fingerprint(source, before, options)
+    folder = _folder(fingerprint, options)
     build_once(folder, CorpusBuilder(source, encoder, options).build)
     state = json.loads((folder / "corpus.json").read_text("utf-8"))
     if state["label_encoding"] != before:
@@ -70,3 +70,48 @@ def load_corpus(source: Source, encoder: LabelEncoder, options: DataSettings) ->
         for name, file in state["files"].items()
     }
     return Corpus(splits, state["label_set"], fingerprint, report)
+
+
+def count_rows(
+    source: Source, encoder: LabelEncoder, options: DataSettings, validation_fraction: Callable[[int], float]
+) -> int:
+    """Count the training rows of a source before validation is cut from them.
+
+    Where the share of validation follows from their number, the corpus is built with that share while they are
+    counted, so that the source is read once: :func:`load_corpus` with that share finds the corpus.
+
+    Args:
+        source: Where the rows come from.
+        encoder: Reads the labels; it has learned none yet.
+        options: Those of the cut, but for its share, of empty texts and of the cache count.
+        validation_fraction: The share of validation, given the number of rows.
+    """
+    before = encoder.fingerprint()
+    counted = _folder(_fingerprint(source, before, options), options)
+    number = counted.with_suffix(".rows")
+    if number.exists():
+        return int(number.read_text("utf-8"))
+    build_once(counted, CorpusBuilder(source, encoder, options, validation_fraction).build)
+    report = CorpusReport.from_dict(json.loads((counted / "corpus.json").read_text("utf-8"))["report"])
+    cut = [report.splits["validation"].rows] if report.validation_was_split_off else []
+    num_rows = sum([report.splits["train"].rows, *cut])
+    if cut:
+        options = replace(options, validation_fraction=validation_fraction(num_rows))
+        with suppress(OSError):  # there already
+            counted.rename(_folder(_fingerprint(source, before, options), options))
+        rmtree(counted, ignore_errors=True)
+    with atomic_write(number) as temporary:
+        temporary.write_text(str(num_rows), "utf-8")
+    return num_rows
+
+
+def _fingerprint(source: Source, label_encoding: str, options: DataSettings) -> str:
+    """Return the fingerprint of a corpus, given that of its label encoder before it has learned anything."""
+    validation = None if "validation" in source.splits else (options.validation_fraction, options.split_seed)
+    labels = [label_encoding] if label_encoding else []
+    names = source.class_names
+    return digest(ROWS_VERSION, source.fingerprint(), source.splits, names, validation, options.on_empty, *labels)
+
+
+def _folder(fingerprint: str, options: DataSettings) -> Path:
+    return cache_home(options.cache_dir) / "corpus" / f"{fingerprint}-{FILES_VERSION}"

@@ -1,0 +1,121 @@
+"""What settings that are ``auto`` become: chosen by facts about the corpus. All numbers stand in :func:`choose`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import replace
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from lx.config.auto import AUTO_NODES, apply_recipe, auto_keys, fill, is_auto, option_of, plain_recipe
+from lx.config.schema import DataSettings
+from lx.config.validate import check_config
+from lx.data.corpus.corpus import count_rows, load_corpus
+from lx.data.corpus.facts import CorpusFacts, corpus_facts
+from lx.data.corpus.labels import LabelEncoder
+from lx.data.sources.base import Source
+
+Settle = Callable[[str, Any, str], Any]
+"""Called with a setting's key, a value and the reason for it: the setting's value from then on, given or chosen."""
+
+_SMALL = 20_000  # rows below which regularisation counts for more than size
+_LONGEST = 256
+_MOST_OF_EXPERT = 1_000_000
+
+
+def choose(facts: CorpusFacts, settle: Settle, *, one_class: bool) -> None:
+    """Choose values for a Transformer that is trained from scratch.
+
+    Args:
+        facts: about the corpus.
+        settle: takes each choice; one for a setting that was given has no effect.
+        one_class: whether a text has one class, which a linear expert can learn, too.
+    """
+    rows, is_small = f"{facts.rows:,} rows", facts.rows < _SMALL
+    if facts.cjk_share > 0.3:
+        tokenizer = settle("tokenizer", "char", "Han or kana")
+    else:
+        settle("tokenizer.vocab_size", 30_000, "spaces between words")
+        tokenizer = settle("tokenizer", "word", "spaces between words")
+    settle("data.max_length", max_length(facts, tokenizer), f"99% of the texts, in tokens of {tokenizer}")
+
+    batch_size = settle("data.batch_size", min(32 if is_small else 64, facts.rows), rows)
+    settle("trainer.max_epochs", num_epochs(facts.rows), rows)
+
+    dim = settle("model.dim", 128 if is_small else 256, rows)
+    settle("model.num_layers", 2, rows)
+    settle("model.num_heads", 4, rows)
+    settle("model.conv_width", 3, rows)
+    settle("model.position", "none", "the convolution sees the order")
+    settle("model.pooling", "mean_max", rows)
+    settle("model.dropout", 0.2 if is_small else 0.1, rows)
+    settle("model.embedding_dropout", 0.3 if is_small else 0.1, rows)
+    settle("model.head_dropout", 0.4 if is_small else 0.2, rows)
+    settle("model.token_dropout", 0.1, rows)
+    settle("model.expert", "linear" if one_class and facts.rows <= _MOST_OF_EXPERT else "none", rows)
+    settle("optimizer.lr", 1e-3 if dim < 256 else 5e-4, f"{dim} wide, batches of {batch_size}")
+
+
+def num_epochs(num_rows: int) -> int:
+    """The fewer texts, the more passes over them: 12 over 5,000, from 2 to 30."""
+    return int(min(max(round(12 * (5000 / num_rows) ** 0.5), 2), 30))
+
+
+def max_length(facts: CorpusFacts, tokenizer: str) -> int:
+    """The length of 99% of the texts, with their special tokens, as a multiple of 8 from 32 to 256."""
+    units = {"word": facts.words, "char": facts.characters, "byte": round(facts.characters * (1 + 2 * facts.cjk_share))}
+    tokens = units.get(tokenizer, round(1.5 * facts.words)) + 3
+    return min(max(-(-tokens // 8) * 8, 32), _LONGEST)
+
+
+def validation_fraction(num_rows: int) -> float:
+    """A tenth of little data, where a twentieth would be too few texts to tell one epoch from the next."""
+    return 0.1 if num_rows < 10_000 else 0.05
+
+
+def resolve(
+    cfg: DictConfig,
+    source: Source,
+    label_encoder: Callable[..., LabelEncoder],
+) -> tuple[DictConfig, dict[str, str]]:
+    """Read the data and give every setting that is ``auto`` a value.
+
+    Args:
+        cfg: the configuration, which stays as it is.
+        source: of the data.
+        label_encoder: builds a label encoder from the class names that the source declares.
+
+    Returns:
+        The configuration with values, and for each setting that was ``auto`` the reason for its value.
+
+    Raises:
+        LxError: the data is refused, or a value does not go with those that were given.
+    """
+    if not auto_keys(cfg):
+        return cfg, {}
+    cfg = deepcopy(cfg)
+    reasons: dict[str, str] = {}
+
+    def settle(key: str, value: Any, reason: str) -> Any:
+        if is_auto(cfg, key):
+            fill(cfg, key, value)
+            reasons[key] = reason
+        if key in AUTO_NODES:
+            return option_of(key, OmegaConf.select(cfg, f"{key}._target_", default=value))
+        return OmegaConf.select(cfg, key, default=value)
+
+    options = DataSettings(**{name: cfg.data[name] for name in DataSettings.__dataclass_fields__})
+    if is_auto(cfg, "data.validation_fraction"):
+        num_rows = count_rows(source, label_encoder(source.class_names), options, validation_fraction)
+        fraction = settle("data.validation_fraction", validation_fraction(num_rows), f"{num_rows:,} rows")
+        options = replace(options, validation_fraction=fraction)
+    if auto_keys(cfg):
+        facts = corpus_facts(load_corpus(source, label_encoder(source.class_names), options))
+        if str(cfg.model._target_).endswith(".TransformerClassifier"):
+            choose(facts, settle, one_class=str(cfg.task._target_).endswith(".Classification"))
+        reasons |= dict.fromkeys(auto_keys(cfg), "as recipe=plain")
+        apply_recipe(cfg, plain_recipe())
+    check_config(cfg, cfg)
+    return cfg, reasons
