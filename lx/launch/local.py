@@ -6,7 +6,6 @@ import json
 import os
 import platform
 import secrets
-import shlex
 import signal
 import subprocess
 import sys
@@ -92,7 +91,7 @@ def resume(
     require_idle(run)
     status = run.read_result().status if run.result.exists() else None
     if status == "pruned" and not pruned:
-        raise LxError(f"{run.path} was pruned by its sweep or by W&B; to go on with it: lx resume {run.path} --pruned")
+        raise LxError(f"{run.path} was pruned by its sweep or by W&B; to go on: lx resume {run.quoted} --pruned")
     config = resumed_config(run, overrides, trust)
     if _has_finished(run, config):
         return 0
@@ -108,7 +107,7 @@ def _has_finished(run: RunDirectory, config: dict[str, Any]) -> bool:
     if any(config["trainer"][key] != before[key] for key in ("max_epochs", "max_steps")):
         return False
     key = "max_epochs" if before["max_steps"] is None else "max_steps"
-    longer = f"lx resume {shlex.quote(str(run.path))} trainer.{key}=+2"
+    longer = f"lx resume {run.quoted} trainer.{key}=+2"
     say(f"{run.path} has finished: nothing to do. To train longer: {longer}")
     return True
 
@@ -117,7 +116,7 @@ def start(run: RunDirectory) -> int:
     """Train in a run directory, in worker processes or where its ``launch`` says, and return the exit code."""
     config = run.next_config()
     if config["launch"] == "prepare":
-        say(f"{run.path} is ready: start `python -m lx.worker {run.path}` for each rank, with torchrun or srun")
+        say(f"{run.path} is ready: start `python -m lx.worker {run.quoted}` for each rank, with torchrun or srun")
         return 0
     if "submit" in config["hardware"]:
         from lx.launch.slurm import submit
@@ -218,8 +217,8 @@ def _wait(run: RunDirectory, command: list[str]) -> int:
         return code
     if code == _KILLED_ON_REQUEST:
         record_end(run, "stopped", "stopped by SIGINT")
-        return report_exit(f"stopped by SIGINT; to go on: lx resume {run.path}", 130)
-    error = f"the worker process was killed by {name_of_signal(code)}; to go on: lx resume {run.path}"
+        return report_exit(f"stopped by SIGINT; to go on: lx resume {run.quoted}", 130)
+    error = f"the worker process was killed by {name_of_signal(code)}; to go on: lx resume {run.quoted}"
     record_end(run, "failed", error)
     raise ChildProcessError(error)
 

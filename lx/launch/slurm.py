@@ -98,7 +98,7 @@ def follow(job: int, log: Path, run: RunDirectory) -> int:
     _print_from(log, seen)
     code = _exit_code(run, facts)
     if code != 0:
-        say(f"lx: job {job}: {facts['JobState'].lower()}; to go on: lx resume {run.path}", sys.stderr)
+        say(f"lx: job {job}: {facts['JobState'].lower()}; to go on: lx resume {run.quoted}", sys.stderr)
     return code
 
 

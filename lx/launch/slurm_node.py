@@ -139,7 +139,7 @@ def _train(run: RunDirectory, job: Job, requests: StopRequests) -> int:
     if requests.received and code in _STOPPED:
         return requeue_if_preempted(run, job, requests) if job.node == 0 else 0  # a failure would end all nodes
     if code < 0:
-        error = f"the process that trains was killed by {name_of_signal(code)}; to go on: lx resume {run.path}"
+        error = f"the process that trains was killed by {name_of_signal(code)}; to go on: lx resume {run.quoted}"
         record_end(run, "failed", error)
         return report_exit(f"error: {error}", 1)
     return code
@@ -187,7 +187,7 @@ def requeue_if_preempted(run: RunDirectory, job: Job, requests: StopRequests) ->
     if not run.last.exists() and job.starts >= _MAX_STARTS:
         raise LxError(
             f"the job was stopped {job.starts} times before the first checkpoint: give it more time, "
-            f"lx resume {run.path} hardware=slurm hardware.time=..."
+            f"lx resume {run.quoted} hardware=slurm hardware.time=..."
         )
     job.requeue()
     say(f"lx: job {job.id} is back in the queue, and will go on from the last checkpoint")

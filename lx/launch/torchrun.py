@@ -99,7 +99,7 @@ def start_ranks(run: RunDirectory, settings: dict[str, Any], command: list[str])
     except SignalException as stopped:
         number = signal.Signals(stopped.sigval)
         code = EXIT_CODES.get(number, 128 + number)
-        return Outcome(code, f"stopped by {number.name}; to go on: lx resume {run.path}")
+        return Outcome(code, f"stopped by {number.name}; to go on: lx resume {run.quoted}")
     return Outcome(0)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import shlex
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from hashlib import sha256
@@ -47,7 +48,7 @@ def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
         cause = error if hashing.error is None else hashing.error
         raise TrainingError(
             f"cannot write the checkpoint {path}: {getattr(cause, 'strerror', None) or cause}; those from before are "
-            f"whole: when there is room again, go on with lx resume {path.parent.parent}"
+            f"whole: when there is room again, go on with lx resume {shlex.quote(str(path.parent.parent))}"
         ) from error
 
 

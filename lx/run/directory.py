@@ -25,6 +25,7 @@ A run directory holds everything that evaluation and prediction need::
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import time
 from collections.abc import Mapping
@@ -69,6 +70,11 @@ class RunDirectory:
     def best_at(self, step: int) -> Path:
         """The weights of the validation after a step, where ``trainer.keep_best`` keeps several."""
         return self.path / "checkpoints" / f"best-{step}.ckpt"
+
+    @property
+    def quoted(self) -> str:
+        """The path as a shell reads it, for commands in messages."""
+        return shlex.quote(str(self.path))
 
     @property
     def trained(self) -> bool:

@@ -48,7 +48,13 @@ def resumed_config(run: RunDirectory, overrides: Sequence[str], trust: Sequence[
     overrides = as_grammar(overrides)
     config = run.read_config()
     check_targets(config, run.config, trust)
-    for key in map(_key, overrides):
+    for name in ("launch", "data", "trainer", "hardware"):
+        if name not in config:
+            raise LxError(f"{run.config} has no {name}: this is not the configuration of a run")
+    for override in overrides:
+        key = _key(override)
+        if override.startswith("~"):
+            raise LxError(f"{override}: a run that goes on keeps its settings: leave it out, or choose another value")
         if not any(key == name or key.startswith((f"{name}.", f"{name}/")) for name in ADJUSTABLE):
             raise LxError(
                 f"{key} cannot change when a run goes on: it would be another run. What can: {', '.join(ADJUSTABLE)}"

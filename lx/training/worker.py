@@ -68,13 +68,13 @@ def execute(run: RunDirectory) -> int:
         return report_exit(f"error: {error}", error.exit_code, secondary=isinstance(error, RanksLostError))
     except Stopped as stopped:
         status, code = end_of_stopped(stopped.exit_code)
-        message = f"{stopped}; to go on: lx resume {run.path}"
+        message = f"{stopped}; to go on: lx resume {run.quoted}"
         return report_exit(f"pruned, {message} --pruned" if status == "pruned" else message, code)
     except Exception as error:
         if died := re.search(r"DataLoader worker \(pid\(?s?\)? ([\d, ]+)\)", str(error)):
             return report_exit(
                 f"error: a process that assembles batches (pid {died[1]}) died, perhaps of too little memory; "
-                f"to go on: lx resume {run.path} hardware.num_workers=0",
+                f"to go on: lx resume {run.quoted} hardware.num_workers=0",
                 1,
             )
         say(traceback.format_exc(), sys.stderr)
@@ -108,7 +108,7 @@ def train_in(run: RunDirectory, rank_info: RankInfo | None = None) -> Result:
             elif rank_info.is_first:
                 run.discard()
             if session.is_resumed and not session.has_begun and _MISSING_DATA.match(str(error)):
-                raise LxError(f"{error}; if it has moved: lx resume {run.path} data.train=NEWPATH") from error
+                raise LxError(f"{error}; if it has moved: lx resume {run.quoted} data.train=NEWPATH") from error
             raise
         except BaseException as error:
             session.record_end(error)

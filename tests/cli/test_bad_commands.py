@@ -63,6 +63,22 @@ CASES = [
     Case(
         "check finds it too", f"check data=files {TRAIN} objective.metric=f1", ("objective.metric=f1", "val/f1_macro")
     ),
+    Case("check of a run directory in use", f"check {TRAIN} run_dir=old", ("old", "already"), prepare=looks_like_a_run),
+    Case(
+        "check of a file in the way", f"check {TRAIN} run_dir=blocked/run", ("cannot write",), prepare=file_in_the_way
+    ),
+    Case("check of a callback", f"check {TRAIN} +callbacks.x._target_=nowhere.X", ("callbacks.x cannot be built",)),
+    Case(
+        "check of a tracker without credentials",
+        f"check {TRAIN} tokenizer=word model=tiny hardware=cpu logger=wandb logger.wandb.mode=online",
+        ("logger.wandb.mode", "WANDB_API_KEY"),
+        small=False,
+    ),
+    Case("a word that is no setting", "train hello", ("'hello' is no setting", "key=value")),
+    Case("a file alone", "train good.jsonl", ("to train on that file: data.train=good.jsonl",)),
+    Case("an empty value", f"train {TRAIN} data.test=", ("data.test is empty",)),
+    Case("several values", f"train {TRAIN} seed=0,1", ("lx train -m seed=0,1",)),
+    of_run("eval of an empty value", "eval nowhere hardware=", "hardware is empty"),
     of_run("eval of nothing", "eval", "RUN", "lx eval --help"),
     of_run("eval of a missing run", "eval nowhere", "no run directory nowhere"),
     of_run("predict with a missing run", "predict nowhere --text a", "no run directory nowhere"),
