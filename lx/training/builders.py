@@ -22,6 +22,7 @@ from lx.distributed.process_group import first_on_each_node
 from lx.distributed.rank_info import RankInfo
 from lx.errors import LxError, did_you_mean
 from lx.kernels.swap import swap_in_kernels
+from lx.linear.settings import ExpertSettings
 from lx.nn.embedding import FIRST_WORD
 from lx.nn.expert_alone import ExpertAlone
 from lx.nn.vectors import load_word_vectors
@@ -44,6 +45,7 @@ class BuiltRun:
     Attributes:
         cfg: the configuration, nothing in it `auto` that a recipe chooses.
         reasons: of the values that the data has chosen, by key.
+        expert: of an expert that :meth:`fit_expert` fits; None: there is none.
     """
 
     cfg: DictConfig
@@ -51,6 +53,14 @@ class BuiltRun:
     data: TextDataModule
     module: TextClassifier
     run_length: RunLength
+    expert: ExpertSettings | None
+
+    def fit_expert(self, rank_info: RankInfo) -> None:
+        """Fit the expert on the data, if there is to be one, or read it from the cache."""
+        task = self.module.task
+        if self.expert is not None and isinstance(task, ExpertTask):
+            fit = partial(self.data.fit_expert, self.expert, task.num_outputs, task.expert_labels)
+            first_on_each_node(rank_info, fit)
 
 
 def build_run(cfg: DictConfig, hardware: Hardware, rank_info: RankInfo | None = None) -> BuiltRun:
@@ -72,8 +82,7 @@ def build_run(cfg: DictConfig, hardware: Hardware, rank_info: RankInfo | None = 
     first_on_each_node(rank_info, data.prepare_data)
     data.setup()
     task = build_task(cfg, data)
-    if cfg.model.get("expert"):
-        first_on_each_node(rank_info, partial(fit_expert, cfg, data, task))
+    expert = build_expert(cfg, task) if cfg.model.get("expert") else None
     run_length = build_run_length(cfg, data.steps_per_epoch)
     net = build_net(cfg, data, task, hardware, run_length.total_steps)
     if isinstance(net, ExpertAlone):
@@ -81,7 +90,7 @@ def build_run(cfg: DictConfig, hardware: Hardware, rank_info: RankInfo | None = 
     module = build_module(cfg, net, task, run_length.total_steps)
     if run_length.total_steps:
         module.configure_optimizers()  # refuses bad settings of optimizer and schedule here, before training
-    return BuiltRun(cfg, reasons, data, module, run_length)
+    return BuiltRun(cfg, reasons, data, module, run_length, expert)
 
 
 def build_data(
@@ -113,16 +122,16 @@ def build_task(cfg: DictConfig, data: TextDataModule) -> Task:
     return task
 
 
-def fit_expert(cfg: DictConfig, data: TextDataModule, task: Task) -> None:
-    """Fit the expert of ``cfg.model.expert`` on the data, or read it from the cache."""
+def build_expert(cfg: DictConfig, task: Task) -> ExpertSettings:
+    """The settings of ``cfg.model.expert``, for a task that can have an expert."""
     if not isinstance(task, ExpertTask):
         raise LxError(
             "a linear expert learns one class a text (task=classification): choose model/expert=none, and another "
             "model than model=linear"
         )
     with argument_keys("model.expert"):
-        settings = build(cfg.model.expert, "model.expert")
-    data.fit_expert(settings, task.num_outputs, task.expert_labels)
+        settings: ExpertSettings = build(cfg.model.expert, "model.expert")
+    return settings
 
 
 def build_net(cfg: DictConfig, data: TextDataModule, task: Task, hardware: Hardware, total_steps: int) -> nn.Module:

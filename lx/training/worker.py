@@ -130,6 +130,7 @@ def _train(run: RunDirectory, rank_info: RankInfo, stop: StopRequest, session: S
     with lock, process_group(rank_info, hardware.device, run.path):
         with starting_services(cfg.logger if rank_info.is_first else None):
             built = build_run(cfg, hardware, rank_info)
+            built.fit_expert(rank_info)
         cfg, data, module = built.cfg, built.data, built.module
         for warning in data.corpus.report.warnings():
             log.warning(warning)

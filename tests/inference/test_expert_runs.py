@@ -93,6 +93,7 @@ def test_the_result_says_what_was_joined(trained: Path) -> None:
     assert weights["encoder_weight"] not in (0.5, 1.0)
 
 
+@pytest.mark.slow
 def test_an_expert_alone_takes_no_steps(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     train(tmp_path, *KINDS["alone"])
     content = result(tmp_path / "run")
@@ -102,11 +103,26 @@ def test_an_expert_alone_takes_no_steps(tmp_path: Path, capfd: pytest.CaptureFix
     assert "has finished" in capfd.readouterr().out
     settings = [word for word in command(tmp_path, *KINDS["alone"]) if not word.startswith("run_dir")]
     assert main(["check", *settings]) == 0
-    assert "all good" in capfd.readouterr().out
+    said = capfd.readouterr()
+    assert "all good" in said.out and "fitting" not in said.err
     assert main(["bench", *settings]) == 2
     assert "takes no optimizer steps" in capfd.readouterr().err
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_pairs_of_texts(kind: str, tmp_path: Path) -> None:
+    train(tmp_path, *KINDS[kind], "data.text_pair=pair")
+    rows = [json.loads(line) for line in (tmp_path / "test.jsonl").read_text().splitlines()]
+    texts, pairs = [row["text"] for row in rows], [row["pair"] for row in rows]
+    said = lx.load(tmp_path / "run", "cpu").predict(texts, pairs)
+    accuracy = np.mean([row["label"] == each.label for row, each in zip(rows, said, strict=True)])
+    assert accuracy == result(tmp_path / "run")["metrics"]["test/accuracy"]
+    with pytest.raises(LxError, match="labels pairs of texts"):
+        lx.load(tmp_path / "run", "cpu").predict(texts)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["regression", "multilabel"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_other_tasks_have_no_expert(kind: str, task: str, tmp_path: Path) -> None:
