@@ -22,7 +22,7 @@ from lx.data.batches import TokenDataset
 from lx.data.corpus.clean import read_clean
 from lx.data.corpus.labels import LabelEncoder
 from lx.data.plan import eval_plan, rank_batches
-from lx.data.sources.base import Source
+from lx.data.sources.base import Source, SourceWithNotes
 from lx.data.sources.build import build_source
 from lx.data.tokens.table import TokenTable, write_tokens
 from lx.data.tokens.tokenizer import Encoded
@@ -204,6 +204,8 @@ def _encode_test(
         yield loaded.tokenizer.encode(rows.texts, rows.pairs, loaded.max_length), rows.labels
     if not num_rows:
         raise LxError(f"{source.describe('test')}: all {num_empty:,} texts are empty")
+    for note in source.notes("test") if isinstance(source, SourceWithNotes) else ():
+        log.warning("%s", note)
     if num_empty:
         log.warning("%s: %d rows with an empty text were dropped", source.describe("test"), num_empty)
 

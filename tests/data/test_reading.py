@@ -105,6 +105,7 @@ REFUSED = {
     "LFS for gzip": ("a.jsonl.gz", LFS, "run `git lfs pull`"),
     "a workbook": ("a.csv", b"PK\x03\x04\x14\0", ": not a text file but a ZIP archive or an Excel workbook"),
     "bzip2": ("a.csv", b"BZh91AY&SY\x12", "packed with bzip2"),
+    "not UTF-8 and cut short": ("a.csv.gz", gzip.compress(PLAIN + bytes(range(128, 256)) * 9)[:-9], "cut short"),
     "packed twice": ("a.csv.gz", gzip.compress(gzip.compress(PLAIN)), "packed with gzip twice"),
     "twice in a header": (
         "a.csv",

@@ -209,7 +209,7 @@ def test_the_name_of_the_output_says_its_format(
     ("texts", "message"),
     [
         ("bread", "a single string"),
-        (["bread", None], r"texts\[1\] is nothing"),
+        (["bread", None], r"texts\[1\] is null"),
         ([1.5], r"texts\[0\] is a fraction"),
         (["bread", "\ud83d"], r"texts\[1\] holds half of a surrogate pair"),
     ],

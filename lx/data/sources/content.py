@@ -43,11 +43,12 @@ def open_text(path: Path, newline: str | None = "") -> Iterator[IO[str]]:
         LxError: It cannot be read, is of another encoding (the line is named) or another kind, or is cut short.
     """
     try:
-        with path.open("rb") as raw, TextIOWrapper(unpack(raw, str(path)), "utf-8-sig", newline=newline) as file:
-            yield file
-    except UnicodeDecodeError:
-        line, byte = _undecodable(path)
-        raise _not_utf8(f"{path}:{line}", byte) from None
+        try:
+            with path.open("rb") as raw, TextIOWrapper(unpack(raw, str(path)), "utf-8-sig", newline=newline) as file:
+                yield file
+        except UnicodeDecodeError:
+            line, byte = _undecodable(path)
+            raise _not_utf8(f"{path}:{line}", byte) from None
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise _damaged_gzip(str(path), error) from error
     except OSError as error:

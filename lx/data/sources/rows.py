@@ -57,6 +57,6 @@ def kind_of(value: object) -> str:
         bytes: "binary data",
         list: "a list",
         dict: "an object",
-        type(None): "nothing",
+        type(None): "null",
     }
     return names.get(type(value), f"a {type(value).__name__}")
