@@ -18,6 +18,7 @@ from pathlib import Path
 
 from lx.sweep.commands import run_sweep
 from lx.sweep.trials import Mean, Outcome
+from lx.system.cache import digest
 
 
 def overrides_of(data: str) -> list[str]:
@@ -33,7 +34,8 @@ def overrides_of(data: str) -> list[str]:
 
 def outcomes(out: Path, data: str, variant: str, seeds: int) -> list[Outcome]:
     """Run, or go on with, the sweep of one variant on one data set; return how each seed ended."""
-    folder = out / re.sub(r"[^\w.,+-]+", "_", Path(data).name) / (re.sub(r"[^\w.,+-]+", "_", variant) or "defaults")
+    name = f"{re.sub(r'[^0-9A-Za-z.,+-]+', '_', variant)[:60]}-{digest(variant)[:8]}"
+    folder = out / re.sub(r"[^0-9A-Za-z.,+-]+", "_", Path(data).name) / name
     settings = [f"sweep.seeds={seeds}", f"sweep.dir={folder}", "logger=csv"]
     (row,) = run_sweep([*overrides_of(data), *shlex.split(variant), *settings], show=False).rows
     return [replicate.outcome() for replicate in row.trial.replicates()]
