@@ -57,7 +57,7 @@ def record_end(
     """
     if run.resumption.exists():
         return
-    result = run.read_result() if run.result.exists() else Result(status, str(run.path))
+    result = run.read_result() if run.result.exists() else Result("failed", str(run.path))
     if result.status in _FINAL:
         return
     reached = reached or _last_state(run)

@@ -18,6 +18,7 @@ from lx.config.json_overrides import overrides_from_json
 from support.commands import environment, lx, start, training
 from support.corpus import write_splits
 from support.process_table import workers_of
+from support.ranks import ranks
 from support.run_files import losses, result
 from support.waiting import wait_until
 from support.wandb_server import WandbRun, WandbServer
@@ -109,16 +110,20 @@ def test_the_agent_runs_three_trials_one_of_them_on_two_ranks(folder: Path) -> N
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("hardware", [[], ranks(2)], ids=["one process", "two ranks"])
 @pytest.mark.parametrize("stop_by", ["agent", "client"])
-def test_a_run_that_is_stopped_at_wandb_is_pruned_and_no_failure(stop_by: str, folder: Path) -> None:
+def test_a_run_that_is_stopped_at_wandb_is_pruned_and_no_failure(
+    stop_by: str, hardware: list[str], folder: Path
+) -> None:
     server = WandbServer([{"optimizer.lr": 0.03}], stop_by, lambda run: len(validations(run)) > 1)
     with server.serving() as env:
-        output = run_agent(folder, env, "trainer.max_epochs=100000")
+        output = run_agent(folder, env, "trainer.max_epochs=100000", *hardware)
     (run,) = server.runs.values()
     assert run.exit_codes == [0], output
     assert "failed" not in output
     ended = result(directory_of(folder, run.name))
     assert ended["status"] == run.summary["status"] == "pruned"
+    assert run.config["hardware.devices"] == (2 if hardware else 1)
     assert ended["objective"] == run.summary["val/accuracy"] == pytest.approx(max(validations(run)))
 
 
