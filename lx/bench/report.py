@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from rich.table import Table
 
 from lx.report.tables import pairs_table
 from lx.system.console import console
+from lx.system.files import output_file, to_json
 
 
 @dataclass
@@ -71,4 +71,5 @@ def show(report: Report) -> None:
 
 def write(report: Report, path: Path) -> None:
     """Write a report as JSON."""
-    path.write_text(json.dumps(asdict(report), indent=2) + "\n", encoding="utf-8")
+    with output_file(path) as written:
+        written.write_text(to_json(asdict(report)), encoding="utf-8")

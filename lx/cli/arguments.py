@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from typing import NoReturn
 
 from lx.errors import LxError
@@ -31,11 +32,16 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Raise what the command line prints."""
+        message = message.replace(", key=value", "")  # which is never required
         raise LxError(f"{message}\n  {self.prog} --help lists the arguments")
 
     def format_help(self) -> str:
         """Add the table to argparse's help."""
         return f"{super().format_help()}\n{self.table}" if self.table else super().format_help()
+
+    def options(self) -> list[str]:
+        """Return the long options."""
+        return re.findall(r"--[a-z][\w-]*", self.format_usage())
 
     def add_overrides(self, help: str) -> None:
         """Add the positional arguments ``key=value ...``; they may stand before, between and behind the options."""

@@ -12,7 +12,7 @@ from lx.system.gc import freeze_after_imports
 
 def run(arguments: list[str]) -> int:
     """Measure a configuration, print the report and return the exit code."""
-    args = _parser().parse_intermixed_args(arguments)
+    args = parser().parse_intermixed_args(arguments)
     if min(number for number in (args.steps, args.warmup, args.rounds) if number is not None) < 1:
         raise LxError("--steps, --warmup and --rounds must be at least 1")
     cfg = compose(args.overrides, args.config_dir)
@@ -26,7 +26,8 @@ def run(arguments: list[str]) -> int:
     return 0
 
 
-def _parser() -> Parser:
+def parser() -> Parser:
+    """Return the parser of the arguments."""
     parser = Parser(
         "bench",
         "Measure how fast a configuration trains on this machine, how near that is to what the chip can do, and where "

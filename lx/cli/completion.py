@@ -3,26 +3,38 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from itertools import pairwise
 
 from lx.cli.main import VERBS
 from lx.config.session import CONFIG_NAME, hydra_session
 from lx.errors import LxError
 
-_SCRIPTS = {
+SCRIPTS = {
+    # Where = separates words, as it does unless a person has changed it, bash takes what stands behind it for the word.
+    # Without an answer bash completes the names of files.
     "bash": """\
 _lx_complete() {
-  COMPREPLY=($(compgen -o nospace -o default -W "$(lx completion query "$COMP_LINE")" -- "${COMP_WORDS[COMP_CWORD]}"))
+  local line=${COMP_LINE:0:COMP_POINT} prefix= IFS=$'\\n'
+  local word=${line##* }
+  [[ $COMP_WORDBREAKS == *=* && $word == *=* ]] && prefix=${word%"${word##*=}"}
+  COMPREPLY=($(lx completion query "$line"))
+  COMPREPLY=("${COMPREPLY[@]#"$prefix"}")
+  if [[ ${#COMPREPLY[@]} == 0 && $word == *=* && -z $prefix ]]; then
+    COMPREPLY=($(compgen -P "${word%%=*}=" -f -- "${word#*=}"))
+  fi
 }
-COMP_WORDBREAKS=${COMP_WORDBREAKS//=}
 complete -o nospace -o default -F _lx_complete lx
 """,
     "zsh": """\
-_lx_complete() { compadd -S '' -- ${=$(lx completion query "$BUFFER")} || _files }
+_lx_complete() {
+  local -a words=(${(f)"$(lx completion query "$LBUFFER")"})
+  if (( $#words )); then compadd -S '' -- $words; else compset -P '*='; _files; fi
+}
 compdef _lx_complete lx
 """,
     "fish": """\
-complete -c lx -a '(lx completion query (commandline -cp) | string split " ")'
+complete -c lx -a '(lx completion query (commandline -cp))'
 """,
 }
 
@@ -30,12 +42,13 @@ complete -c lx -a '(lx completion query (commandline -cp) | string split " ")'
 def run(arguments: list[str]) -> int:
     """Print a shell's completion script, or answer the query that the script makes: ``query LINE``."""
     if arguments[:1] == ["query"]:
-        print(" ".join(candidates(" ".join(arguments[1:]))))
+        with suppress(Exception):  # a shell would show the message in the middle of the line
+            print("".join(f"{word}\n" for word in candidates(" ".join(arguments[1:]))), end="")
         return 0
     shell = arguments[0] if arguments else "bash"
-    if shell not in _SCRIPTS:
+    if shell not in SCRIPTS:
         raise LxError(f"no completion for {shell!r}: there is bash, zsh and fish")
-    sys.stdout.write(_SCRIPTS[shell])
+    sys.stdout.write(SCRIPTS[shell])
     return 0
 
 
@@ -45,13 +58,18 @@ def candidates(line: str) -> list[str]:
     if len(words) < 2 or (len(words) == 2 and not line.endswith(" ")):
         start = words[1] if len(words) == 2 else ""
         return [verb.name for verb in VERBS if verb.name.startswith(start)]
-    if words[1] not in [verb.name for verb in VERBS if verb.composes]:
+    verb = next((verb for verb in VERBS if verb.name == words[1]), None)
+    last = "" if line.endswith(" ") else words[-1]
+    if last.startswith("-") and verb is not None and (parser := verb.parser()) is not None:
+        return [option for option in parser.options() if option.startswith(last)]
+    if verb is None or not verb.composes:
         return []
     from hydra._internal.core_plugins.bash_completion import BashCompletion
 
-    settings = line.partition(words[1])[2].removeprefix(" ")
+    settings = [word for word in words[2:] if not word.startswith("-")]
     options = dict(pairwise(words))
     with hydra_session(options.get("--config-dir")) as hydra:
-        completions = BashCompletion(hydra.config_loader)._query(config_name=CONFIG_NAME, line=settings)
+        query = " ".join([*settings, *([] if last else [""])])
+        completions = BashCompletion(hydra.config_loader)._query(config_name=CONFIG_NAME, line=query)
     hidden = ("hydra", "_")
     return [word for word in completions if not word.rpartition("=")[2].rpartition("/")[2].startswith(hidden)]

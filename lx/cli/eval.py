@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from lx.cli.arguments import Parser
@@ -11,25 +12,35 @@ from lx.system.processes import is_first_rank
 
 def run(arguments: list[str]) -> int:
     """Evaluate a run, print its metrics, write them to a file and return the exit code."""
-    parser = Parser("eval", "Evaluate a run's best weights on its own test split, or on other data.")
-    parser.add_argument("run", metavar="RUN", help="the run directory")
-    parser.add_overrides("data.test=FILE and other data settings; hardware=cpu")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="where to write the metrics (default: RUN/eval.json)")
-    parser.add_trust()
-    args = parser.parse_intermixed_args(arguments)
+    args = parser().parse_intermixed_args(arguments)
     from lx.launch.local import run_on_ranks
 
     hardware = [override for override in args.overrides if override.startswith(("hardware=", "hardware."))]
     if (code := run_on_ranks(args.run, hardware, ["eval", *arguments])) is not None:
         return code
     with freeze_after_imports():
-        from lx.inference.evaluate import evaluate_loaded, show
+        from lx.inference.evaluate import evaluate_loaded, file_name, show
         from lx.inference.load import load_run
-    from lx.system.files import atomic_write_json
+    from lx.system.files import atomic_write, output_file, to_json
+    from lx.system.output import say
 
     loaded = load_run(args.run, args.trust)
     result = evaluate_loaded(loaded, args.overrides)
     if is_first_rank():
+        out = args.out or loaded.directory.path / file_name(result)
+        with output_file(out) if args.out else atomic_write(out) as path:
+            path.write_text(to_json(result.to_json()), encoding="utf-8")
         show(result, loaded.task)
-        atomic_write_json(args.out or loaded.directory.path / "eval.json", result.to_json())
+        say(f"written to {out}", sys.stderr)
     return 0
+
+
+def parser() -> Parser:
+    """Return the parser of the arguments."""
+    parser = Parser("eval", "Evaluate a run's best weights on its own test split, or on other data.")
+    parser.add_argument("run", metavar="RUN", help="the run directory")
+    parser.add_overrides("data.test=FILE and other data settings; hardware=cpu")
+    text = "where to write the metrics (default: RUN/eval.json; of other data RUN/eval-NAME.json)"
+    parser.add_argument("--out", type=Path, metavar="FILE", help=text)
+    parser.add_trust()
+    return parser

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from lx.errors import LxError, RanksLostError, did_you_mean
-from lx.system.output import flush_streams, open_streams
-from lx.system.processes import end_with_parent, report_exit
+from lx.system.output import DataStream, flush_streams, open_streams
+from lx.system.processes import end_with_parent, report_exit, working_directory_last
+
+if TYPE_CHECKING:
+    from lx.cli.arguments import Parser
 
 
 class Verb(NamedTuple):
@@ -24,6 +27,11 @@ class Verb(NamedTuple):
         """Import the verb's file, run it and return the exit code."""
         code: int = import_module(f"lx.cli.{self.name}").run(arguments)
         return code
+
+    def parser(self) -> Parser | None:
+        """Return the parser of its arguments, if it has one."""
+        make: Callable[[], Parser] | None = getattr(import_module(f"lx.cli.{self.name}"), "parser", None)
+        return None if make is None else make()
 
 
 VERBS = (
@@ -50,6 +58,7 @@ Each command answers --help. First steps:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code: 0 done, 1 failed, 2 bad input, 130 interrupted, 143 terminated."""
     end_with_parent()
+    working_directory_last()
     open_streams()
     return flush_streams(_run(arguments))
 
@@ -57,15 +66,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str] | None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     name, rest = (arguments[0], list(arguments[1:])) if arguments else ("--help", [])
-    if name in ("-h", "--help", "help"):
-        print(_help(), end="")
-        return 0
-    if name == "--version":
-        from lx import __version__
-
-        print(f"lx {__version__}")
-        return 0
     try:
+        if name in ("-h", "--help", "help"):
+            return _print(_help())
+        if name == "--version":
+            from lx import __version__
+
+            return _print(f"lx {__version__}\n")
         return _find_verb(name).run(rest)
     except LxError as error:
         return report_exit(f"error: {error}", error.exit_code, secondary=isinstance(error, RanksLostError))
@@ -75,6 +82,11 @@ def _run(arguments: Sequence[str] | None) -> int:
         return 130
     except BrokenPipeError:  # the reader of the output, such as head, has closed it
         return 0
+
+
+def _print(text: str) -> int:
+    DataStream().write(text)
+    return 0
 
 
 def _find_verb(name: str) -> Verb:

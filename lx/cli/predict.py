@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def run(arguments: list[str]) -> int:
     """Label texts with a run's best weights and return the exit code."""
-    args = _parser().parse_args(arguments)
+    args = parser().parse_args(arguments)
     if args.file in (None, "-") and not args.text and sys.stdin is None:
         raise LxError("standard input is closed: give a file, --text TEXT, or a pipe")
     if args.text and args.file:
@@ -59,7 +59,7 @@ def run(arguments: list[str]) -> int:
 def _predict(classifier: Classifier, args: Namespace) -> None:
     """Read the texts that the arguments name, and write their predictions where the arguments say."""
     from lx.inference.texts import write_predictions
-    from lx.system.files import atomic_write
+    from lx.system.files import output_file
 
     kind = args.format
     texts = _texts(classifier, args)
@@ -70,7 +70,7 @@ def _predict(classifier: Classifier, args: Namespace) -> None:
         write_predictions(predictions, stdout, kind, args.probabilities, columns, texts.ids())
         stdout.flush()
         return
-    with atomic_write(args.out) as temporary, temporary.open("w", encoding="utf-8", newline="") as out:
+    with output_file(args.out) as path, path.open("w", encoding="utf-8", newline="") as out:
         count = write_predictions(predictions, out, kind, args.probabilities, columns, texts.ids())
     say(f"{count:,} predictions in {args.out}", sys.stderr)
 
@@ -94,7 +94,8 @@ def _texts(classifier: Classifier, args: Namespace) -> NumberedTexts:
     return texts_of_file(Path(args.file), args.column or columns.get("text") or "text", pair)
 
 
-def _parser() -> Parser:
+def parser() -> Parser:
+    """Return the parser of the arguments."""
     parser = Parser("predict", "Label texts, in the order of the input.")
     parser.add_argument("run", metavar="RUN", help="the run directory")
     parser.add_argument(

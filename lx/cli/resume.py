@@ -7,6 +7,14 @@ from lx.cli.arguments import Parser
 
 def run(arguments: list[str]) -> int:
     """Resume the run and return its exit code."""
+    args = parser().parse_intermixed_args(arguments)
+    from lx.launch.local import resume
+
+    return resume(args.run, args.overrides, args.trust, pruned=args.pruned)
+
+
+def parser() -> Parser:
+    """Return the parser of the arguments."""
     parser = Parser(
         "resume",
         "Go on with an interrupted run: in its directory, from the exact next batch, to the same weights. A run that "
@@ -20,7 +28,4 @@ def run(arguments: list[str]) -> int:
     )
     parser.add_argument("--pruned", action="store_true", help="go on even if the run's sweep has pruned it")
     parser.add_trust()
-    args = parser.parse_intermixed_args(arguments)
-    from lx.launch.local import resume
-
-    return resume(args.run, args.overrides, args.trust, pruned=args.pruned)
+    return parser

@@ -9,6 +9,20 @@ from lx.cli.arguments import Parser
 
 def run(arguments: list[str]) -> int:
     """Resume, work on or show a sweep and return the exit code."""
+    args = parser().parse_intermixed_args(arguments)
+    if args.action == "show":
+        from lx.sweep.view import show_sweep
+
+        show_sweep(args.directory)
+        return 0
+    from lx.sweep.commands import resume_sweep, work_on_sweep
+
+    act = work_on_sweep if args.action == "work" else resume_sweep
+    return act(args.directory, args.overrides).exit_code
+
+
+def parser() -> Parser:
+    """Return the parser of the arguments."""
     parser = Parser(
         "sweep",
         "resume: go on with a sweep that was interrupted, or make it larger. work: run its trials beside others, on "
@@ -21,13 +35,4 @@ def run(arguments: list[str]) -> int:
         "with resume: sweep.n_trials=+20, sweep.seeds, sweep.n_jobs, sweep.retries, sweep.budget, ...; with work, for "
         "this worker: sweep.n_jobs, sweep.per_gpu, sweep.budget"
     )
-    args = parser.parse_intermixed_args(arguments)
-    if args.action == "show":
-        from lx.sweep.view import show_sweep
-
-        show_sweep(args.directory)
-        return 0
-    from lx.sweep.commands import resume_sweep, work_on_sweep
-
-    act = work_on_sweep if args.action == "work" else resume_sweep
-    return act(args.directory, args.overrides).exit_code
+    return parser

@@ -11,6 +11,7 @@ from lx.config.json_overrides import overrides_from_json
 from lx.config.messages import plain_errors
 from lx.config.session import CONFIG_NAME, compose_unchecked, hydra_session
 from lx.errors import LxError
+from lx.system.output import DataStream
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 def run(arguments: list[str]) -> int:
     """Train, or print the configuration that would be trained, and return the exit code."""
-    args = _parser().parse_intermixed_args(arguments)
+    args = parser().parse_intermixed_args(arguments)
     if args.json_overrides is not None:
         args.overrides += overrides_from_json(args.json_overrides)
     with hydra_session(args.config_dir) as hydra:
@@ -53,10 +54,11 @@ def _show(cfg: DictConfig, key: str | None, resolve: bool) -> None:
     if part is None:
         raise LxError(f"--package {key}: the configuration has no such part")
     heading = "" if key is None else f"# @package {key}\n"
-    print(f"{heading}{OmegaConf.to_yaml(part)}" if OmegaConf.is_config(part) else f"{part}\n", end="")
+    DataStream().write(f"{heading}{OmegaConf.to_yaml(part)}" if OmegaConf.is_config(part) else f"{part}\n")
 
 
-def _parser() -> Parser:
+def parser() -> Parser:
+    """Return the parser of the arguments."""
     parser = Parser(
         "train", "Compose a configuration, train, test the best weights and write a run directory.", SETTINGS
     )

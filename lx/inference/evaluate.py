@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -109,7 +110,27 @@ def evaluate_loaded(loaded: LoadedRun, overrides: Sequence[str] = ()) -> Result:
         stack.enter_context(log_to(Path(scratch) / "log.txt", on_screen=rank_info.is_first))
         rows = own_rows or _other_rows(loaded, cfg, Path(scratch))
         trainer = evaluation_trainer(hardware, rank_info)
-        return _evaluate(loaded, *rows, trainer, rank_info, hardware.pad_multiple)
+        result = _evaluate(loaded, *rows, trainer, rank_info, hardware.pad_multiple)
+        data = _describe_data(cfg, about_data)
+        result.details = {"data": {**data, "rows": len(rows[0])}, **result.details}
+        return result
+
+
+def _describe_data(cfg: DictConfig, about_data: Sequence[str]) -> dict[str, str]:
+    """Say what was measured on, for the file with the metrics."""
+    if not about_data:
+        return {"source": "the run's own test split"}
+    source = build_source(cfg.data)
+    return {"source": source.describe("test"), "fingerprint": source.fingerprint()}
+
+
+def file_name(result: Result) -> str:
+    """Name the file of an evaluation in the run directory: each data has its own."""
+    data = result.details["data"]
+    if "fingerprint" not in data:
+        return "eval.json"
+    name = re.sub(r"\W+", "_", Path(data["source"]).stem).strip("_")[:40]
+    return f"eval-{name}-{data['fingerprint'][:8]}.json"
 
 
 def _own_rows(loaded: LoadedRun) -> tuple[TokenTable, Experts]:

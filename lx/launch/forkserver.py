@@ -26,7 +26,7 @@ from typing import Any
 
 from lx.system.gc import freeze_after_imports
 from lx.system.output import flush_streams
-from lx.system.processes import child_environment, end_with, end_with_parent
+from lx.system.processes import child_environment, end_with, end_with_parent, working_directory_last
 
 _READ_BYTES = 1 << 16
 
@@ -34,6 +34,7 @@ _READ_BYTES = 1 << 16
 def serve() -> int:
     """Answer requests until stdin is closed, then end the processes that still run."""
     end_with_parent()
+    working_directory_last()
     with freeze_after_imports():
         import_module("pandas")  # pyarrow imports it when it hands out the first array
         from lx.training import worker

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from lx.errors import LxError
+
+_NUMBERS = re.compile(r"\[\n\s+([-+.,\deE\s]+?)\n\s+\]")  # a line feed is never within a JSON string
 
 
 @contextmanager
@@ -35,6 +39,31 @@ def atomic_write(path: Path) -> Iterator[Path]:
             temporary.unlink()
 
 
+@contextmanager
+def output_file(path: Path) -> Iterator[Path]:
+    """Give the path to write for a file that a person has named: as :func:`atomic_write`, and what it is stays.
+
+    Links are followed, and an existing file keeps its permissions. A pipe, a device and a file with several names are
+    written in place.
+
+    Raises:
+        LxError: it cannot be written.
+    """
+    try:
+        status = path.stat() if path.exists() else None
+        if status is not None and stat.S_ISDIR(status.st_mode):
+            raise LxError(f"cannot write {path}: it is a directory")
+        if status is not None and (not stat.S_ISREG(status.st_mode) or status.st_nlink > 1):
+            yield path
+            return
+        with atomic_write(path.resolve()) as temporary:
+            yield temporary
+            if status is not None:
+                temporary.chmod(stat.S_IMODE(status.st_mode))
+    except (OSError, RuntimeError) as error:  # a RuntimeError: links in a circle
+        raise LxError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error
+
+
 def sync_directory(path: Path) -> None:
     """Sync the names in a directory to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
@@ -47,7 +76,13 @@ def sync_directory(path: Path) -> None:
 def atomic_write_json(path: Path, content: Any) -> None:
     """Write a JSON file; a reader sees the old content or the new, never a mixture."""
     with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.write_text(to_json(content), encoding="utf-8")
+
+
+def to_json(content: Any) -> str:
+    """Format JSON for people: indented, a list of numbers on one line."""
+    text = json.dumps(content, indent=2, ensure_ascii=False)
+    return _NUMBERS.sub(lambda match: f"[{' '.join(match[1].split())}]", text) + "\n"
 
 
 def link_or_copy(source: Path, target: Path) -> None:

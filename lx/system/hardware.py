@@ -126,6 +126,11 @@ def _keep_freed_memory() -> None:
         mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
+def is_busy() -> bool:
+    """Return whether far more threads than there are cores wanted to run in the last minute."""
+    return os.getloadavg()[0] > 1.5 * num_cores()
+
+
 def num_cores() -> int:
     """Number of cores that this process may use, which can be fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -6,6 +6,7 @@ Messages, log lines, tables and progress all pass here: `say` prints a line, `lx
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import sys
@@ -100,6 +101,7 @@ def open_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+    logging.raiseExceptions = False  # a log line of another library that cannot be written is dropped
 
 
 def flush_streams(code: int) -> int:

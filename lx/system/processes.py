@@ -39,7 +39,17 @@ def child_environment() -> dict[str, str]:
         for name, value in os.environ.items()
         if name not in _SCRUBBED and not name.startswith(_SCRUBBED_PREFIXES)
     }
+    # Python puts the working directory first on the path of `python -m`: a file tokenizers.py there would hide the
+    # package. It comes last instead, see below; only a checkout of lx that is used as it stands needs it in front.
+    if not (Path.cwd() / "lx" / "__init__.py").is_file():
+        environment["PYTHONSAFEPATH"] = "1"
     return {**environment, _PARENT: str(os.getpid())}
+
+
+def working_directory_last() -> None:
+    """Find modules of the user's own in the working directory, behind all that is installed."""
+    here = str(Path.cwd())
+    sys.path[:] = [*(folder for folder in sys.path if folder not in ("", here)), here]
 
 
 def end_with_parent() -> None:

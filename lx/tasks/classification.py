@@ -24,7 +24,7 @@ from lx.tasks.class_metrics import ChoosingMetrics, ClassMetrics
 from lx.tasks.class_names import ClassNames, check_class_names, class_name
 from lx.tasks.class_weights import ClassWeights, one_weight_each
 from lx.tasks.losses import CrossEntropy
-from lx.tasks.tables import confusion_table, most_confused, worst_classes
+from lx.tasks.tables import confusion_cells, confusion_details, confusion_table, most_confused, worst_classes
 
 _PARTS = ("encoder_accuracy", "expert_accuracy")  # where there is an expert
 
@@ -226,24 +226,24 @@ class Classification(nn.Module):
         per_class = [dict(zip(("name", *fields), row, strict=True)) for row in zip(*columns, strict=True)]
         return Evaluation(
             {name: values[name] for name in (*self.metric_names, *_PARTS) if name in values},
-            {"per_class": per_class, "confusion_matrix": values["confusion"]},
+            {"per_class": per_class, **confusion_details(values["confusion"])},
             {} if pool is None else asdict(pool),
         )
 
     def show(self, evaluation: Evaluation) -> list[RenderableType]:
         """Return a table of the classes with the lowest F1."""
-        per_class, confusion = evaluation.details["per_class"], evaluation.details["confusion_matrix"]
-        return [worst_classes(per_class, most_confused(self.class_names, confusion))]
+        per_class, cells = evaluation.details["per_class"], confusion_cells(evaluation.details)
+        return [worst_classes(per_class, most_confused(self.class_names, cells))]
 
     def tables(self, evaluation: Evaluation) -> dict[str, ResultTable]:
         """Return the scores of each class, and the confusion matrix."""
-        per_class, confusion = evaluation.details["per_class"], evaluation.details["confusion_matrix"]
+        per_class, cells = evaluation.details["per_class"], confusion_cells(evaluation.details)
         columns = ["class", "precision", "recall", "f1", "support", "confused_with"]
         rows = [
             [score["name"], *(score[field] for field in columns[1:5]), None if other is None else other[0]]
-            for score, other in zip(per_class, most_confused(self.class_names, confusion), strict=True)
+            for score, other in zip(per_class, most_confused(self.class_names, cells), strict=True)
         ]
-        return {"classes": ResultTable(columns, rows), "confusion": confusion_table(self.class_names, confusion)}
+        return {"classes": ResultTable(columns, rows), "confusion": confusion_table(self.class_names, cells)}
 
     def predictions(self, texts: Sequence[str], logits: Tensor, expert: Tensor | None = None) -> list[ClassPrediction]:
         """Return the most probable class of each text, and the probabilities of all."""

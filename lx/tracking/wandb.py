@@ -108,8 +108,17 @@ class WandbTracker(WandbLogger):
 
     @property
     def sync_command(self) -> str | None:
-        """The command that uploads this run later; None if it is online or not recorded."""
-        return f"wandb sync {shlex.quote(_shown(self._sync_dir))}" if self._sync_dir else None
+        """The command that uploads this run later; None if it is online or not recorded.
+
+        A run that was resumed offline has a directory for each time, and W&B needs them all, in their order.
+        """
+        if self._sync_dir is None:
+            return None
+        parts = {part for part in self._sync_dir.parent.glob("offline-run-*") if not [*part.glob("*.synced")]}
+        ordered = sorted(
+            parts | {self._sync_dir}, key=lambda part: part.name.partition("run-")[2]
+        )  # begins with the time
+        return shlex.join(["wandb", "sync", *(_shown(part) for part in ordered)])
 
     def log_hyperparams(self, params: Any) -> None:
         """Do nothing: the resolved config went into the record at the start."""

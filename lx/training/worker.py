@@ -29,13 +29,13 @@ with freeze_after_imports(__name__ == "__main__"):
     from lx.run.lock import in_use, locked
     from lx.run.result import Result
     from lx.system.console import show
-    from lx.system.hardware import resolve
+    from lx.system.hardware import is_busy, resolve
     from lx.system.logging import log_to
     from lx.system.output import open_streams, say
-    from lx.system.processes import end_with_parent, exit_process, report_exit
+    from lx.system.processes import end_with_parent, exit_process, report_exit, working_directory_last
     from lx.system.signals import Stopped, StopRequest, stop_on_signals
     from lx.tasks.base import Evaluation
-    from lx.tracking.loggers import build_loggers, finished_at_end, record_evaluation, starting_services
+    from lx.tracking.loggers import build_loggers, check_loggers, finished_at_end, record_evaluation, starting_services
     from lx.tracking.wandb_agent import end_of_stopped
     from lx.training.builders import build_run
     from lx.training.callbacks.checkpoint import Checkpoint
@@ -54,6 +54,7 @@ _MISSING_DATA = re.compile(r"data\.(train|validation|test|path)\b")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Entry point of the worker process; returns its exit code."""
     end_with_parent()
+    working_directory_last()
     open_streams()
     (path,) = sys.argv[1:] if arguments is None else arguments
     return execute(RunDirectory(Path(path)))
@@ -126,6 +127,8 @@ def _train(run: RunDirectory, rank_info: RankInfo, stop: StopRequest, session: S
         rank_info.local_rank,
         rank_info.local_world_size,
     )
+    if hardware.device.type == "cpu" and cfg.hardware.threads is None and is_busy():
+        log.warning("other programs keep this machine busy: training may be many times slower than alone")
     lock = locked(run) if rank_info.is_first else nullcontext()
     with lock, process_group(rank_info, hardware.device, run.path):
         with starting_services(cfg.logger if rank_info.is_first else None):
@@ -141,6 +144,7 @@ def _train(run: RunDirectory, rank_info: RankInfo, stop: StopRequest, session: S
         callbacks.append(session.stopwatch)
         if cfg.hardware.micro_batch == "auto" and built.run_length.total_steps:
             data.set_micro_batch_size(micro_batch_size(run, module, data, hardware, cfg.hardware.strategy))
+        check_loggers(cfg.logger)
         checkpoint.step = step
         session.begin(checkpoint)
         loggers: list[Logger] = []

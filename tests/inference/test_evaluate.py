@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
 
+from lx.cli.main import main
 from lx.errors import LxError
 from lx.inference.evaluate import evaluate
 from support.corpus import write_rows
@@ -73,3 +76,18 @@ def test_data_that_does_not_fit(trained_run: Path, tmp_path: Path, row: str, say
 def test_settings_that_make_no_sense(trained_run: Path, overrides: list[str], says: str) -> None:
     with pytest.raises(LxError, match=says):
         evaluate(trained_run, overrides)
+
+
+@pytest.mark.slow
+def test_each_data_has_a_file_that_says_what_it_is(trained_run: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(trained_run, tmp_path / "run")
+    paths = [tmp_path / "other data.jsonl", tmp_path / "there" / "other data.jsonl", tmp_path / "文本.jsonl"]
+    for number, path in enumerate(paths):
+        path.parent.mkdir(exist_ok=True)
+        write_rows(path, 6 + number, start=200 + number)
+    for data in ([], *([f"data.test={path}"] for path in paths), [f"data.test={paths[0]}"]):
+        assert main(["eval", str(run), "hardware=cpu", *data]) == 0
+    assert json.loads((run / "eval.json").read_text())["data"] == {"source": "the run's own test split", "rows": 18}
+    others = [json.loads(path.read_text())["data"] for path in run.glob("eval-*.json")]
+    assert {(data["source"], data["rows"]) for data in others} == {(str(path), 6 + i) for i, path in enumerate(paths)}
+    assert len(others) == 3, "the same data again has the same file"

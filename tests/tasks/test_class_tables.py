@@ -7,10 +7,11 @@ import io
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
 
-from lx.tasks.tables import confusion_table, most_confused, worst_classes
+from lx.system.files import to_json
+from lx.tasks.tables import confusion_cells, confusion_details, confusion_table, most_confused, worst_classes
 
 NAMES = ["体育[b]", "科技", "World"]
-CONFUSION = [[5, 2, 0], [3, 7, 1], [0, 0, 0]]
+CONFUSION = confusion_cells({"confusion_matrix": [[5, 2, 0], [3, 7, 1], [0, 0, 0]]})
 SCORES = [
     {"name": "体育[b]", "support": 7, "precision": 5 / 8, "recall": 5 / 7, "f1": 10 / 15},
     {"name": "科技", "support": 11, "precision": 7 / 9, "recall": 7 / 11, "f1": 14 / 20},
@@ -52,5 +53,21 @@ def test_the_worst_five_come_first() -> None:
 
 
 def test_empty_cells_of_a_confusion_matrix_are_left_out() -> None:
-    table = confusion_table(["a", "b"], [[5, 2], [0, 3]])
+    table = confusion_table(["a", "b"], confusion_cells({"confusion_matrix": [[5, 2], [0, 3]]}))
     assert table.rows == [["a", "a", 5], ["a", "b", 2], ["b", "b", 3]]
+
+
+def test_of_many_classes_the_cells_are_recorded() -> None:
+    few = [[i * j % 5 for i in range(100)] for j in range(100)]
+    assert confusion_details(few) == {"confusion_matrix": few}
+    many = [[i * j % 3 for i in range(200)] for j in range(200)]
+    details = confusion_details(many)
+    assert details.keys() == {"confusion_cells"}
+    assert details["confusion_cells"][:2] == [[1, 2, 2], [1, 5, 2]], "the largest first"
+    assert details["confusion_cells"][-1][2] == 1
+    assert most_confused(range(200), confusion_cells(details))[1:3] == [(2, 2), (1, 2)]  # type: ignore[arg-type]
+
+
+def test_what_is_recorded_of_1500_classes_is_small() -> None:
+    full = [[1] * 1500] * 1500
+    assert len(to_json(confusion_details(full))) < 1_000_000

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,7 +27,7 @@ TABLES = {
         ["class", "precision", "recall", "f1", "support", "confused_with"],
         [["体育", 1.0, 5 / 7, 10 / 12, 7, "tech"], ["tech", 0.6, 1.0, 0.75, 3, None]],
     ),
-    "confusion": confusion_table(["体育", "tech"], [[5, 2], [0, 3]]),
+    "confusion": confusion_table(["体育", "tech"], [(0, 0, 5), (0, 1, 2), (1, 1, 3)]),
 }
 
 
@@ -174,6 +176,28 @@ def test_a_dead_client_ends_the_record_not_the_training(
     assert level == "WARNING"
     assert message.startswith("W&B could not write metrics: service died. Training goes on; ")
     assert f"wandb sync wandb/{next(tmp_path.glob('wandb/offline-run-*')).name}" in message
+
+
+@pytest.mark.parametrize(
+    ("folders", "last", "expected"),
+    [
+        (["offline-run-20260101_000000-a"], 0, [0]),
+        (["offline-run-20260102_000000-a", "offline-run-20260101_000000-a"], 0, [1, 0]),
+        (["offline-run-20260102_000000-a", "run-20260103_000000-a", "offline-run-20260101_000000-b"], 1, [2, 0, 1]),
+        (["offline-run-20260101_000000-a/synced", "offline-run-20260102_000000-a"], 1, [1]),
+    ],
+)
+def test_all_parts_of_a_resumed_run_are_synced_in_order(
+    tmp_path: Path, folders: list[str], last: int, expected: list[int]
+) -> None:
+    paths = [tmp_path / "my run" / folder.partition("/")[0] for folder in folders]
+    for path, folder in zip(paths, folders, strict=True):
+        path.mkdir(parents=True)
+        if folder.endswith("synced"):
+            (path / "run-a.wandb.synced").touch()
+    logger = SimpleNamespace(_sync_dir=paths[last])
+    command = WandbTracker.sync_command.fget(logger)  # type: ignore[attr-defined]
+    assert shlex.split(command) == ["wandb", "sync", *(f"my run/{paths[number].name}" for number in expected)]
 
 
 def test_disabled_writes_nothing(tmp_path: Path) -> None:
