@@ -26,17 +26,15 @@ def available() -> bool:
 def count_ngrams(
     points: NDArray[np.uint32],
     ends: Indices,
-    bags_per_row: int,
     word_characters: NDArray[np.uint32],
     words: tuple[int, int],
     characters: tuple[int, int],
 ) -> tuple[Indices, Hashes, Indices]:
-    """Count the n-grams of texts.
+    """Count the n-grams of texts, each of which has two bags: of words and of characters.
 
     Args:
         points: Code points of all texts.
         ends: Of each text in them.
-        bags_per_row: Twice the texts of a row.
         word_characters: Letters and digits in lower case by code point, else 0; the last one is that of all beyond.
         words: Shortest and longest n-gram of words; 0, 0: none.
         characters: Shortest and longest n-gram of characters; 0, 0: none.
@@ -56,7 +54,7 @@ def count_ngrams(
     slots = np.empty((threads, 4 * (longest + 1) * max(in_words, in_characters)), np.uint32)
     binding.call(
         "lx_count_ngrams",
-        *(points, ends, len(ends), bags_per_row, word_characters, len(word_characters) - 1),
+        *(points, ends, len(ends), word_characters, len(word_characters) - 1),
         *(np.array([*words, *characters]), starts, hashes, counts, sizes),
         *(threads, units, units.shape[1], slots, slots.shape[1]),
         library=portable_library,

@@ -34,7 +34,8 @@ class LinearExpert:
 
         Args:
             vocabulary: F n-grams.
-            weights: [F, C], or [F, 1] for two classes: the logits of the second one, those of the first being 0.
+            weights: [F, C], or [F, 1] for two classes: the logits of the second one, those of the first being 0; for
+                pairs with a row more for each of their overlaps.
             bias: [C] or [1].
             texts_per_row: 2 for pairs, else 1.
             c: The C that it was fitted with; None of an expert that was read.
@@ -45,7 +46,7 @@ class LinearExpert:
     @property
     def num_ngrams(self) -> int:
         """F."""
-        return len(self.weights)
+        return len(self.vocabulary.hashes)
 
     @property
     def num_outputs(self) -> int:
@@ -96,8 +97,7 @@ class LinearExpert:
             raise LxError(f"the linear expert takes {self.texts_per_row} texts a row, not {len(columns)}")
         logits = [self.bias.new_empty(0, len(self.bias))]
         for entries in self.vocabulary.entries(columns):
-            starts = np.searchsorted(entries.rows, np.arange(entries.num_rows))
-            indices, offsets, values = map(torch.from_numpy, (entries.columns, starts, entries.values))
+            indices, offsets, values = map(torch.from_numpy, (entries.columns, entries.starts, entries.values))
             sums = embedding_bag(indices, self.weights, offsets, mode="sum", per_sample_weights=values)
             logits.append(sums + self.bias)
         joined = torch.cat(logits)

@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lx.kernels import ngrams as kernels
 from lx.kernels.ngrams import HASH_BITS
-from lx.linear.ngrams import Bags, Hashes, Indices, Orders, count_ngrams
+from lx.linear.ngrams import BAGS_PER_TEXT, Bags, Hashes, Indices, Orders, count_ngrams
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -26,17 +26,15 @@ _HAN = range(0x4E00, 0xA000)
 
 @dataclass(frozen=True)
 class Entries:
-    """The non-zero features of some rows, ascending by row.
+    """The non-zero features of N rows.
 
     Attributes:
-        num_rows: Of them, from row 0.
-        rows: Of each entry.
-        columns: The known n-gram of each entry, in [0, F).
-        values: TF-IDF, of unit length over the entries of a bag.
+        starts: [N], the first entry of each row.
+        columns: The known n-gram of each entry, in [0, F); in pairs F and above: the overlaps of the texts.
+        values: TF-IDF, of unit length over the entries of a bag; overlaps.
     """
 
-    num_rows: int
-    rows: Indices
+    starts: Indices
     columns: Indices
     values: NDArray[np.float32]
 
@@ -57,19 +55,36 @@ class Vocabulary:
     hashes: Hashes
     idf: NDArray[np.float32]
 
-    def entries(self, columns: Sequence[Sequence[str]]) -> Iterator[Entries]:
+    def entries(self, texts: Sequence[Sequence[str]]) -> Iterator[Entries]:
         """Return the features of texts, or of pairs of texts, chunk by chunk.
 
         A value is (1 + ln count) * idf, over the length of the vector of its bag (Salton and Buckley 1988).
         """
-        for bags in count_ngrams(columns, self.words, self.characters):
+        for bags in count_ngrams(texts, self.words, self.characters):
             indices = self._find(bags.hashes)
-            known = indices >= 0
-            indices, bag = indices[known], bags.bag[known]
-            values = (1 + np.log(bags.counts[known])) * self.idf[indices]
+            known = np.flatnonzero(indices >= 0)
+            bag, columns = bags.bag[known], indices[known]
+            values = (1 + np.log(bags.counts[known])) * self.idf[columns]
             values /= np.sqrt(np.bincount(bag, values * values))[bag]
             rows = bag // bags.per_row
-            yield Entries(bags.num_rows, rows, indices, values.astype(np.float32))
+            if bags.overlaps.size:
+                rows, columns, values = self._with_overlaps(rows, columns, values, bags.overlaps)
+            starts = np.searchsorted(rows, np.arange(bags.num_rows))
+            yield Entries(starts, columns, values.astype(np.float32))
+
+    def _with_overlaps(
+        self, rows: Indices, columns: Indices, values: NDArray[Any], overlaps: NDArray[np.float64]
+    ) -> tuple[Indices, Indices, NDArray[Any]]:
+        """Add to the entries of each row those of its overlaps."""
+        num_rows, num_overlaps = overlaps.shape
+        rows = np.concatenate([rows, np.repeat(np.arange(num_rows), num_overlaps)])
+        columns = np.concatenate([columns, np.tile(np.arange(num_overlaps) + len(self.hashes), num_rows)])
+        order = np.argsort(rows, kind="stable")
+        return rows[order], columns[order], np.concatenate([values, overlaps.ravel()])[order]
+
+    def num_features(self, texts_per_row: int) -> int:
+        """The n-grams, and in pairs the overlaps."""
+        return len(self.hashes) + (BAGS_PER_TEXT if texts_per_row == 2 else 0)
 
     def _find(self, hashes: Hashes) -> Indices:
         """Return the index in [0, F) of each hash, or -1."""
@@ -83,26 +98,29 @@ class Vocabulary:
     def _table(self) -> kernels.HashTable:
         return kernels.HashTable(self.hashes)
 
-    def matrix(self, columns: Sequence[Sequence[str]]) -> csr_matrix:
-        """Return the features [N, F] of texts."""
+    def matrix(self, texts: Sequence[Sequence[str]]) -> csr_matrix:
+        """Return the features [N, F] of texts, or of pairs of texts."""
         from scipy.sparse import csr_matrix
 
-        chunks = list(self.entries(columns))
-        counts = [np.bincount(chunk.rows, minlength=chunk.num_rows) for chunk in chunks]
-        starts = np.concatenate([[0], np.cumsum(np.concatenate(counts))])
-        values = np.concatenate([chunk.values for chunk in chunks])
-        indices = np.concatenate([chunk.columns.astype(np.int32) for chunk in chunks])
-        return csr_matrix((values, indices, starts), shape=(len(columns[0]), len(self.hashes)))
+        starts, columns, values = [], [], []
+        num_entries = 0
+        for entries in self.entries(texts):
+            starts.append(entries.starts + num_entries)
+            columns.append(entries.columns.astype(np.int32))
+            values.append(entries.values)
+            num_entries += len(entries.columns)
+        parts = (np.concatenate(values), np.concatenate(columns), np.append(np.concatenate(starts), num_entries))
+        return csr_matrix(parts, shape=(len(texts[0]), self.num_features(len(texts))))
 
 
 def learn_vocabulary(
-    columns: Sequence[Sequence[str]], words: Orders, characters: Orders, min_count: int, max_ngrams: int
+    texts: Sequence[Sequence[str]], words: Orders, characters: Orders, min_count: int, max_ngrams: int
 ) -> Vocabulary:
     """Learn which n-grams to know: those of at least `min_count` rows, of more than `max_ngrams` the most frequent."""
-    hashes, counts = _document_frequencies(count_ngrams(columns, words, characters), 4 * max_ngrams)
+    hashes, counts = _document_frequencies(count_ngrams(texts, words, characters), 4 * max_ngrams)
     frequent = counts >= min_count
     hashes, counts = _most_frequent(hashes[frequent], counts[frequent], max_ngrams)
-    idf = np.log((1 + len(columns[0])) / (1 + counts)) + 1
+    idf = np.log((1 + len(texts[0])) / (1 + counts)) + 1
     return Vocabulary(words, characters, hashes, idf.astype(np.float32))
 
 
@@ -110,11 +128,13 @@ def _document_frequencies(chunks: Iterable[Bags], most: int) -> tuple[Hashes, In
     """Count the rows of each n-gram; while there are more than `most` n-grams, the rarest are forgotten."""
     hashes, counts = np.empty(0, np.uint64), np.empty(0, np.int64)
     pending: list[Hashes] = []
+    num_pending = 0
     for bags in chunks:
         pending.append(bags.hashes)
-        if sum(map(len, pending)) > _ENTRIES_PER_MERGE:
+        num_pending += len(bags.hashes)
+        if num_pending > _ENTRIES_PER_MERGE:
             hashes, counts = _most_frequent(*_merge(hashes, counts, pending), most)
-            pending = []
+            pending, num_pending = [], 0
     return _merge(hashes, counts, pending)
 
 

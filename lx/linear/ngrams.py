@@ -2,7 +2,8 @@
 
 Each text has two bags of n-grams, one of words (runs of letters and digits, in lower case) and one of characters (as
 they stand, across the ends of words). The n-gram of the units u1 ... un is hashed to the upper 56 bits of a mixed
-polynomial in them, modulo 2^64: among some millions of n-grams two hardly ever share a hash.
+polynomial in them, modulo 2^64: among some millions of n-grams two hardly ever share a hash. Those of the two texts of
+a pair have different hashes, so that each has its own weight.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ LONGEST_NGRAM = 16
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 MIXER = np.uint64(0xD6E8FEB86659FD93)
 
+_SECOND_TEXT = np.uint64(0xA5A5A5A5A5A5A5)  # makes other hashes of those of a pair's second text
 _HASH_MASK = np.uint64((1 << HASH_BITS) - 1)
 _BAGS_PER_CHUNK = 1 << (64 - HASH_BITS)
 _CHARACTERS_PER_CHUNK = 1 << 15  # so that the arrays of a chunk stay in the processor's cache
@@ -53,6 +55,8 @@ class Bags:
         bag: The bag of each entry, ascending: row * per_row + bag of the row.
         hashes: All different within a bag.
         counts: How often the n-gram occurs in the bag.
+        overlaps: [num_rows, BAGS_PER_TEXT] of pairs: the share of the different n-grams of the second text that the
+            first one has too. Of texts [num_rows, 0].
     """
 
     num_rows: int
@@ -60,6 +64,7 @@ class Bags:
     bag: Indices
     hashes: Hashes
     counts: Indices
+    overlaps: NDArray[np.float64]
 
 
 def count_ngrams(columns: Sequence[Sequence[str]], words: Orders, characters: Orders) -> Iterator[Bags]:
@@ -71,12 +76,15 @@ def count_ngrams(columns: Sequence[Sequence[str]], words: Orders, characters: Or
         characters: Lengths of the n-grams of characters.
     """
     per_row = BAGS_PER_TEXT * len(columns)
+    count = kernels.count_ngrams if kernels.available() else _count
     for start, end in _chunks(columns, _BAGS_PER_CHUNK // per_row):
         texts = list(chain.from_iterable(zip(*(column[start:end] for column in columns), strict=True)))
         points = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), np.uint32)
         ends = np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)))
-        count = kernels.count_ngrams if kernels.available() else _count
-        yield Bags(end - start, per_row, *count(points, ends, per_row, word_characters(), words, characters))
+        bag, hashes, counts = count(points, ends, word_characters(), words, characters)
+        is_second = bag % per_row >= BAGS_PER_TEXT
+        overlaps = _overlaps(bag, hashes, is_second, end - start) if len(columns) == 2 else np.empty((end - start, 0))
+        yield Bags(end - start, per_row, bag, np.where(is_second, hashes ^ _SECOND_TEXT, hashes), counts, overlaps)
 
 
 def _chunks(columns: Sequence[Sequence[str]], most_rows: int) -> Iterator[tuple[int, int]]:
@@ -92,14 +100,25 @@ def _chunks(columns: Sequence[Sequence[str]], most_rows: int) -> Iterator[tuple[
         yield start, len(columns[0])
 
 
+def _overlaps(bag: Indices, hashes: Hashes, is_second: NDArray[np.bool_], num_rows: int) -> NDArray[np.float64]:
+    """Return the share of the n-grams of second texts that the first ones have too, of words and of characters."""
+    row, kind = bag // (2 * BAGS_PER_TEXT), bag % BAGS_PER_TEXT
+    row_and_kind = row * BAGS_PER_TEXT + kind
+    keys = row_and_kind.astype(np.uint64) << np.uint64(HASH_BITS) | hashes
+    shared = np.isin(keys[is_second], keys[~is_second], assume_unique=True)
+    sizes = np.bincount(row_and_kind[is_second], minlength=num_rows * BAGS_PER_TEXT)
+    shares = np.bincount(row_and_kind[is_second], shared, num_rows * BAGS_PER_TEXT) / np.maximum(sizes, 1)
+    return shares.reshape(num_rows, BAGS_PER_TEXT)
+
+
 def _count(
-    points: CodePoints, ends: Indices, per_row: int, folding: CodePoints, words: Orders, characters: Orders
+    points: CodePoints, ends: Indices, folding: CodePoints, words: Orders, characters: Orders
 ) -> tuple[Indices, Hashes, Indices]:
     """Count the n-grams of the texts of a chunk; see :func:`lx.kernels.ngrams.count_ngrams`."""
     text = np.repeat(np.arange(len(ends)), np.diff(ends, prepend=0))
     keys = [
-        *_ngram_keys(*_words(points, text, folding), words, 0, per_row),
-        *_ngram_keys(points.astype(np.uint64) + np.uint64(1), text, characters, 1, per_row),
+        *_ngram_keys(*_words(points, text, folding), words, 0),
+        *_ngram_keys(points.astype(np.uint64) + np.uint64(1), text, characters, 1),
     ]
     joined = np.concatenate([*keys, np.empty(0, np.uint64)])
     joined.sort()
@@ -123,11 +142,10 @@ def _words(points: CodePoints, text: Indices, folding: CodePoints) -> tuple[Hash
     return _mix(np.add.reduceat(folded * _powers(lengths.max())[exponents], starts)), text[starts]
 
 
-def _ngram_keys(units: Hashes, text: Indices, orders: Orders, bag: int, per_row: int) -> Iterator[Hashes]:
-    """Hash the n-grams of one kind of unit; the upper bits are the number of the bag, `bag` of those of each text."""
-    bags = (text * BAGS_PER_TEXT + bag).astype(np.uint64)
-    polynomial = bags % np.uint64(per_row) * MIXER  # so that a word, its characters and a pair's texts differ
-    above = bags << np.uint64(HASH_BITS)
+def _ngram_keys(units: Hashes, text: Indices, orders: Orders, kind: int) -> Iterator[Hashes]:
+    """Hash the n-grams of words (0) or of characters (1); the upper bits are the number of the bag."""
+    above = (text * BAGS_PER_TEXT + kind).astype(np.uint64) << np.uint64(HASH_BITS)
+    polynomial = np.full(len(units), np.uint64(kind) * MIXER)  # so that a word and its characters differ
     shortest, longest = orders
     powers = _powers(longest)
     for order in range(1, min(longest, len(units)) + 1):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lx.errors import LxError
 from lx.kernels.ngrams import HASH_BITS
-from lx.linear.ngrams import are_orders
+from lx.linear.ngrams import BAGS_PER_TEXT, are_orders
 
 LARGEST_WEIGHT = 1e6  # far beyond any fitted one; sums of such weights stay finite in float32
 LARGEST_IDF = 100.0
@@ -21,13 +21,13 @@ def check_tensors(tensors: Mapping[str, Tensor]) -> None:
     Raises:
         LxError: Says what is wrong.
     """
-    num_ngrams, num_columns = _shape(tensors.get("weights"), 2)
+    (num_ngrams,), (num_features, num_columns) = _shape(tensors.get("hashes"), 1), _shape(tensors.get("weights"), 2)
     expected: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {
         "orders": (torch.int64, (2, 2)),
         "texts_per_row": (torch.int64, ()),
         "hashes": (torch.int64, (num_ngrams,)),
         "idf": (torch.float32, (num_ngrams,)),
-        "weights": (torch.float32, (num_ngrams, num_columns)),
+        "weights": (torch.float32, (num_features, num_columns)),
         "bias": (torch.float32, (num_columns,)),
     }
     if tensors.keys() != expected.keys():
@@ -37,16 +37,18 @@ def check_tensors(tensors: Mapping[str, Tensor]) -> None:
         if not _is_plain(tensor) or tensor.dtype != dtype or tensor.shape != shape:
             raise LxError(f"{name} of the linear expert must be a {dtype} tensor of the shape {list(shape)}")
     hashes, idf = tensors["hashes"], tensors["idf"]
+    num_overlaps = BAGS_PER_TEXT if tensors["texts_per_row"].item() == 2 else 0
     wrong = {
         "orders": not all(map(are_orders, tensors["orders"].tolist())),
         "texts_per_row": tensors["texts_per_row"].item() not in (1, 2),
         "hashes": bool((hashes[1:] <= hashes[:-1]).any() or (hashes < 0).any() or (hashes >= 1 << HASH_BITS).any()),
         "idf": not bool(((idf > 0) & (idf <= LARGEST_IDF)).all()),
-        "weights": not bool((tensors["weights"].abs() <= LARGEST_WEIGHT).all()),
+        "weights": num_features != num_ngrams + num_overlaps
+        or not bool((tensors["weights"].abs() <= LARGEST_WEIGHT).all()),
         "bias": num_columns == 0 or not bool((tensors["bias"].abs() <= LARGEST_WEIGHT).all()),
     }
     if names := [name for name, is_wrong in wrong.items() if is_wrong]:
-        raise LxError(f"{names[0]} of the linear expert holds numbers that are out of order or out of range")
+        raise LxError(f"{names[0]} of the linear expert: a wrong number of numbers, or some out of order or range")
 
 
 def _shape(tensor: object, dims: int) -> tuple[int, ...]:

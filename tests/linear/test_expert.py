@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 from lx.errors import ArgumentError, LxError
+from lx.linear import expert as expert_module
+from lx.linear import solver
 from lx.linear.expert import LinearExpert
 from lx.linear.settings import ExpertSettings
 
@@ -82,6 +84,17 @@ def test_pairs() -> None:
         expert.log_probabilities(texts, None)
 
 
+def test_pairs_that_agree() -> None:
+    """How much of the second text stands in the first can be learned, whatever the words."""
+    draw = np.random.default_rng(0)
+    firsts = [" ".join(draw.choice(WORDS, 4)) for _ in range(300)]
+    labels = draw.integers(2, size=300)
+    seconds = [first if label else firsts[i - 1] for i, (first, label) in enumerate(zip(firsts, labels, strict=True))]
+    expert = LinearExpert.fit(firsts[:200], seconds[:200], labels[:200], 2, settings(C=1.0))
+    loaded = LinearExpert.from_state_dict(expert.state_dict())
+    assert (loaded.log_probabilities(firsts[200:], seconds[200:]).argmax(1) == labels[200:]).mean() > 0.9
+
+
 @pytest.mark.parametrize("labels", [[0] * 9, [0] * 8 + [2], [0, 1, 2]])
 def test_classes_with_few_rows_or_none(labels: list[int]) -> None:
     texts = [TOPICS[label] for label in labels]
@@ -136,6 +149,7 @@ SPOILED: dict[str, Callable[[dict[str, Tensor]], dict[str, Any]]] = {
     "hashes too large": lambda t: {**t, "hashes": t["hashes"] + (1 << 56)},
     "orders without end": lambda t: {**t, "orders": torch.tensor([[1, 10**9], [1, 2]])},
     "orders of another shape": lambda t: {**t, "orders": torch.tensor([1, 2])},
+    "pairs without overlaps": lambda t: {**t, "texts_per_row": torch.tensor(2)},
     "three texts": lambda t: {**t, "texts_per_row": torch.tensor(3)},
 }
 
@@ -170,3 +184,28 @@ def test_chinese_is_read_by_characters() -> None:
     assert settings().orders(["人工智能 AI 很好"]) == ((0, 0), (1, 4))
     assert settings().orders(["The word 人工 is Chinese"]) == ((1, 2), (2, 5))
     assert settings(words=[1, 1], characters=[3, 3]).orders(["人工智能"]) == ((1, 1), (3, 3))
+
+
+@pytest.mark.parametrize("max_rows", [10_000, 100])
+def test_probabilities_are_calibrated(max_rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On other texts neither sharper nor flatter probabilities are likelier, though one label in five is wrong."""
+    monkeypatch.setattr(solver, "MAX_ROWS_OF_FOLDS", max_rows)
+    texts, labels = corpus(3, 1200)
+    wrong = np.random.default_rng(1).random(1200) < 0.2
+    labels = np.where(wrong, (labels + 1) % 3, labels)
+    expert = LinearExpert.fit(texts[:600], None, labels[:600], 3, settings())
+    log_probabilities = torch.from_numpy(expert.log_probabilities(texts[600:], None))
+    expected = torch.from_numpy(labels[600:])
+    flatter, as_they_are, sharper = (
+        torch.nn.functional.cross_entropy(scale * log_probabilities, expected).item() for scale in (0.7, 1.0, 1.4)
+    )
+    assert as_they_are < min(flatter, sharper)
+
+
+def test_more_characters_than_affordable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """About as many rows as have that many characters are taken, and the expert is good all the same."""
+    texts, labels = corpus(3, 600)
+    monkeypatch.setattr(expert_module, "MAX_CHARACTERS", sum(map(len, texts)) // 4)
+    expert = LinearExpert.fit(texts, None, labels, 3, settings())
+    np.testing.assert_allclose(expert.vocabulary.idf.max(), np.log((1 + 600 // 4) / (1 + 2)) + 1, rtol=0.01)
+    assert (expert.log_probabilities(texts, None).argmax(1) == labels).mean() > 0.8

@@ -71,6 +71,17 @@ def test_words_characters_and_the_texts_of_pairs_differ() -> None:
     assert len({*bags[0], *bags[1], *bags[2], *bags[3]}) == 4
 
 
+def test_overlaps_of_pairs() -> None:
+    """The share of the different n-grams of the second text that the first one has too, in the same row."""
+    firsts, seconds = ["The cat sat", "dog", "a", ""], ["the CAT cat ran", "cat", "", "x y"]
+    (chunk,) = count_ngrams([firsts, seconds], (1, 1), (2, 2))
+    own, others = ({text[i : i + 2] for i in range(len(text) - 1)} for text in (firsts[0], seconds[0]))
+    expected = [[2 / 3, len(own & others) / len(others)], [0, 0], [0, 0], [0, 0]]
+    np.testing.assert_allclose(chunk.overlaps, expected, rtol=1e-12)
+    (chunk,) = count_ngrams([firsts], (1, 1), (2, 2))
+    assert chunk.overlaps.shape == (4, 0)
+
+
 def test_nothing_depends_on_the_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     together = hashed_counts([TEXTS, TEXTS[::-1]], (1, 2), (2, 5))
     monkeypatch.setattr(ngrams, "_CHARACTERS_PER_CHUNK", 10)

@@ -77,23 +77,22 @@ static void count(const uint64_t *units, long n, const long *orders, uint64_t se
 // points: code points of all texts; ends: of each text in them; orders: shortest and longest n-gram of words, of
 // characters; hashes, counts: of the entries of text t from `starts[t]` on, those of words first; sizes [2 * texts]:
 // entries of each bag; units, slots: memory of each of `threads` threads, `units_size` and `slots_size` numbers.
-void lx_count_ngrams(const uint32_t *points, const int64_t *ends, long texts, long bags_per_row,
-                     const uint32_t *word_characters, long last_character, const long *orders, const int64_t *starts,
-                     uint64_t *hashes, int64_t *counts, int64_t *sizes, long threads, uint64_t *units, long units_size,
-                     uint32_t *slots, long slots_size) {
+void lx_count_ngrams(const uint32_t *points, const int64_t *ends, long texts, const uint32_t *word_characters,
+                     long last_character, const long *orders, const int64_t *starts, uint64_t *hashes, int64_t *counts,
+                     int64_t *sizes, long threads, uint64_t *units, long units_size, uint32_t *slots, long slots_size) {
 #pragma omp parallel for schedule(dynamic, 4) num_threads((int)threads)
     for (long text = 0; text < texts; text++) {
         long thread = omp_get_thread_num(), first = text ? ends[text - 1] : 0, n = ends[text] - first;
-        uint64_t *own_units = units + thread * units_size, seed = (uint64_t)(2 * text % bags_per_row) * MIXER;
+        uint64_t *own_units = units + thread * units_size;
         bag words = {hashes + starts[text], counts + starts[text], 0, slots + thread * slots_size, 0};
         if (orders[1]) {
             long num_words = hash_words(points + first, n, word_characters, (uint32_t)last_character, own_units);
-            count(own_units, num_words, orders, seed, &words);
+            count(own_units, num_words, orders, 0, &words);
         }
         bag characters = {words.hashes + words.size, words.counts + words.size, 0, words.slots, 0};
         if (orders[3]) {
             for (long i = 0; i < n; i++) own_units[i] = points[first + i] + UINT64_C(1);
-            count(own_units, n, orders + 2, seed + MIXER, &characters);
+            count(own_units, n, orders + 2, MIXER, &characters);
         }
         sizes[2 * text] = words.size;
         sizes[2 * text + 1] = characters.size;
