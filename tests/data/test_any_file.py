@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lx.data.sources.files import FileSource
-from lx.tasks.classification import ClassEncoder
+from lx.tasks.class_labels import ClassEncoder
 from support.any_file import CELLS, SOME, assert_fit_for_people, check, files
 
 FEW = settings(max_examples=40, derandomize=True, database=None, deadline=None)

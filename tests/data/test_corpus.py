@@ -17,7 +17,7 @@ from rich.console import Console
 from lx.data.corpus.corpus import Corpus, load_corpus
 from lx.data.sources.files import FileSource
 from lx.errors import LxError
-from lx.tasks.classification import ClassEncoder
+from lx.tasks.class_labels import ClassEncoder
 from support.corpus import data_settings
 
 Row = tuple[Any, ...]

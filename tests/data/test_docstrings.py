@@ -11,7 +11,7 @@ from lx.data.corpus.corpus import load_corpus
 from lx.data.sources.docstrings.extract import docstrings
 from lx.data.sources.docstrings.source import DocstringSource
 from lx.errors import LxError
-from lx.tasks.classification import ClassEncoder
+from lx.tasks.class_labels import ClassEncoder
 from support.corpus import data_settings
 
 PACKAGES = ("alphalib", "betalib", "gammalib")

@@ -14,7 +14,7 @@ import pytest
 from lx.data.corpus.clean import read_clean
 from lx.data.sources.files import FileSource
 from lx.errors import LxError
-from lx.tasks.classification import ClassEncoder
+from lx.tasks.class_labels import ClassEncoder
 
 
 def raw(content: bytes) -> Callable[[Path], object]:

@@ -11,7 +11,7 @@ from lx.data.expert import FittedExpert, fit_expert
 from lx.data.sources.files import FileSource
 from lx.linear.expert import LinearExpert
 from lx.linear.settings import ExpertSettings
-from lx.tasks.classification import ClassEncoder
+from lx.tasks.class_labels import ClassEncoder
 from support.corpus import data_settings, write_rows
 
 

@@ -13,7 +13,7 @@ from lx.data.corpus.clean import read_clean
 from lx.data.corpus.corpus import load_corpus
 from lx.data.sources.hub import HubSource
 from lx.errors import LxError
-from lx.tasks.classification import ClassEncoder
+from lx.tasks.class_labels import ClassEncoder
 from support.corpus import data_settings
 
 

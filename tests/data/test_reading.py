@@ -20,7 +20,7 @@ from lx.data.corpus.clean import read_clean
 from lx.data.corpus.corpus import load_corpus
 from lx.data.sources.files import FileSource
 from lx.errors import LxError
-from lx.tasks.classification import ClassEncoder
+from lx.tasks.class_labels import ClassEncoder
 from lx.tasks.multilabel_labels import LabelSetEncoder
 from support.corpus import data_settings
 

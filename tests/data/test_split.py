@@ -11,7 +11,7 @@ import pytest
 from lx.data.corpus.corpus import load_corpus
 from lx.data.corpus.split import stratified_split
 from lx.data.sources.files import FileSource
-from lx.tasks.classification import ClassEncoder
+from lx.tasks.class_labels import ClassEncoder
 from support.corpus import data_settings
 
 

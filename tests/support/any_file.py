@@ -20,7 +20,7 @@ from lx.data.sources.files import FileSource
 from lx.errors import LxError
 from lx.system.console import console
 from lx.system.output import escape
-from lx.tasks.classification import ClassEncoder
+from lx.tasks.class_labels import ClassEncoder
 from support.corpus import data_settings
 
 _KINDS = {"a.csv": ",", "a.TSV": "\t", "b.csv": ";", "a.jsonl": "json", "a.json.gz": "json", "a.parquet": "parquet"}
