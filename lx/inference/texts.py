@@ -60,8 +60,8 @@ def require_known_file(path: Path) -> None:
             raise LxError(f"no file to read texts from: {path} {kind}")
     except OSError as error:  # a folder above that may not be entered, a name that is too long
         raise LxError(f"{printable(str(path))}: cannot be read: {error.strerror or error}") from error
-    if path.suffix.lower() != ".txt" and not is_known(path):
-        raise LxError(f"{path}: unknown kind of file; lx reads .txt, {', '.join(known_extensions())}")
+    if not _holds_lines(path) and not is_known(path):
+        raise LxError(f"{path}: unknown kind of file; lx reads .txt, .txt.gz, {', '.join(known_extensions())}")
 
 
 def texts_of_file(path: Path, text: str, text_pair: str | None) -> NumberedTexts:
@@ -76,16 +76,14 @@ def texts_of_file(path: Path, text: str, text_pair: str | None) -> NumberedTexts
         LxError: missing, no regular file, or of an unknown kind. While it is read: malformed, or without the column.
     """
     require_known_file(path)
-    if path.suffix.lower() == ".txt":
+    if _holds_lines(path):
         return NumberedTexts(_lines_of_file(path))
     options = ("--column ", "--pair-column ", "")
     return NumberedTexts(_read_table(path, Columns(text, text_pair, None, _ID, options)))
 
 
-def texts_of_input(stdin: TextIO | None) -> NumberedTexts:
-    """Read one text a line from standard input, in UTF-8 under any locale; raise LxError if it is closed."""
-    if stdin is None:
-        raise LxError("standard input is closed: give texts with --text, or a file")
+def texts_of_input(stdin: TextIO) -> NumberedTexts:
+    """Read one text a line from standard input, in UTF-8 under any locale."""
     return NumberedTexts(_numbered(read_lines(cast("BufferedReader", stdin.buffer), "standard input")))
 
 
@@ -96,6 +94,10 @@ def texts_of_arguments(texts: Sequence[str], pairs: Sequence[str] | None) -> Num
     decoded = [_decode(text, "--text") for text in texts]
     decoded_pairs = [None] * len(texts) if pairs is None else [_decode(pair, "--pair") for pair in pairs]
     return NumberedTexts(zip(count(), decoded, decoded_pairs, strict=False))
+
+
+def _holds_lines(path: Path) -> bool:
+    return path.name.lower().endswith((".txt", ".txt.gz"))
 
 
 def _decode(argument: str, option: str) -> str:

@@ -16,7 +16,7 @@ from lx.data.sources.files import FileSource
 from lx.tasks.class_labels import ClassEncoder
 from support.any_file import CELLS, SOME, assert_fit_for_people, check, files
 
-FEW = settings(max_examples=40, derandomize=True, database=None, deadline=None)
+FEW = settings(max_examples=25, derandomize=True, database=None, deadline=None)
 
 
 @FEW

@@ -140,6 +140,7 @@ REFUSED = {
         "there is no column 'text'. The columns are: xxxx",
     ),
     "many columns": ("a.csv", b",".join(b"column %d" % n for n in range(9000)) + b"\n", "and 8980 more"),
+    "Excel's line": ("a.csv", b"sep=;\ntext;label\n1;2\n", "Remove the first line, which only Excel reads"),
     "one column": ("a.csv", b"a/b/c\n1/2/3\n", "Separate columns by commas, tabs, semicolons or |"),
     "control codes": ("a.csv", b"te\x1b[31mxt,la\x07bel\n1,2\n", r"The columns are: te\x1b[31mxt, la\x07bel"),
     "json over lines": (

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
 import os
@@ -186,9 +187,10 @@ def test_ids_of_a_file_are_carried_over(trained_run: Path, tmp_path: Path, capsy
         ),
         "c.tsv": ("ID\ttext\n7\ta\n8\tb\n", [0, 1]),
         "D.TXT": ("a\nb\n", [0, 1]),
+        "e.txt.gz": ("a\nb\nc\n", [0, 1, 2]),
     }
     for name, (content, ids) in contents.items():
-        (tmp_path / name).write_text(content)
+        (tmp_path / name).write_bytes(gzip.compress(content.encode()) if name.endswith(".gz") else content.encode())
         assert main(["predict", str(trained_run), str(tmp_path / name)]) == 0
         assert [json.loads(line)["id"] for line in capsys.readouterr().out.splitlines()] == ids, name
 

@@ -102,6 +102,8 @@ def _read_records(path: Path, columns: Columns, dialect: _Dialect, records: _Csv
 
 def _advice(header: Sequence[str]) -> str:
     """Return what to do about a header without the columns; nothing if it looks like one."""
+    if header[0].startswith("sep="):
+        return "Remove the first line, which only Excel reads"
     if len(header) > 1 and any(len(name) > _LONG_NAME or tidy(name).isdecimal() for name in header):
         return "Is the first line a row of data? Put a line above it with the names of the columns, such as text,label"
     if len(header) == 1 and not header[0].isidentifier():
