@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from lx.cli.arguments import Parser
+from lx.config.grammar import as_grammar
 from lx.system.gc import freeze_after_imports
 from lx.system.processes import is_first_rank
 
@@ -13,6 +14,7 @@ from lx.system.processes import is_first_rank
 def run(arguments: list[str]) -> int:
     """Evaluate a run, print its metrics, write them to a file and return the exit code."""
     args = parser().parse_intermixed_args(arguments)
+    as_grammar(args.overrides)  # refuses at once what cannot be read
     from lx.launch.local import run_on_ranks
 
     hardware = [override for override in args.overrides if override.startswith(("hardware=", "hardware."))]

@@ -11,7 +11,6 @@ from lx.config.conflicts import check_sources
 from lx.config.grammar import as_grammar, with_files
 from lx.config.messages import plain_errors
 from lx.config.session import compose_unchecked, group_choices, hydra_session
-from lx.config.validate import check_config
 from lx.errors import LxError
 
 if TYPE_CHECKING:
@@ -36,6 +35,8 @@ def compose(overrides: Sequence[str] = (), config_dir: str | Path | None = None)
 
 def compose_with(hydra: Hydra, overrides: Sequence[str]) -> DictConfig:
     """Compose and check with a session that is open already; see :func:`compose`."""
+    from lx.config.validate import check_config  # not for a command that only shows the configuration
+
     overrides = with_files(as_grammar(overrides))
     with plain_errors(hydra, overrides):
         cfg = compose_unchecked(hydra, overrides)

@@ -74,7 +74,7 @@ def _unknown_key(key: str, hydra: Hydra, overrides: Sequence[str]) -> str:
         known = list(_keys(OmegaConf.to_container(compose_unchecked(hydra, group_choices(hydra, overrides)))))
     except Exception:  # a second fault in the same command line: the first is reported without suggestions
         known = []
-    if key in known:
+    if key in known or f"~{key}" in overrides:
         return f"{key} is needed: leave out ~{key}"
     hint = did_you_mean(key, [*known, *hydra.config_loader.list_groups("")])
     parent = key.rpartition(".")[0]

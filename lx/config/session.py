@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from lx.config.grammar import parse
 from lx.config.objective import follow_metric
 from lx.errors import LxError
+from lx.system.gc import gc_paused
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
@@ -39,13 +40,14 @@ def hydra_session(config_dir: str | Path | None = None) -> Iterator[Hydra]:
     Raises:
         LxError: the folder does not exist, or holds a file that lx has, too, and which would never be read.
     """
-    from hydra.core.global_hydra import GlobalHydra
-
     folder = _user_folder(config_dir)
-    previous = GlobalHydra.instance().hydra
-    GlobalHydra.instance().clear()
-    try:
+    with gc_paused():  # what is imported and made here stays
+        from hydra.core.global_hydra import GlobalHydra
+
+        previous = GlobalHydra.instance().hydra
+        GlobalHydra.instance().clear()
         hydra = _own_hydra() if folder is None else _create_hydra(folder)
+    try:
         GlobalHydra.instance().clear()
         GlobalHydra.instance().initialize(hydra)
         yield hydra
@@ -78,11 +80,10 @@ def compose_unchecked(hydra: Hydra, overrides: Sequence[str]) -> DictConfig:
     from hydra.types import RunMode
     from omegaconf import open_dict
 
-    parsed = parse(overrides)
-    ConfigLoaderImpl.validate_sweep_overrides_legal(parsed, RunMode.RUN, from_shell=True)
     choices = group_choices(hydra, overrides)
+    values = parse([override for override in overrides if override not in choices])
+    ConfigLoaderImpl.validate_sweep_overrides_legal(values, RunMode.RUN, from_shell=True)
     cfg = deepcopy(_compose_choices(hydra, tuple(choices)))
-    values = [override for override in parsed if override.input_line not in choices]
     ConfigLoaderImpl._apply_overrides_to_config(values, cfg)
     options = cfg.hydra.runtime.choices
     with open_dict(cfg):
@@ -98,12 +99,13 @@ def _compose_choices(hydra: Hydra, choices: tuple[str, ...]) -> DictConfig:
     """Compose options of groups: nearly all the time of a composition, and the same for the trials of a sweep."""
     from hydra.types import RunMode
 
-    return hydra.compose_config(CONFIG_NAME, list(choices), RunMode.RUN, with_log_configuration=False)
+    with gc_paused():  # a tree of many small objects, and no cycle to find
+        return hydra.compose_config(CONFIG_NAME, list(choices), RunMode.RUN, with_log_configuration=False)
 
 
 def group_choices(hydra: Hydra, overrides: Sequence[str]) -> list[str]:
     """Return those overrides that choose a group's option (``model=tiny``) rather than set a value."""
-    groups = _groups(hydra)
+    groups = _groups(hydra) if overrides else frozenset()
     return [override for override in overrides if _is_choice(override, groups)]
 
 

@@ -136,6 +136,10 @@ def file_name(result: Result) -> str:
 def _own_rows(loaded: LoadedRun) -> tuple[TokenTable, Experts]:
     """Read the run's own test split, and what its expert says of it."""
     run = loaded.directory
+    if not run.test.exists() and not run.test.is_symlink():
+        raise LxError(
+            f"{run.path} has no test split of its own ({run.test.name} is missing): lx eval {run.quoted} data.test=FILE"
+        )
     table = TokenTable(run.trusted(run.test))
     table.check(loaded.tokenizer.vocab_size, loaded.task.fits)
     if loaded.expert is None:

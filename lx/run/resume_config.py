@@ -53,12 +53,12 @@ def resumed_config(run: RunDirectory, overrides: Sequence[str], trust: Sequence[
             raise LxError(f"{run.config} has no {name}: this is not the configuration of a run")
     for override in overrides:
         key = _key(override)
-        if override.startswith("~"):
-            raise LxError(f"{override}: a run that goes on keeps its settings: leave it out, or choose another value")
         if not any(key == name or key.startswith((f"{name}.", f"{name}/")) for name in ADJUSTABLE):
             raise LxError(
                 f"{key} cannot change when a run goes on: it would be another run. What can: {', '.join(ADJUSTABLE)}"
             )
+        if override.startswith("~"):
+            raise LxError(f"{override}: a run that goes on keeps its settings: leave it out, or choose another value")
     if config["launch"] == "prepare" and "launch" not in map(_key, overrides):
         config["launch"] = "process"  # its ranks are started by lx now
     return _overridden(config, overrides) if overrides else config

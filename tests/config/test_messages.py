@@ -104,6 +104,7 @@ def test_a_missing_value_is_named() -> None:
         (["~scheduler"], "for no schedule: scheduler=constant"),
         (["~model"], "model is missing"),
         (["~data"], "data is missing"),
+        (["~data", "data.batch_size=8"], "leave out ~data"),
         (["~trainer.max_epochs"], "trainer.max_epochs is missing"),
         (["~seed"], "seed is missing"),
         (["~name"], "leave out ~name"),
