@@ -62,6 +62,7 @@ class TrainerSettings:
     """The keys of ``trainer``."""
 
     max_epochs: Annotated[int, at_least(1)]
+    max_minutes: Annotated[float | None, above_zero("above 0, or null")]
     max_steps: Annotated[int | None, at_least(1)]
     gradient_clip_val: Annotated[float | None, above_zero("above 0, or null")]
     ema_decay: Annotated[float | None, between_zero_and_one("between 0 and 1, or null")]

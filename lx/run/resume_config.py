@@ -76,6 +76,8 @@ def with_choices(run: RunDirectory, config: dict[str, Any]) -> dict[str, Any]:
                 given = {name: setting for name, setting in OmegaConf.select(cfg, key).items() if setting != AUTO}
                 value = OmegaConf.merge(value, given)
             OmegaConf.update(cfg, key, value, merge=False)
+        elif key == "trainer.max_steps" and cfg.trainer.max_steps is None:  # it follows from trainer.max_minutes
+            cfg.trainer.max_steps = before.trainer.max_steps
     return resolved(cfg)
 
 

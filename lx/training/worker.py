@@ -45,6 +45,7 @@ with freeze_after_imports(__name__ == "__main__"):
     from lx.training.micro_batch import micro_batch_size
     from lx.training.module import TextClassifier
     from lx.training.run_record import Session, run_context, save_model_inputs, save_recipe
+    from lx.training.time_budget import fit_into_time
     from lx.training.trainer import build_callbacks, build_trainer
 
 log = logging.getLogger(__name__)
@@ -134,16 +135,19 @@ def _train(run: RunDirectory, rank_info: RankInfo, stop: StopRequest, session: S
         with starting_services(cfg.logger if rank_info.is_first else None):
             built = build_run(cfg, hardware, rank_info)
             built.fit_expert(rank_info)
-        cfg, data, module = built.cfg, built.data, built.module
+        data = built.data
         for warning in data.corpus.report.warnings():
             log.warning(warning)
         state, step = find_state(run, data.fingerprint)
+        if built.cfg.hardware.micro_batch == "auto" and built.run_length.total_steps:
+            strategy = built.cfg.hardware.strategy
+            data.set_micro_batch_size(micro_batch_size(run, built.module, data, hardware, strategy))
+        built = fit_into_time(built, hardware, rank_info, session.stopwatch.seconds)
+        cfg, module = built.cfg, built.module
         _refuse_shorter(run, cfg, step, built.run_length.total_steps)
         data.start_at(*built.run_length.position(step))
         callbacks, checkpoint = build_callbacks(run, cfg, built.run_length, step, stop, rank_info)
         callbacks.append(session.stopwatch)
-        if cfg.hardware.micro_batch == "auto" and built.run_length.total_steps:
-            data.set_micro_batch_size(micro_batch_size(run, module, data, hardware, cfg.hardware.strategy))
         check_loggers(cfg.logger)
         checkpoint.step = step
         session.begin(checkpoint)
