@@ -30,6 +30,7 @@ AUTO_VALUES: dict[str, type] = {
     "model.embedding_dropout": float,
     "model.head_dropout": float,
     "model.token_dropout": float,
+    "model.embedding_std": float,
 }
 """Settings with one value, and its type."""
 

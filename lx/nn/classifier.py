@@ -50,6 +50,7 @@ class TransformerClassifier(nn.Module):
         embedding_dropout: int | float | None = None,
         head_dropout: int | float | None = None,
         conv_width: int | None = None,
+        embedding_std: float | None = None,
     ) -> None:
         """Build and initialise the model.
 
@@ -74,6 +75,7 @@ class TransformerClassifier(nn.Module):
             pooling: Called as `pooling(D)`.
             embedding_dropout: Probability of the dropout of embeddings; None means `dropout`.
             head_dropout: Probability of the dropout before the head; None means `dropout`.
+            embedding_std: Initial standard deviation of the word table; None: 0.02, times sqrt(D) when it is looked up.
             conv_width: Tokens that a convolution before the blocks sees; None: there is none.
 
         Raises:
@@ -87,7 +89,7 @@ class TransformerClassifier(nn.Module):
             block(dim, num_heads, hidden_dim, dropout, norm=norm, feedforward=feedforward) for _ in range(num_layers)
         ]
         self.encoder = TransformerEncoder(
-            TokenEmbedding(vocab_size, dim, embedding_dim, num_token_types, token_dropout),
+            TokenEmbedding(vocab_size, dim, embedding_dim, num_token_types, token_dropout, embedding_std),
             position(dim=dim, num_heads=num_heads),
             blocks,
             norm(dim) if blocks[-1].needs_final_norm else nn.Identity(),

@@ -22,12 +22,15 @@ FIRST_WORD = 4
 class ScaledEmbedding(nn.Embedding):
     """Look up the vector of each word and multiply it by sqrt(E) (Vaswani et al. 2017, section 3.4).
 
-    The factor brings rows with a variance of 1 / E to the size of the position signals that are added to them.
+    The factor brings rows with a variance of 1 / E to the size of the position signals that are added to them. It also
+    multiplies what a step of Adam does to a word's vector. Where the initial standard deviation is given there is no
+    factor: words that occur a few times then change little from what they were, instead of being learned by heart.
     """
 
-    def __init__(self, vocab_size: int, width: int) -> None:
+    def __init__(self, vocab_size: int, width: int, std: float | None = None) -> None:
         super().__init__(vocab_size, width, padding_idx=PAD)
-        self.scale = math.sqrt(width)
+        self.std = std
+        self.scale = math.sqrt(width) if std is None else 1.0
 
     @override
     def forward(self, token_ids: Int[Tensor, "*tokens"]) -> Float[Tensor, "*tokens E"]:
@@ -44,6 +47,7 @@ class TokenEmbedding(nn.Module):
         embedding_dim: int | None = None,
         num_token_types: int = 1,
         token_dropout: int | float = 0.0,
+        std: float | None = None,
     ) -> None:
         """Build the tables.
 
@@ -55,6 +59,7 @@ class TokenEmbedding(nn.Module):
             num_token_types: Number of segments; with one there is no segment table.
             token_dropout: Probability of replacing a word by [UNK] in training: word dropout (Iyyer et al. 2015,
                 section 4), with [UNK] in the word's place as in Bowman et al. 2016.
+            std: Initial standard deviation of the word table, without a factor; None: see `ScaledEmbedding`.
 
         Raises:
             ArgumentError: `token_dropout` is not in [0, 1).
@@ -64,7 +69,7 @@ class TokenEmbedding(nn.Module):
             raise ArgumentError(f"token_dropout={token_dropout} must be at least 0 and below 1")
         width = embedding_dim or dim
         self.token_dropout = token_dropout
-        self.word = ScaledEmbedding(vocab_size, width)
+        self.word = ScaledEmbedding(vocab_size, width, std)
         self.projection = nn.Linear(width, dim, bias=False) if width != dim else nn.Identity()
         self.segment = nn.Embedding(num_token_types, dim) if num_token_types > 1 else None
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lx.nn.block import Block
+from lx.nn.embedding import ScaledEmbedding
 
 STD = 0.02
 
@@ -20,7 +21,8 @@ def initialize(net: nn.Module) -> None:
 
     - Linear maps and embeddings have a standard deviation of 0.02 (Devlin et al. 2019; Radford et al. 2019); biases and
       the padding row are zero. This is small: at first a block adds little to the residual stream, and the model is
-      close to one of averaged words. On a few thousand texts it generalises better than unit-variance maps.
+      close to one of averaged words. On a few thousand texts it generalises better than unit-variance maps. A word
+      table has the standard deviation that it was given, if any.
     - Maps whose output is added to the residual stream are divided by sqrt(2 L), so that the sum over L blocks of two
       sub-layers each has the same size at any depth (Radford et al. 2019, section 2.3).
 
@@ -32,7 +34,8 @@ def initialize(net: nn.Module) -> None:
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
         elif isinstance(module, nn.Embedding):
-            fill_normal(module.weight, STD)
+            std = module.std if isinstance(module, ScaledEmbedding) else None
+            fill_normal(module.weight, std or STD)
             if module.padding_idx is not None:
                 module.weight[module.padding_idx] = 0.0
     blocks = [module for module in net.modules() if isinstance(module, Block)]

@@ -54,6 +54,7 @@ def choose(facts: CorpusFacts, settle: Settle, *, one_class: bool) -> None:
     settle("model.embedding_dropout", 0.3 if is_small else 0.1, rows)
     settle("model.head_dropout", 0.4 if is_small else 0.2, rows)
     settle("model.token_dropout", 0.1, rows)
+    settle("model.embedding_std", 0.1, rows)
     settle("model.expert", "linear" if one_class and facts.rows <= _MOST_OF_EXPERT else "none", rows)
     settle("optimizer.lr", 1e-3 if dim < 256 else 5e-4, f"{dim} wide, batches of {batch_size}")
 

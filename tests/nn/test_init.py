@@ -73,6 +73,14 @@ def test_activations_keep_their_size_at_any_depth(build: Callable[..., Transform
     assert sizes[1] == pytest.approx(sizes[0], rel=0.1)
 
 
+def test_words_have_the_deviation_that_is_given(build: Callable[..., TransformerClassifier]) -> None:
+    net = build(vocab_size=503, dim=48, num_outputs=64, embedding_std=0.3)
+    check(net.word_embedding.weight[1:], 0.3)
+    check(net.head.weight, STD)
+    assert (net.word_embedding.weight[0] == 0).all()
+    torch.testing.assert_close(net.word_embedding(torch.tensor([7])), net.word_embedding.weight[7:8])
+
+
 def test_the_global_generator_decides(build: Callable[..., TransformerClassifier]) -> None:
     one, other = build(), build()
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))

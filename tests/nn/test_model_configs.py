@@ -112,6 +112,7 @@ def test_learned_positions_follow_the_length_of_the_data(compose_model: Any) -> 
         ("model.hidden_multiple=2.5", lambda net: net.encoder.blocks[0].feedforward.input.out_features == 320),
         ("model.embedding_dropout=0", lambda net: net.encoder.dropout.p == 0),
         ("model.head_dropout=0.7", lambda net: net.dropout.p == 0.7),
+        ("model.embedding_std=0.3", lambda net: net.word_embedding.scale == 1 and net.word_embedding.std == 0.3),
         ("model.conv_width=5", lambda net: net.encoder.convolution and net.encoder.convolution.width == 5),
         ("model.norm.eps=0.5", lambda net: net.encoder.norm.eps == 0.5),
         ("model.vectors=x.txt", lambda net: net.word_embedding.weight.requires_grad),
