@@ -15,7 +15,7 @@ import lx
 from lx.cli.main import main
 from lx.launch import local
 from lx.run.directory import RunDirectory
-from lx.run.ending import record_end
+from lx.run.ending import Reached, record_end
 from lx.run.result import Result
 from lx.system.signals import Stopped
 from lx.training import worker
@@ -117,6 +117,13 @@ def test_a_resumption_whose_process_is_killed_before_it_starts_changes_nothing(r
     before = files(run)
     record_end(directory, "failed", "killed")
     assert files(run) == before
+
+
+@pytest.mark.parametrize("status", ["failed", "stopped", "pruned"])
+def test_the_first_end_of_a_run_is_recorded(status: str, tmp_path: Path) -> None:
+    record_end(RunDirectory(tmp_path), status, "why", Reached(steps=7, objective=0.5), seconds=2.0)
+    result = RunDirectory(tmp_path).read_result()
+    assert (result.status, result.error, result.steps, result.objective) == (status, "why", 7, 0.5)
 
 
 def test_data_that_has_moved(run: Path) -> None:

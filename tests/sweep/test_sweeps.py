@@ -149,9 +149,9 @@ def _trains(process: Path, output: Path) -> bool:
 
 
 def test_runs_of_two_ranks_sweep_too(folder: Path) -> None:
-    done = lx(folder, *sweep("ranks", *ranks(2), "optimizer.lr=0.03,0.003", "trainer.max_epochs=1"))
+    done = lx(folder, *sweep("ranks", *ranks(2), "optimizer.lr=0.03,0.01,0.003,0.001", "trainer.max_epochs=1"))
     assert done.returncode == 0, done.stderr
-    alone = lx(folder, *sweep("alone", "optimizer.lr=0.03,0.003", "trainer.max_epochs=1"))
+    alone = lx(folder, *sweep("alone", "optimizer.lr=0.03,0.01,0.003,0.001", "trainer.max_epochs=1"))
     assert alone.returncode == 0, alone.stderr
     assert objectives(folder / "ranks") == objectives(folder / "alone")
     assert_nothing_left(folder / "ranks")
