@@ -13,6 +13,7 @@ from lx.sweep.plan import CHECKED_OTHERWISE, Plan, make_plan
 from lx.sweep.space import Choices
 from lx.system.files import atomic_write_json
 from lx.system.git import revision
+from lx.system.output import say
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
@@ -100,7 +101,7 @@ class Record:
         """Say on stderr if the code is not what it was when the sweep was planned."""
         now = revision()
         if now != self.revision:
-            print(f"lx: the code has changed since this sweep was planned: {self.revision}, now {now}", file=sys.stderr)
+            say(f"lx: the code has changed since this sweep was planned: {self.revision}, now {now}", sys.stderr)
 
     def write(self, directory: Path) -> None:
         """Write ``sweep.json``."""

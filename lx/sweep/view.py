@@ -27,6 +27,7 @@ from lx.sweep.space import Interval
 from lx.sweep.tables import leaderboard_view, short_value
 from lx.sweep.trials import DONE, Replicate, TrialDirectory, load_trials
 from lx.system.console import console
+from lx.system.output import say
 
 if TYPE_CHECKING:
     from lx.sweep.scheduler import Job  # imports torch, which `lx sweep show` does without
@@ -111,10 +112,10 @@ class View:
                 value = "" if outcome.objective is None else f", objective {outcome.objective:.4f}"
                 seconds = duration(time.monotonic() - job.started)
                 counts = self._counts(self._ranking(), running)
-                print(f"lx: {path}: {status}{value}, {seconds}; {counts}", file=sys.stderr, flush=True)
+                say(f"lx: {path}: {status}{value}, {seconds}; {counts}", sys.stderr)
         for path in now.keys() - self._running.keys():
             replicate = now[path].replicate
-            print(f"lx: {path}: {self._values(replicate.trial)} seed={replicate.seed}", file=sys.stderr, flush=True)
+            say(f"lx: {path}: {self._values(replicate.trial)} seed={replicate.seed}", sys.stderr)
         self._running = now
 
     def _values(self, trial: int) -> str:

@@ -16,12 +16,12 @@ from typing import Any, TextIO
 from lx.errors import LxError
 
 # All but tab and line feed: they move the cursor, colour, hide or reorder text; half a surrogate pair has no bytes.
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_CONTROL = "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 
 
 def escape(text: str) -> str:
     r"""Replace each control character by its escape sequence in Python, such as ``\x1b``."""
-    return _CONTROL.sub(lambda match: repr(match[0])[1:-1], text)
+    return re.sub(_CONTROL, lambda match: repr(match[0])[1:-1], text)
 
 
 def say(text: str, file: TextIO | None = None) -> None:
