@@ -117,7 +117,11 @@ def packages_to_trust(config: dict[str, Any], nodes: Sequence[str]) -> list[str]
     """Return the packages that have to be trusted for these nodes to be built: those of a user's own classes."""
     known = _known_targets(tuple(nodes))
     return sorted(
-        {target.partition(".")[0] for target in _targets([config[node] for node in nodes]) if target not in known}
+        {
+            target.partition(".")[0]
+            for target in _targets([config[node] for node in nodes])
+            if target not in known and "." in target
+        }
     )
 
 
