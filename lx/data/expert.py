@@ -20,7 +20,7 @@ from lx.linear.expert import LinearExpert
 from lx.linear.settings import ExpertSettings
 from lx.system.cache import build_once, digest
 
-_FORMAT = 2  # raise it when an expert of the same rows and settings becomes another
+_FORMAT = 3  # raise it when an expert of the same rows and settings becomes another
 
 ClassIds = Callable[[pa.Array], NDArray[np.int64]]
 

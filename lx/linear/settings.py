@@ -9,7 +9,7 @@ from lx.errors import ArgumentError
 from lx.linear.features import is_chinese
 from lx.linear.ngrams import LONGEST_NGRAM, Orders, are_orders
 
-C_CANDIDATES = (0.03, 0.1, 0.3, 1.0)
+C_CANDIDATES = (0.01, 0.03, 0.1, 0.3)
 
 
 @dataclass(frozen=True)

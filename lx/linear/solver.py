@@ -109,21 +109,22 @@ def _fit(features: csr_matrix, labels: Labels, num_classes: int, c: float) -> Li
     if len(present) < 2 or features.shape[1] == 0:
         fitted.bias[present] = 1.0
         return fitted
+    totals = _Totals.of(features)
     for number in present[1:] if len(present) == 2 else present:
-        fitted.weights[:, number], fitted.bias[number] = _fit_class(features, labels == number, c)
+        fitted.weights[:, number], fitted.bias[number] = _fit_class(features, labels == number, c, totals)
     if len(present) == 2:
         fitted.weights[:, present[0]] = -fitted.weights[:, present[1]]
         fitted.bias[present[0]] = -fitted.bias[present[1]]
     return fitted
 
 
-def _fit_class(features: csr_matrix, is_class: NDArray[np.bool_], c: float) -> tuple[Floats, float]:
+def _fit_class(features: csr_matrix, is_class: NDArray[np.bool_], c: float, totals: _Totals) -> tuple[Floats, float]:
     """Fit one class against the rest: weights [F] and bias."""
     from scipy.sparse import csr_matrix
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.svm import LinearSVC
 
-    scale = _class_scale(features, is_class)
+    scale = _class_scale(features, is_class, totals)
     parts = (features.data * scale[features.indices], features.indices, features.indptr)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # 1,000 passes are near enough
@@ -131,19 +132,33 @@ def _fit_class(features: csr_matrix, is_class: NDArray[np.bool_], c: float) -> t
     return svm.coef_[0] * scale, svm.intercept_[0]
 
 
-def _class_scale(features: csr_matrix, is_class: NDArray[np.bool_]) -> Floats:
+@dataclass(frozen=True)
+class _Totals:
+    """Of each feature [F]: the rows that have it, and the sum of its squares."""
+
+    rows: Labels
+    squares: Floats
+
+    @classmethod
+    def of(cls, features: csr_matrix) -> _Totals:
+        """Sum over the rows [N, F]."""
+        rows = np.bincount(features.indices, minlength=features.shape[1])
+        squares = np.bincount(features.indices, np.square(features.data), features.shape[1])
+        return cls(rows, squares.astype(np.float64, copy=False))
+
+
+def _class_scale(features: csr_matrix, is_class: NDArray[np.bool_], totals: _Totals) -> Floats:
     """Return the factor [F] of each feature for the fit of a class: the more it tells, the less its weight costs.
 
     It is the mean of 1 and the log-count ratio of naive Bayes, in its absolute value over the mean of all (Wang and
     Manning 2012, section 2.3, where the two are mixed after the fit); the features together keep their size.
     """
-    in_class = np.repeat(is_class, np.diff(features.indptr))
-    own = 1.0 + np.bincount(features.indices[in_class], minlength=features.shape[1])
-    others = 1.0 + np.bincount(features.indices[~in_class], minlength=features.shape[1])
-    ratios = np.abs(np.log(own / own.sum()) - np.log(others / others.sum()))
+    in_class = features.indices[np.repeat(is_class, np.diff(features.indptr))]
+    own = np.bincount(in_class, minlength=features.shape[1])
+    others = totals.rows - own
+    ratios = np.abs(np.log((own + 1) / (own + 1).sum()) - np.log((others + 1) / (others + 1).sum()))
     scale = 0.5 + 0.5 * ratios / max(ratios.mean(), 1e-9)
-    squares = np.bincount(features.indices, features.data**2.0, features.shape[1])
-    return np.asarray(scale * np.sqrt(squares.sum() / (squares @ scale**2)))
+    return np.asarray(scale * np.sqrt(totals.squares.sum() / (totals.squares @ scale**2)))
 
 
 @dataclass(frozen=True)

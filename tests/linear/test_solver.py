@@ -13,7 +13,8 @@ def test_features_that_tell_more_cost_less() -> None:
     """Against the formula: all rows of the class and none of the others have the first, half of both the second."""
     is_class = np.arange(40) < 20
     dense = np.stack([is_class, np.arange(40) % 2 == 0], 1) * 0.5
-    scale = solver._class_scale(csr_matrix(dense), is_class)
+    features = csr_matrix(dense)
+    scale = solver._class_scale(features, is_class, solver._Totals.of(features))
     own, others = np.array([21.0, 11.0]), np.array([1.0, 11.0])
     ratios = np.abs(np.log((own / own.sum()) / (others / others.sum())))
     expected = 0.5 + 0.5 * ratios / ratios.mean()
