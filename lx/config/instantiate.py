@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from lx.config.compose import resolved
 from lx.config.session import conf_dir
 from lx.errors import ArgumentError, LxError, shorten_text
 
@@ -52,6 +53,14 @@ def build(node: Any, where: str, **arguments: Any) -> Any:
             raise cause from error
         reason = next(iter(str(cause).splitlines()), "")
         raise LxError(f"{where} cannot be built: {type(cause).__name__}: {reason}") from error
+
+
+def build_network(node: Any, **sizes: int) -> Any:
+    """Build the network of a ``model`` node, whose expert is no part of it; see :func:`build`."""
+    from omegaconf import DictConfig
+
+    settings = resolved(node) if isinstance(node, DictConfig) else node
+    return build({name: value for name, value in settings.items() if name != "expert"}, "model", **sizes)
 
 
 @contextmanager

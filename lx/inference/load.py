@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_module_registration_hook
 
-from lx.config.instantiate import build, check_targets
+from lx.config.instantiate import build, build_network, check_targets
 from lx.data.tokens.tokenizer import Tokenizer
 from lx.data.tokens.untrusted import load_untrusted
 from lx.errors import LxError, shorten_text
@@ -153,8 +153,7 @@ def _first_line(error: Exception) -> str:
 
 def _build_net(node: dict[str, Any], sizes: dict[str, Any]) -> nn.Module:
     from_data = {name: sizes[name] for name in ("vocab_size", "num_outputs", "num_token_types")}
-    settings = {name: value for name, value in node.items() if name != "expert"}
-    net: nn.Module = build(settings, "model", **from_data)
+    net: nn.Module = build_network(node, **from_data)
     return net
 
 

@@ -11,8 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from lx.config.compose import resolved
-from lx.config.instantiate import argument_keys, build
+from lx.config.instantiate import argument_keys, build, build_network
 from lx.config.schema import DataSettings
 from lx.data.datamodule import TextDataModule
 from lx.data.plan import LoaderOptions
@@ -136,9 +135,8 @@ def build_expert(cfg: DictConfig, task: Task) -> ExpertSettings:
 
 def build_net(cfg: DictConfig, data: TextDataModule, task: Task, hardware: Hardware, total_steps: int) -> nn.Module:
     """The network of ``cfg.model`` for the hardware, its word embeddings filled from a file if one is named."""
-    net: nn.Module = build(
-        {name: value for name, value in resolved(cfg.model).items() if name != "expert"},
-        "model",
+    net: nn.Module = build_network(
+        cfg.model,
         vocab_size=data.tokenizer.vocab_size,
         num_outputs=task.num_outputs,
         num_token_types=data.num_token_types,

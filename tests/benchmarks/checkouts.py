@@ -38,7 +38,8 @@ def work(overrides: Sequence[str]) -> None:
     cfg = lx.compose(list(overrides))
     here = hardware.resolve(cfg.hardware.accelerator, cfg.hardware.precision, cfg.hardware.threads)
     torch.manual_seed(0)
-    net = build(cfg.model, "model", vocab_size=VOCABULARY, num_outputs=4, num_token_types=1).to(here.device)
+    model = {name: node for name, node in cfg.model.items() if name != "expert"}  # which is no part of the network
+    net = build(model, "model", vocab_size=VOCABULARY, num_outputs=4, num_token_types=1).to(here.device)
     with suppress(ImportError):  # checkouts whose layers choose kernels by themselves
         from lx.kernels.swap import swap_in_kernels
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import lx
-from lx.config.instantiate import build
+from lx.config.instantiate import build_network
 from lx.nn.attention import scaled_dot_product_attention
 from lx.system.hardware import resolve
 
@@ -47,7 +47,7 @@ def test_logits_and_gradients_of_every_option(options: list[str], precision: str
     resolve(device.type, precision)
     cfg = lx.compose(options)
     torch.manual_seed(0)
-    net: nn.Module = build(cfg.model, "model", vocab_size=97, num_outputs=5, num_token_types=1).eval()
+    net: nn.Module = build_network(cfg.model, vocab_size=97, num_outputs=5, num_token_types=1).eval()
     expected = logits_and_gradients(copy.deepcopy(net).double(), torch.device("cpu"), "64-true")
     found = logits_and_gradients(net.to(device), device, precision)
     for one, other, largest in zip(found, expected, LARGEST_ERRORS[precision], strict=True):
@@ -77,7 +77,7 @@ def test_padding_does_not_change_logits(position: str, device: torch.device) -> 
     resolve(device.type)
     cfg = lx.compose(["model=tiny", f"model/position={position}"])
     torch.manual_seed(0)
-    net = build(cfg.model, "model", vocab_size=97, num_outputs=5, num_token_types=1).eval().to(device)
+    net = build_network(cfg.model, vocab_size=97, num_outputs=5, num_token_types=1).eval().to(device)
     token_ids, mask = (tensor.to(device) for tensor in batch())
     for width in (41, 48, 64):
         longer = (nn.functional.pad(tensor, (0, width - 40)) for tensor in (token_ids, mask))

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 import torch
 from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
+
+from lx.config.instantiate import build_network
 
 CONF = Path(__file__).parents[2] / "conf"
 PRESETS = sorted(path.stem for path in (CONF / "model").glob("*.yaml") if not path.name.startswith("_"))
@@ -41,9 +42,7 @@ def compose_model(tmp_path: Path) -> Any:
 
 def build(node: DictConfig) -> nn.Module:
     torch.manual_seed(0)
-    settings = {**OmegaConf.to_container(node, resolve=True), "expert": None}
-    del settings["expert"]
-    net: nn.Module = instantiate(settings, vocab_size=37, num_outputs=5, num_token_types=2)
+    net: nn.Module = build_network(node, vocab_size=37, num_outputs=5, num_token_types=2)
     return net
 
 

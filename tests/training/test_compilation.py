@@ -39,7 +39,7 @@ from torch._dynamo.testing import CompileCounter
 from torch.nn.parallel import DistributedDataParallel
 
 import lx
-from lx.config.instantiate import build
+from lx.config.instantiate import build_network
 from lx.training.compilation import compile_for_all_lengths
 
 dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
@@ -50,7 +50,7 @@ for position in ("sinusoidal", "rotary", "alibi"):
         counter = CompileCounter()
         torch.nn.Module.compile = lambda net, **options: compile_module(net, backend=counter, **options)
         cfg = lx.compose(["model=small", f"model/position={position}", "model.num_layers=3"])
-        net = build(cfg.model, "model", vocab_size=37, num_outputs=5, num_token_types=1)
+        net = build_network(cfg.model, vocab_size=37, num_outputs=5, num_token_types=1)
         compile_for_all_lengths(net)
         model = DistributedDataParallel(net, find_unused_parameters=True) if wrapped else net
         for training in (True, False):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 import lx
-from lx.config.instantiate import build
+from lx.config.instantiate import build, build_network
 from lx.data.batches import Batch
 from lx.training.module import TextClassifier
 from support.fake_cuda import allow_fake_cuda
@@ -61,7 +61,7 @@ def built(*overrides: str, num_token_types: int = 1) -> tuple[TextClassifier, Te
     label_set, labels = TASKS[name]
     task = build(cfg.task, "task")(**label_set)
     sizes = {"vocab_size": 37, "num_outputs": task.num_outputs, "num_token_types": num_token_types}
-    module = TextClassifier(build(cfg.model, "model", **sizes), task)
+    module = TextClassifier(build_network(cfg.model, **sizes), task)
     return module.requires_grad_(False), task.collate(labels)
 
 

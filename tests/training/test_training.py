@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import lx
-from lx.config.instantiate import build
+from lx.config.instantiate import build_network
 from lx.config.session import conf_dir
 from lx.data.batches import Batch, GlobalBatch
 from lx.tasks.classification import Classification
@@ -109,7 +109,7 @@ def test_micro_batches_do_not_change_the_gradient(cuts: list[int], settings: dic
 def test_no_network_learns_from_an_empty_batch(override: str) -> None:
     cfg = lx.compose(["model=tiny", override])
     torch.manual_seed(0)
-    net = build(cfg.model, "model", vocab_size=11, num_outputs=3, num_token_types=1)
+    net = build_network(cfg.model, vocab_size=11, num_outputs=3, num_token_types=1)
     task = Classification(["a", "b", "c"], [5, 3, 3], label_smoothing=0.1, class_weights="balanced")
     module = with_a_trainer(TextClassifier(net, task))
     assert module(EMPTY).shape == (0, 3)
