@@ -54,9 +54,7 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return folder / "run"
 
 
-def test_evaluation_repeats_the_metrics_of_the_run_and_so_does_its_test_file(
-    trained: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_evaluation_repeats_the_metrics_of_the_run_and_so_does_its_test_file(trained: Path, tmp_path: Path) -> None:
     expected = {name: value for name, value in result(trained)["metrics"].items() if name.startswith("test/")}
     assert (
         ("test/encoder_accuracy" in expected)
@@ -65,9 +63,9 @@ def test_evaluation_repeats_the_metrics_of_the_run_and_so_does_its_test_file(
     )
     assert expected["test/calibration_error_unscaled"] != expected["test/calibration_error"]
     for data in ([], [f"data.test={trained.parent / 'test.jsonl'}"]):
-        assert main(["eval", str(trained), "hardware=cpu", *data]) == 0
-        assert json.loads((trained / "eval.json").read_text())["metrics"] == expected
-    (trained / "eval.json").unlink()
+        out = tmp_path / f"{len(data)}.json"
+        assert main(["eval", str(trained), "hardware=cpu", *data, "--out", str(out)]) == 0
+        assert json.loads(out.read_text())["metrics"] == expected
 
 
 def test_predictions_agree_with_the_evaluation_in_order(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
