@@ -36,7 +36,7 @@ def compare(groups: list[str], overrides: list[str], steps: int | None, warmup: 
     """
     if unknown := [group for group in groups if group not in PROGRAMS]:
         raise LxError(f"{unknown[0]}: unknown; there are: {', '.join(PROGRAMS)}")
-    cfg = lx.compose(overrides)
+    cfg = lx.compose(["recipe=plain", *overrides])  # the programs have sizes before the data is read
     hardware = resolve(cfg.hardware.accelerator, cfg.hardware.precision, cfg.hardware.threads)
     settings = {"cfg": OmegaConf.to_container(cfg, resolve=True), "hardware": asdict(hardware)}
     script = str(Path(__file__).with_name("programs.py"))

@@ -18,6 +18,7 @@ import tempfile
 from pathlib import Path
 
 SETTINGS = [
+    "recipe=plain",
     "model.dropout=0",
     "model.token_dropout=0",
     "trainer.max_steps=200",

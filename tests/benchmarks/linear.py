@@ -154,7 +154,7 @@ def multilabel(splits: dict[str, SplitView], num_labels: int) -> Scores:
 
 def main(overrides: list[str]) -> None:
     """Fit, score and print one line."""
-    cfg = lx.compose(overrides)
+    cfg = lx.compose(["recipe=plain", *overrides])
     data = build_data(cfg, resolve("cpu"), RankInfo())
     data.prepare_data()
     splits, task = data.corpus.splits, cfg.task._target_.rpartition(".")[2]

@@ -36,7 +36,16 @@ def peak(rows: int) -> tuple[float, float]:
     with tempfile.TemporaryDirectory() as scratch:
         place = Path(scratch)
         write(place / "train.csv", rows)
-        command = [sys.executable, "-m", "lx", "train", "data=files", "data.train=train.csv", "model=tiny"]
+        command = [
+            sys.executable,
+            "-m",
+            "lx",
+            "train",
+            "data=files",
+            "data.train=train.csv",
+            "recipe=plain",
+            "model=tiny",
+        ]
         command += ["hardware=cpu", "logger=none", "trainer.max_steps=50", "trainer.limit_eval_batches=20"]
         started = time.perf_counter()
         environment = {**os.environ, "LX_CACHE": str(place / "cache")}

@@ -23,7 +23,7 @@ from lx.training.builders import build_run
 
 STEPS = 120
 WARMUP = 20  # steps that are left out
-SETTINGS = ["logger=csv", "trainer.log_every_n_steps=1", "trainer.limit_eval_batches=1"]
+SETTINGS = ["recipe=plain", "logger=csv", "trainer.log_every_n_steps=1", "trainer.limit_eval_batches=1"]
 WAYS = {
     "1 process x 2 threads": ["hardware=cpu", "hardware.threads=2"],
     "2 ranks x 1 thread": ["hardware=ddp_cpu", "hardware.devices=2", "hardware.threads=1"],

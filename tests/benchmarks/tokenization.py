@@ -67,7 +67,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("overrides", nargs="*")
     args = parser.parse_intermixed_args()
-    data = build_data(lx.compose(args.overrides), resolve("cpu"), RankInfo())
+    data = build_data(lx.compose(["recipe=plain", *args.overrides]), resolve("cpu"), RankInfo())
     data.prepare_data()
     saved, inputs = data.tokenizer.to_json(), inputs_of(data)
     fresh(saved).encode_batch(inputs[:1000])  # starts the library's threads
