@@ -66,10 +66,10 @@ def candidates(line: str) -> list[str]:
         return []
     from hydra._internal.core_plugins.bash_completion import BashCompletion
 
-    settings = [word for word in words[2:] if not word.startswith("-")]
+    settings = [word for word in words[2:] if "=" in word and not word.startswith("-")]
     options = dict(pairwise(words))
     with hydra_session(options.get("--config-dir")) as hydra:
-        query = " ".join([*settings, *([] if last else [""])])
+        query = " ".join(settings if "=" in last else [*settings, last])
         completions = BashCompletion(hydra.config_loader)._query(config_name=CONFIG_NAME, line=query)
     hidden = ("hydra", "_")
     return [word for word in completions if not word.rpartition("=")[2].rpartition("/")[2].startswith(hidden)]

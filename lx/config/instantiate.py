@@ -21,6 +21,7 @@ _MOVED_MODULES = {
     "lx.data.hub": "lx.data.sources.hub",
     "lx.data.recipes": "lx.data.tokens.recipes",
 }
+_LONGEST_NAME = 100  # of a package that somebody would type
 _RENAMED_TARGETS = {
     "lx.optim.adam.Adam": "torch.optim.Adam",
     "lx.optim.adam.AdamW": "torch.optim.AdamW",
@@ -147,7 +148,11 @@ def _known_targets(nodes: tuple[str, ...] | None) -> frozenset[str]:
 
 def _is_own(package: str) -> bool:
     """Return whether a package may be the user's own: neither Python's nor one that was installed from elsewhere."""
-    if not package.isidentifier() or package in (*sys.builtin_module_names, *sys.stdlib_module_names):
+    if (
+        not package.isidentifier()
+        or len(package) > _LONGEST_NAME
+        or package in (*sys.builtin_module_names, *sys.stdlib_module_names)
+    ):
         return False
     try:
         spec = find_spec(package)  # imports nothing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import types
 import typing
 from dataclasses import is_dataclass
@@ -27,7 +28,7 @@ _SET_BY_LX = {
     **dict.fromkeys(("array", "output", "error", "open_mode", "requeue", "no_requeue"), "lx sets this itself"),
 }
 
-_MOST = 2**53  # whole numbers up to here are exact in floating point, too
+_LARGEST_INT = 2**53  # whole numbers up to here are exact in floating point, too
 _WORDS: dict[type, str] = {
     **{int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "null"},
     **{list: "a list", dict: "a mapping"},
@@ -201,9 +202,10 @@ def _require(key: str, value: object, allowed: tuple[type, ...]) -> None:
         raise LxError(f"{key} must be {kinds}, not {shorten_text(repr(value))}{hint}")
     if value == "":
         raise LxError(f"{key} is empty: give it a value, or leave it out")
-    if isinstance(value, int | float) and not abs(value) <= _MOST:
-        kind = "a finite number" if isinstance(value, float) else f"below {_MOST}"
-        raise LxError(f"{key} must be {kind}, not {shorten_text(repr(value))}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise LxError(f"{key} must be a finite number, not {value!r}")
+    if isinstance(value, int) and abs(value) > _LARGEST_INT:
+        raise LxError(f"{key} must be at most {_LARGEST_INT}, not {shorten_text(repr(value))}")
 
 
 def _require_in(key: str, value: object, allowed: Range) -> None:

@@ -116,7 +116,7 @@ def test_a_missing_value_is_named() -> None:
         (["data.text=5", "data=files"], "'data.text=\"5\"'"),
         (["data.text=''", "data=files"], "data.text is empty"),
         (["data.split_seed=-1"], "data.split_seed must be a whole number from 0 to 4294967295, not -1"),
-        (["trainer.max_epochs=99999999999999999999"], "trainer.max_epochs must be below"),
+        (["trainer.max_epochs=99999999999999999999"], "trainer.max_epochs must be at most"),
         (["optimizer.lr=inf"], "optimizer.lr must be a finite number"),
         (["optimizer.lr=nan"], "optimizer.lr must be a finite number"),
         (["optimizer.betas=[0.9, 1.5]"], "optimizer.betas must be two numbers from 0"),

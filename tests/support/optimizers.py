@@ -10,6 +10,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
+from lx.config.auto import without_auto
 from lx.optim.groups import parameter_groups
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
@@ -19,7 +20,9 @@ OPTIMIZERS = sorted(path.stem for path in (CONF / "optimizer").glob("*.yaml"))
 
 
 def node(group: str, option: str, **settings: Any) -> DictConfig:
-    return OmegaConf.merge(OmegaConf.load(CONF / group / f"{option}.yaml"), settings)
+    """With the values of ``recipe=plain`` where the option leaves them to the data."""
+    cfg = OmegaConf.create({group: OmegaConf.load(CONF / group / f"{option}.yaml")})
+    return OmegaConf.merge(without_auto(cfg)[group], settings)
 
 
 def build(option: str, net: nn.Module, **settings: Any) -> torch.optim.Optimizer:

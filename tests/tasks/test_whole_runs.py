@@ -157,10 +157,13 @@ def test_a_bad_label_is_named_by_file_and_line(tmp_path: Path, task: str, label:
         lx.train(lx.compose(tiny(tmp_path, f"task={task}", "data.test=null")))
 
 
-@pytest.mark.parametrize("metric", ["val/accuracy", "val/rsme"])
-def test_an_objective_that_the_task_does_not_measure_is_refused(tmp_path: Path, metric: str) -> None:
+@pytest.mark.parametrize(
+    ("metric", "message"),
+    [("val/accuracy", "is not measured.*val/rmse"), ("val/rsme", r"is none that lx knows \(did you mean 'val/rmse'")],
+)
+def test_an_objective_that_the_task_does_not_measure_is_refused(tmp_path: Path, metric: str, message: str) -> None:
     write(tmp_path, "regression")
-    with pytest.raises(LxError, match=r"objective\.metric=.* is not measured.*val/rmse"):
+    with pytest.raises(LxError, match=rf"objective\.metric=.* {message}"):
         lx.train(lx.compose(tiny(tmp_path, "task=regression", f"objective.metric={metric}")))
 
 
