@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, NamedTuple
 
-from lx.errors import LxError, RanksLostError, did_you_mean
+from lx.errors import LxError, RanksLostError, did_you_mean, shorten_text
 from lx.system.output import DataStream, flush_streams, open_streams
 from lx.system.processes import end_with_parent, report_exit, working_directory_last
 
@@ -82,6 +83,10 @@ def _run(arguments: Sequence[str] | None) -> int:
         return 130
     except BrokenPipeError:  # the reader of the output, such as head, has closed it
         return 0
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        return report_exit(f"error: {shorten_text(str(error.filename))!r} is too long for the name of a file", 2)
 
 
 def _print(text: str) -> int:

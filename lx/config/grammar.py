@@ -93,6 +93,13 @@ def for_shell(key: str, value: str) -> str:
     return word if len(word) <= _LONGEST else shlex.quote(f'{key}="..."')
 
 
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except OSError:  # too long for a name
+        return False
+
+
 def _written(text: str, several: bool) -> str:
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
@@ -101,7 +108,7 @@ def _written(text: str, several: bool) -> str:
         return text
     key, equals, value = text.partition("=")
     if not equals and not text.startswith("~"):
-        hint = f"; to train on that file: {shlex.quote(f'data.train={text}')}" if Path(text).exists() else ""
+        hint = f"; to train on that file: {shlex.quote(f'data.train={text}')}" if _exists(text) else ""
         raise LxError(f"{shorten_text(text)!r} is no setting: a setting is written key=value{hint}")
     if equals and not value.strip() and not text.startswith("~"):
         raise LxError(f"{key} is empty: give it a value, or leave it out. Is a variable of the shell not set?")

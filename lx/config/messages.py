@@ -40,7 +40,7 @@ def _message(error: Exception, hydra: Hydra, overrides: Sequence[str]) -> str:
     if option := re.search(r"Could not find '([\w/.\-]+)'", text):
         return _unknown_option(option.group(1), hydra)
     if "Config group override must be" in text:
-        return _null_group(hydra, overrides)
+        return _no_option(hydra, overrides)
     cause = f"{text}\n{error.__cause__}"
     if new := re.search(r"Key '([^']+)' is not in struct\s+full_key: ([\w.]+)", cause):
         return _unknown_key(new[2], hydra, overrides)
@@ -60,8 +60,12 @@ def _unknown_option(path: str, hydra: Hydra) -> str:
     return f"{group}={option}: no such option{did_you_mean(option, options)}; there are: {shorten(options)}"
 
 
-def _null_group(hydra: Hydra, overrides: Sequence[str]) -> str:
-    choice = next(text for text in group_choices(hydra, overrides) if text.lower().endswith("=null"))
+def _no_option(hydra: Hydra, overrides: Sequence[str]) -> str:
+    """A group whose option is null, a number or a truth value to Hydra."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    parsed = OverridesParser.create().parse_overrides(group_choices(hydra, overrides))
+    choice = next(str(override.input_line) for override in parsed if not isinstance(override.value(), str | list))
     group = choice.lstrip("+").partition("=")[0]
     options = sorted(name for name in hydra.config_loader.get_group_options(group) if not name.startswith("_"))
     return f"{choice}: leave it out, or choose one of {shorten(options)}"

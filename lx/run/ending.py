@@ -37,8 +37,8 @@ class Reached:
 def begin(run: RunDirectory) -> None:
     """Note that a run begins or goes on: its start has worked, and it is not what its result says any more."""
     if run.resumption.exists():
+        run.verdict.unlink(missing_ok=True)  # no sweep judges it now: before the next line, which other ranks look for
         run.resumption.replace(run.config)
-        run.verdict.unlink(missing_ok=True)  # no sweep judges it now
     if run.result.exists():
         run.write_result(replace(run.read_result(), status="stopped", error=None))
 

@@ -59,7 +59,7 @@ def build_callbacks(
     if rank_info.is_first:
         callbacks.append(ProgressBar(metric_logger, run_length))
     callbacks.append(checkpoint)
-    if run.verdict.exists():
+    if not run.resumption.exists() and run.verdict.exists():  # what lx resume goes on with is judged by no sweep
         callbacks.append(AwaitVerdict(run, cfg.objective.metric, run_length))
     callbacks.append(GracefulStop(stop, checkpoint))
     if trainer.ema_decay is not None:
