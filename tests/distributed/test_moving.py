@@ -106,6 +106,8 @@ def test_sharded_weights_go_on_whole(folder: Path, whole: Path, half_sharded: Pa
 
 def test_whole_weights_go_on_sharded(folder: Path, whole: Path, half_of_one: Path) -> None:
     run = copied(half_of_one, "cut-up")
-    assert_done(fork(folder, "resume", run, "hardware=ddp_cpu", SHARDED, "hardware.precision=32-true").wait())
+    assert_done(
+        fork(folder, "resume", run, "launch=prepare", "hardware=ddp_cpu", SHARDED, "hardware.precision=32-true").wait()
+    )
     work(folder, run, 2)
     assert_same(folder / run, whole)

@@ -42,11 +42,11 @@ def test_a_run_that_is_trained_at_this_moment(half: Path, whole: Path) -> None:
     first = fork(half.parent, "resume", half.name)
     wait_for_steps(half, 30)
     first.send(signal.SIGSTOP)
-    config = (half / "config.yaml").read_bytes()
+    files = [half / "config.yaml", half / "result.json"]
+    before = [file.read_bytes() for file in files]
     second = fork(half.parent, "resume", half.name, "trainer.max_epochs=+1").wait()
     third = fork(half.parent, *training(half.name, *SETTINGS, "resume=true")).wait()
-    assert not (half / "result.json").exists()
-    assert (half / "config.yaml").read_bytes() == config
+    assert [file.read_bytes() for file in files] == before
     first.send(signal.SIGCONT)
     for refused in (second, third):
         assert_told(refused, 2, "is being trained by another process")
