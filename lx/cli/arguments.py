@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import NoReturn
 
 from lx.errors import LxError
+
+_DATA = ("data.train", "data.validation", "data.test")
 
 SETTINGS = """\
 settings:
@@ -20,6 +25,38 @@ settings:
   logger=default|csv|wandb|tensorboard|none                trainer.max_epochs= trainer.max_steps= trainer.on_nan=
   name= seed= run_dir= resume= launch=process|inline|prepare
 """
+
+
+def check_out(out: Path | None, run: str | None, overrides: Sequence[str] = (), inputs: Sequence[str] = ()) -> None:
+    """Refuse to write over what a command reads: its data, or a file of the run.
+
+    Args:
+        out: what ``--out`` names.
+        run: the run directory, if the command has one.
+        overrides: in which ``data.*`` may name files.
+        inputs: other files that are read.
+
+    Raises:
+        LxError: names what would be lost.
+    """
+    if out is None:
+        return
+    data = [value.strip("'\"") for key, _, value in (text.partition("=") for text in overrides) if key in _DATA]
+    if any(_is_same(out, Path(path)) for path in (*data, *inputs)):
+        raise LxError(f"--out {out} is a file that is read, and would be lost: choose another name")
+    if run is None:
+        return
+    from lx.run.directory import RunDirectory
+
+    own = [path for path in vars(RunDirectory(Path(run))).values() if isinstance(path, Path)]
+    if any(_is_same(out, path) for path in own) or _is_same(out.parent, Path(run) / "checkpoints"):
+        raise LxError(f"--out {out} is a file of the run itself, which would be lost: choose another name")
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    with suppress(OSError, RuntimeError):  # a name that is too long, or links in a circle
+        return path.resolve() == other.resolve() or (path.exists() and other.exists() and path.samefile(other))
+    return False
 
 
 class Parser(argparse.ArgumentParser):

@@ -45,6 +45,9 @@ def run(arguments: list[str]) -> int:
         with suppress(Exception):  # a shell would show the message in the middle of the line
             print("".join(f"{word}\n" for word in candidates(" ".join(arguments[1:]))), end="")
         return 0
+    if arguments[:1] in (["--help"], ["-h"]):
+        sys.stdout.write('usage: lx completion bash|zsh|fish\n\nPrints a script: eval "$(lx completion bash)"\n')
+        return 0
     shell = arguments[0] if arguments else "bash"
     if shell not in SCRIPTS:
         raise LxError(f"no completion for {shell!r}: there is bash, zsh and fish")

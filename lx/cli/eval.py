@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from lx.cli.arguments import Parser
+from lx.cli.arguments import Parser, check_out
 from lx.config.grammar import as_grammar
 from lx.system.gc import freeze_after_imports
 from lx.system.processes import is_first_rank
@@ -15,6 +15,7 @@ def run(arguments: list[str]) -> int:
     """Evaluate a run, print its metrics, write them to a file and return the exit code."""
     args = parser().parse_intermixed_args(arguments)
     as_grammar(args.overrides)  # refuses at once what cannot be read
+    check_out(args.out, args.run, args.overrides)
     from lx.launch.local import run_on_ranks
 
     hardware = [override for override in args.overrides if override.startswith(("hardware=", "hardware."))]

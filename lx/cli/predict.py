@@ -7,7 +7,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lx.cli.arguments import Parser
+from lx.cli.arguments import Parser, check_out
 from lx.errors import LxError
 from lx.system.gc import freeze_after_imports
 from lx.system.output import DataStream, say
@@ -33,6 +33,7 @@ def run(arguments: list[str]) -> int:
     if args.pair and not args.text:
         raise LxError("--pair gives the second text of each --text, and there is no --text")
     args.format = args.format or _kind_by_name(args.out)
+    check_out(args.out, args.run, inputs=[] if args.file in (None, "-") else [args.file])
     if args.file not in (None, "-"):
         require_known_file(Path(args.file))
     with freeze_after_imports():

@@ -108,7 +108,7 @@ def _written(text: str, several: bool) -> str:
         return text
     key, equals, value = text.partition("=")
     if not equals and not text.startswith("~"):
-        hint = f"; to train on that file: {shlex.quote(f'data.train={text}')}" if _exists(text) else ""
+        hint = f"; to read that file: {shlex.quote(f'data.train={text}')}, or data.test=" if _exists(text) else ""
         raise LxError(f"{shorten_text(text)!r} is no setting: a setting is written key=value{hint}")
     if equals and not value.strip() and not text.startswith("~"):
         raise LxError(f"{key} is empty: give it a value, or leave it out. Is a variable of the shell not set?")

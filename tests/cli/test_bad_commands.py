@@ -75,7 +75,7 @@ CASES = [
         small=False,
     ),
     Case("a word that is no setting", "train hello", ("'hello' is no setting", "key=value")),
-    Case("a file alone", "train good.jsonl", ("to train on that file: data.train=good.jsonl",)),
+    Case("a file alone", "train good.jsonl", ("to read that file: data.train=good.jsonl, or data.test=",)),
     Case("an empty value", f"train {TRAIN} data.test=", ("data.test is empty",)),
     Case("several values", f"train {TRAIN} seed=0,1", ("lx train -m seed=0,1",)),
     of_run("eval of an empty value", "eval nowhere hardware=", "hardware is empty"),
@@ -87,6 +87,13 @@ CASES = [
     of_run("predict on text and file", "predict nowhere good.jsonl --text a", "not both"),
     of_run("predict on lone pairs", "predict nowhere --pair a", "--pair", "--text"),
     of_run("unknown argument", "predict nowhere --txt a", "--txt", "lx predict --help"),
+    of_run(
+        "predictions over their input", "predict nowhere good.jsonl --out ./good.jsonl", "--out good.jsonl", "is read"
+    ),
+    of_run("metrics over their data", "eval nowhere data.test=good.jsonl --out good.jsonl", "is read"),
+    of_run("a report over its data", "bench data.train=good.jsonl --out good.jsonl", "is read"),
+    of_run("predictions over a run's labels", "predict old good.jsonl --out old/labels.json", "of the run itself"),
+    of_run("metrics over a checkpoint", "eval old --out old/checkpoints/best-7.ckpt", "of the run itself"),
     of_run("unknown shell", "completion csh", "'csh'", "bash, zsh and fish"),
 ]
 

@@ -111,7 +111,7 @@ def test_a_file_needs_no_kind_of_data(tmp_path: Path, monkeypatch: pytest.Monkey
         assert with_files(overrides) == overrides
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my data.csv").touch()
-    with pytest.raises(LxError, match=r"to train on that file: 'data.train=my data.csv'"):
+    with pytest.raises(LxError, match=r"to read that file: 'data.train=my data.csv'"):
         as_grammar(["my data.csv"])
 
 

@@ -248,10 +248,15 @@ def test_an_interrupt_leaves_the_job_alone(place: Path) -> None:
 
 
 _INTERRUPTED = """
-import os, signal, sys, threading
+import os, pathlib, signal, sys, threading, time
 from lx.cli.main import main
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell starts what is behind & deaf to it
-threading.Timer(3, os.kill, (os.getpid(), signal.SIGINT)).start()
+def interrupt():
+    while not any(pathlib.Path("unwatched/slurm").glob("*-0.log")):
+        time.sleep(0.1)
+    time.sleep(2)
+    os.kill(os.getpid(), signal.SIGINT)
+threading.Thread(target=interrupt, daemon=True).start()
 sys.exit(main(sys.argv[1:]))
 """
 
