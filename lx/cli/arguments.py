@@ -11,8 +11,6 @@ from typing import NoReturn
 
 from lx.errors import LxError
 
-_DATA = ("data.train", "data.validation", "data.test")
-
 SETTINGS = """\
 settings:
   data=docstrings|files|hub|<preset>     data.train= data.validation= data.test= data.text= data.label= data.batch_size=
@@ -41,15 +39,17 @@ def check_out(out: Path | None, run: str | None, overrides: Sequence[str] = (), 
     """
     if out is None:
         return
-    data = [value.strip("'\"") for key, _, value in (text.partition("=") for text in overrides) if key in _DATA]
+    from lx.config.grammar import FILES, as_grammar, parse
+
+    data = [str(override.value()) for override in parse(as_grammar(overrides)) if override.key_or_group in FILES]
     if any(_is_same(out, Path(path)) for path in (*data, *inputs)):
         raise LxError(f"--out {out} is a file that is read, and would be lost: choose another name")
     if run is None:
         return
     from lx.run.directory import RunDirectory
 
-    own = [path for path in vars(RunDirectory(Path(run))).values() if isinstance(path, Path)]
-    if any(_is_same(out, path) for path in own) or _is_same(out.parent, Path(run) / "checkpoints"):
+    directory = RunDirectory(Path(run))
+    if any(_is_same(out, path) for path in directory.files()) or _is_same(out.parent, directory.last.parent):
         raise LxError(f"--out {out} is a file of the run itself, which would be lost: choose another name")
 
 

@@ -23,7 +23,7 @@ _TEXT = r"""(?:"[^"]*"|'[^']*'|[^\s,:\[\]{}"'][^,:\[\]{}]*?)"""
 _ITEM = re.compile(rf"\s*(?:(?P<key>{_TEXT})\s*:\s*)?(?P<value>{_TEXT})\s*(?:,|$)")
 _PLAIN = re.compile(r"[+~]{0,2}[A-Za-z_][\w./@-]*=[\w./+-]+", re.ASCII)  # nothing that has a meaning in the grammar
 _LONGEST = 500  # characters of a value that a message repeats
-_FILES = ("data.train", "data.validation", "data.test")
+FILES = ("data.train", "data.validation", "data.test")
 
 
 def as_grammar(overrides: Sequence[str], several: bool = False) -> list[str]:
@@ -70,7 +70,7 @@ def parse(overrides: Sequence[str], config_loader: ConfigLoader | None = None) -
 def with_files(overrides: Sequence[str]) -> list[str]:
     """Add ``data=files`` to overrides that name files, and neither another kind of data nor an experiment."""
     keys = [text.lstrip("+").partition("=")[0] for text in overrides]
-    implied = any(key in _FILES for key in keys) and not {"data", "experiment", "data.path"} & {*keys}
+    implied = any(key in FILES for key in keys) and not {"data", "experiment", "data.path"} & {*keys}
     return ["data=files", *overrides] if implied else list(overrides)
 
 

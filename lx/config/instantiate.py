@@ -21,7 +21,7 @@ _MOVED_MODULES = {
     "lx.data.hub": "lx.data.sources.hub",
     "lx.data.recipes": "lx.data.tokens.recipes",
 }
-_LONGEST_NAME = 100  # of a package that somebody would type
+_LONGEST_NAME = 100  # of a package that a message advises to trust
 _RENAMED_TARGETS = {
     "lx.optim.adam.Adam": "torch.optim.Adam",
     "lx.optim.adam.AdamW": "torch.optim.AdamW",

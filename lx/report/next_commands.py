@@ -23,11 +23,11 @@ def next_commands(run: RunDirectory, sync_command: str | None = None) -> list[st
     config, environment = run.read_config(), run.read_json(run.environment)
     trust = [word for name in packages_to_trust(config, ("model", "task")) for word in ("--trust", name)]
     pair = ["--pair", "its pair"] if run.read_sizes().get("has_pairs") else []
-    predict = _words("lx", "predict", str(run.path), *trust)
+    predict = shlex.join(["lx", "predict", str(run.path), *trust])
     texts = " ".join(f'"{word}"' if " " in word else word for word in ("--text", "your text", *pair))
     commands = [f"{predict} {texts}"]
     if run.test.exists():
-        commands.append(_words("lx", "eval", str(run.path), *trust))
+        commands.append(shlex.join(["lx", "eval", str(run.path), *trust]))
     larger = sync_command or _larger_model(config, environment.get("overrides", ()), environment.get("config_dir"))
     return [*commands, larger] if larger else commands
 
@@ -44,8 +44,4 @@ def _larger_model(config: dict[str, Any], overrides: Sequence[str], config_dir: 
     if chosen not in _LARGER or "experiment" in keys or not (is_default or names_data):
         return None
     folder = ["--config-dir", config_dir] if config_dir else []
-    return _words("lx", "train", *folder, *kept, f"model={_LARGER[chosen]}")
-
-
-def _words(*words: str) -> str:
-    return " ".join(shlex.quote(word) for word in words)
+    return shlex.join(["lx", "train", *folder, *kept, f"model={_LARGER[chosen]}"])

@@ -83,7 +83,7 @@ class RunDirectory:
 
     def require_free(self) -> None:
         """Raise LxError if the directory holds a run already, or can be no directory of this user's."""
-        if taken := next((path for path in (*self._files(), self.last.parent) if path.exists()), None):
+        if taken := next((path for path in (*self.files(), self.last.parent) if path.exists()), None):
             raise LxError(
                 f"{self.path} already holds a run, or part of one ({taken.name}): "
                 "choose another run_dir, or remove that one first"
@@ -115,12 +115,13 @@ class RunDirectory:
     def discard(self) -> None:
         """Remove the files of a run that failed before it trained, so that its name is free again; leave others."""
         shutil.rmtree(self.last.parent, ignore_errors=True)
-        for path in self._files():
+        for path in self.files():
             path.unlink(missing_ok=True)
         with suppress(OSError):  # not empty: it holds files of others
             self.path.rmdir()
 
-    def _files(self) -> tuple[Path, ...]:
+    def files(self) -> tuple[Path, ...]:
+        """Every file of the run but its checkpoints."""
         settings = (
             self.config,
             self.resumption,

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
+from lx.errors import shorten_text
 from lx.system.output import escape, flush_streams, say
 
 ENDPOINT = "LX_RDZV_ENDPOINT"  # HOST:PORT where the machines of a run meet
@@ -82,14 +83,8 @@ def report_exit(message: str, code: int, secondary: bool = False) -> int:
         Path(file).write_text(json.dumps(content), encoding="utf-8")
     else:
         prefix = f"rank {os.environ['RANK']}: " if "RANK" in os.environ else ""
-        say(shortened(f"lx: {prefix}{message}"), sys.stderr)
+        say(shorten_text(escape(f"lx: {prefix}{message}"), _LONGEST), sys.stderr)  # cause and cure stand at its ends
     return code
-
-
-def shortened(message: str) -> str:
-    """Escape a message, and leave out the middle of a long one: what is wrong comes first, what to do about it last."""
-    text = escape(message)
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST // 2]} ... {text[-_LONGEST // 2 + 10 :]}"
 
 
 def exit_process(code: int) -> NoReturn:

@@ -152,7 +152,7 @@ def _missing(path: Path, key: str) -> LxError:
 
 @dataclass(frozen=True)
 class _Folder:
-    """A folder of classes: class name and path of every text, sorted; and what is none."""
+    """A folder of classes: class name and path of every text, sorted; and what is left out."""
 
     texts: list[tuple[str, Path]]
     hidden: list[Path]
