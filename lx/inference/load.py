@@ -21,7 +21,7 @@ from lx.linear.expert import LinearExpert
 from lx.nn.expert_alone import ExpertAlone
 from lx.run.checkpoint import load_best
 from lx.run.directory import RunDirectory
-from lx.tasks.base import ExpertTask, Task
+from lx.tasks.base import Task, takes_expert
 
 _MOST = 1 << 22  # a number in the settings of a model: sizes, tokens, positions
 _MOST_COMPUTED = 4096
@@ -118,11 +118,7 @@ def load_run(run_dir: str | Path, trust: Sequence[str] = ()) -> LoadedRun:
 
 def _load_expert(run: RunDirectory, task: Task, has_pairs: bool) -> LinearExpert:
     expert = read_expert(run.trusted(run.linear))
-    if (
-        not isinstance(task, ExpertTask)
-        or expert.num_outputs != task.num_outputs
-        or expert.texts_per_row != 1 + has_pairs
-    ):
+    if not takes_expert(task) or expert.num_outputs != task.num_outputs or expert.texts_per_row != 1 + has_pairs:
         raise LxError(f"{run.linear} does not fit {run.model} and the task of {run.config}")
     return expert
 

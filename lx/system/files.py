@@ -56,12 +56,15 @@ def output_file(path: Path) -> Iterator[Path]:
         if status is not None and (not stat.S_ISREG(status.st_mode) or status.st_nlink > 1):
             yield path
             return
-        with atomic_write(path.resolve()) as temporary:
+        target = Path(os.path.realpath(path))
+        if target.is_symlink():  # as it stays if it leads to itself
+            raise LxError(f"cannot write {path}: its links go in a circle")
+        with atomic_write(target) as temporary:
             yield temporary
             if status is not None:
                 temporary.chmod(stat.S_IMODE(status.st_mode))
-    except (OSError, RuntimeError) as error:  # a RuntimeError: links in a circle
-        raise LxError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error
+    except OSError as error:
+        raise LxError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def sync_directory(path: Path) -> None:

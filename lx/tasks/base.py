@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
@@ -154,7 +154,6 @@ class Task(Protocol):
         """Return the headings of predictions in CSV; see :meth:`Prediction.to_row`."""
 
 
-@runtime_checkable
 class ExpertTask(Task, Protocol):
     """A task that an expert can have a say in: a classifier of texts beside the network, with the same outputs.
 
@@ -168,6 +167,14 @@ class ExpertTask(Task, Protocol):
         self, texts: Sequence[str], logits: Float[Tensor, "B C"], expert: Float[Tensor, "B C"] | None = None
     ) -> Sequence[Prediction]:
         """Turn logits and an expert's log-probabilities into predictions."""
+
+
+def takes_expert(task: Task) -> TypeGuard[ExpertTask]:
+    """Return whether an expert can have a say in a task.
+
+    Python 3.12 and later do not see, in ``isinstance`` of a protocol, a loss that is a module of a module.
+    """
+    return hasattr(task, "expert_labels")
 
 
 def encoder_factory(task: Callable[..., Task]) -> Callable[[Sequence[str] | None], LabelEncoder]:

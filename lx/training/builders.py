@@ -27,7 +27,7 @@ from lx.nn.expert_alone import ExpertAlone
 from lx.nn.vectors import load_word_vectors
 from lx.optim.groups import parameter_groups
 from lx.system.hardware import Hardware
-from lx.tasks.base import ExpertTask, Task, encoder_factory
+from lx.tasks.base import Task, encoder_factory, takes_expert
 from lx.training.compilation import compile_for_all_lengths, pays_to_compile
 from lx.training.module import TextClassifier
 from lx.training.nonfinite import NonFiniteGuard
@@ -57,7 +57,7 @@ class BuiltRun:
     def fit_expert(self, rank_info: RankInfo) -> None:
         """Fit the expert on the data, if there is to be one, or read it from the cache."""
         task = self.module.task
-        if self.expert is not None and isinstance(task, ExpertTask):
+        if self.expert is not None and takes_expert(task):
             fit = partial(self.data.fit_expert, self.expert, task.num_outputs, task.expert_labels)
             first_on_each_node(rank_info, fit)
 
@@ -123,7 +123,7 @@ def build_task(cfg: DictConfig, data: TextDataModule) -> Task:
 
 def build_expert(cfg: DictConfig, task: Task) -> ExpertSettings:
     """The settings of ``cfg.model.expert``, for a task that can have an expert."""
-    if not isinstance(task, ExpertTask):
+    if not takes_expert(task):
         raise LxError(
             "a linear expert learns one class a text (task=classification): choose model/expert=none, and another "
             "model than model=linear"

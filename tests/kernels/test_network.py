@@ -67,7 +67,7 @@ def outcome(net: nn.Module, autocast: bool) -> tuple[Tensor, dict[str, Tensor]]:
         ({"block": PostNormBlock, "position": ALiBiPosition}, {"lx_attention": 2, "lx_layer_norm": 4}),
         ({"position": RotaryPosition, "norm": RMSNorm}, {"lx_linear": 4, "lx_attention": 2, "lx_layer_norm": 0}),
         ({"pooling": MeanQueryPooling}, {"lx_linear": 3, "lx_attention": 1, "lx_feedforward": 2, "lx_layer_norm": 6}),
-        ({"conv_width": 3, "pooling": MeanMaxPooling}, {"lx_linear": 5, "lx_attention": 2, "lx_add_dropped": 5}),
+        ({"conv_width": 3}, {"lx_linear": 5, "lx_attention": 2, "lx_add_dropped": 5}),
         ({"feedforward": partial(SwiGLUFeedForward)}, {"lx_linear": 4, "lx_feedforward": 0}),
     ],
 )
@@ -90,6 +90,14 @@ def test_logits_and_gradients(
     for name, gradient in gradients.items():
         error, size = (gradient - expected_gradients[name]).norm(), expected_gradients[name].norm()
         assert error < 0.05 * size + 1e-4, name
+
+
+def test_logits_of_a_maximum() -> None:
+    """Without its gradient: rounding moves that from one token to another."""
+    net = network(pooling=MeanMaxPooling)
+    expected, _ = outcome(net, autocast=False)
+    swap_in_kernels(net, CPU, torch.bfloat16)
+    assert (outcome(net, autocast=True)[0] - expected).norm() < 0.02 * expected.norm()
 
 
 def test_only_classes_change() -> None:
