@@ -191,9 +191,12 @@ class TextDataModule(LightningDataModule):
     def _dataset(self, split: str) -> TokenDataset:
         with_types = self.num_token_types > 1
         table, pad_id, multiple = self.tables[split], self.tokenizer.pad_id, self.loaders.pad_multiple
+        return TokenDataset(table, pad_id, with_types, self.collate_labels, multiple, self.said_by_expert(split))
+
+    def said_by_expert(self, split: str) -> NDArray[np.float32] | None:
+        """Map an expert's log-probabilities [N, C] of a split into memory; None if there are none."""
         path = self.expert.log_probabilities.get(split) if self.expert else None
-        expert = None if path is None else np.load(path, mmap_mode="r")
-        return TokenDataset(table, pad_id, with_types, self.collate_labels, multiple, expert)
+        return None if path is None else np.load(path, mmap_mode="r")
 
     def _loader(self, dataset: Any, sampler: Sampler[Any] | list[NDArray[np.int64]]) -> DataLoader[Any]:
         return DataLoader(

@@ -16,6 +16,8 @@ A run directory holds everything that evaluation and prediction need::
     checkpoints/      last.ckpt, previous.ckpt (training states), best.ckpt (weights of the best validation)
     metrics.csv       one row per logged step
     log.txt           messages
+    predictions.arrow what the best weights say of each row of validation and test: see lx/run/predictions.py
+    mistakes.json     the gravest mistakes of the test split, or else of validation, with their texts
     result.json       status and final metrics
     reports.json      objectives of the validations, of a trial that its sweep judges
     verdict.json      what the sweep has decided about that trial
@@ -59,6 +61,8 @@ class RunDirectory:
         self.linear_test = path / "linear_test.npy"
         self.metrics = path / "metrics.csv"
         self.log = path / "log.txt"
+        self.predictions = path / "predictions.arrow"
+        self.mistakes = path / "mistakes.json"
         self.result = path / "result.json"
         self.reports = path / "reports.json"
         self.verdict = path / "verdict.json"
@@ -132,7 +136,7 @@ class RunDirectory:
             self.model,
         )
         inputs = (self.micro_batch, self.test, self.linear, self.linear_test)
-        made = (self.log, self.metrics, self.result, self.reports, self.verdict)
+        made = (self.log, self.metrics, self.predictions, self.mistakes, self.result, self.reports, self.verdict)
         return (*settings, *inputs, *made, self.lock)
 
     def write_config(self, config: Mapping[str, Any]) -> None:

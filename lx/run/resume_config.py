@@ -25,6 +25,7 @@ ADJUSTABLE = (
     "data.test",
     "data.path",
     "data.cache_dir",
+    "data.keep_texts",
     "trainer.max_epochs",
     "trainer.max_steps",
     "trainer.save_every_n_steps",

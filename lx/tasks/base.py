@@ -67,6 +67,23 @@ class ResultTable:
     title: str = ""
 
 
+@dataclass(frozen=True)
+class ScoredExamples:
+    """What becomes of the logits of some examples whose labels are known; kept in ``predictions.arrow``.
+
+    Attributes:
+        scores: [B, C] probabilities, or predicted values.
+        losses: [B].
+        metric: [B] what each example adds to the task's main metric, which is the mean.
+        gravity: [B] how grave a mistake each is, such as the probability of the wrong class; 0 if it is none.
+    """
+
+    scores: Float[Tensor, "B C"]
+    losses: Float[Tensor, " B"]
+    metric: Float[Tensor, " B"]
+    gravity: Float[Tensor, " B"]
+
+
 @runtime_checkable
 class Prediction(Protocol):
     """What a task says of one text."""
@@ -95,6 +112,7 @@ class Task(Protocol):
     Attributes:
         num_outputs: C.
         metric_names: The scalars of an evaluation, in the order in which they are shown.
+        main_metric: The one by which runs are compared: a mean over the examples.
         chance_loss: The mean loss of a model that has learned nothing; ``lx check`` compares the first loss with it.
         choices: What was chosen on the validation split, such as thresholds; ``{}`` if nothing is. Set before testing
             and predicting; a value from a stranger's run directory, so refuse what does not fit with LxError.
@@ -102,6 +120,7 @@ class Task(Protocol):
 
     num_outputs: int
     metric_names: tuple[str, ...]
+    main_metric: str
     chance_loss: float
     choices: dict[str, Any]
 
@@ -150,6 +169,12 @@ class Task(Protocol):
     def predictions(self, texts: Sequence[str], logits: Float[Tensor, "B C"]) -> Sequence[Prediction]:
         """Turn the logits of some texts, float32 on the CPU, into predictions."""
 
+    def score(self, logits: Float[Tensor, "B C"], labels: Shaped[Tensor, "B ..."]) -> ScoredExamples:
+        """Turn the logits of some examples into what is kept of them."""
+
+    def describe(self, logits: Float[Tensor, "B C"], labels: pa.Array) -> list[dict[str, Any]]:
+        """Name ``label``, ``prediction`` and, if there is one, its ``probability``; of some examples, plain values."""
+
     def prediction_columns(self, probabilities: bool) -> list[str]:
         """Return the headings of predictions in CSV; see :meth:`Prediction.to_row`."""
 
@@ -167,6 +192,16 @@ class ExpertTask(Task, Protocol):
         self, texts: Sequence[str], logits: Float[Tensor, "B C"], expert: Float[Tensor, "B C"] | None = None
     ) -> Sequence[Prediction]:
         """Turn logits and an expert's log-probabilities into predictions."""
+
+    def score(
+        self, logits: Float[Tensor, "B C"], labels: Shaped[Tensor, "B ..."], expert: Float[Tensor, "B C"] | None = None
+    ) -> ScoredExamples:
+        """Turn logits and an expert's log-probabilities into what is kept of them."""
+
+    def describe(
+        self, logits: Float[Tensor, "B C"], labels: pa.Array, expert: Float[Tensor, "B C"] | None = None
+    ) -> list[dict[str, Any]]:
+        """Name label and prediction, as those of :class:`Task` do."""
 
 
 def takes_expert(task: Task) -> TypeGuard[ExpertTask]:

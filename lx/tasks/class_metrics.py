@@ -55,13 +55,15 @@ class ClassMetrics(MetricCollection):
 
     @override
     def compute(self) -> dict[str, Any]:
-        """Return what :class:`lx.tasks.metrics.ClassScores` does, and a scalar of each other updated metric."""
-        computed: dict[str, Any] = {}
-        for name, metric in self.items():
-            if metric.update_called:
-                value = metric.compute()
-                computed |= value if isinstance(value, dict) else {name: value}
-        return computed
+        """Return what :class:`ClassScores` does, a scalar of each other updated metric, and ``reliability``.
+
+        That is what :class:`CalibrationError` says of the bins, of ``scaled`` and of ``unscaled`` probabilities.
+        """
+        computed = {name: metric.compute() for name, metric in self.items() if metric.update_called}
+        names = {"calibration_error": "scaled", "calibration_error_unscaled": "unscaled"}
+        reliability = {short: dict(computed[name]) for name, short in names.items()}
+        errors = {name: reliability[short].pop("error") for name, short in names.items()}
+        return {**computed.pop("scores"), **computed, **errors, "reliability": reliability}
 
 
 class ChoosingMetrics(MetricCollection):

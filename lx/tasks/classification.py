@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
 from lx.errors import LxError
-from lx.tasks.base import Evaluation, ResultTable
+from lx.tasks.base import Evaluation, ResultTable, ScoredExamples
 from lx.tasks.calibration import LogLinearPool
 from lx.tasks.class_labels import ClassEncoder
 from lx.tasks.class_metrics import ChoosingMetrics, ClassMetrics
@@ -69,6 +69,7 @@ class Classification(nn.Module):
         pool: how logits, and an expert's log-probabilities where there is an expert, become probabilities.
     """
 
+    main_metric = "accuracy"
     metric_names: tuple[str, ...] = ("accuracy", "f1_macro", "loss", "calibration_error")
 
     def __init__(
@@ -150,7 +151,7 @@ class Classification(nn.Module):
         per_class = [dict(zip(("name", *fields), row, strict=True)) for row in zip(*columns, strict=True)]
         return Evaluation(
             {name: values[name] for name in (*self.metric_names, *_PARTS) if name in values},
-            {"per_class": per_class, **confusion_details(values["confusion"])},
+            {"per_class": per_class, **confusion_details(values["confusion"]), "reliability": _plain(computed)},
             {} if pool is None else asdict(pool),
         )
 
@@ -178,7 +179,30 @@ class Classification(nn.Module):
             predictions.append(ClassPrediction(text, self.class_names[best], row[best], probabilities))
         return predictions
 
+    def score(self, logits: Tensor, labels: Tensor, expert: Tensor | None = None) -> ScoredExamples:
+        """Return the probabilities [B, C], and a mistake as grave as the wrong class is probable."""
+        final = self.combine(logits, expert)
+        probabilities = final.softmax(dim=-1)
+        largest, predicted = probabilities.max(dim=-1)
+        correct = (predicted == labels).double()
+        return ScoredExamples(probabilities, self.loss(final, labels), correct, largest * (1 - correct))
+
+    def describe(self, logits: Tensor, labels: pa.Array, expert: Tensor | None = None) -> list[dict[str, Any]]:
+        """Return the names of ``label`` and ``prediction``, and the latter's ``probability``."""
+        predictions = self.predictions([""] * len(logits), logits, expert)
+        names = [self.class_names[label] for label in labels.to_pylist()]
+        return [
+            {"label": name, "prediction": prediction.label, "probability": prediction.probability}
+            for name, prediction in zip(names, predictions, strict=True)
+        ]
+
     def prediction_columns(self, probabilities: bool) -> list[str]:
         """Return the headings of predictions in CSV."""
         each = (f"probability[{name}]" for name in self.class_names) if probabilities else ()
         return ["text", "label", "probability", *each]
+
+
+def _plain(computed: dict[str, Any]) -> dict[str, dict[str, list[float]]]:
+    """The bins of reliability diagrams as lists."""
+    diagrams = computed["reliability"].items()
+    return {name: {column: values.tolist() for column, values in bins.items()} for name, bins in diagrams}

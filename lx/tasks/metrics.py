@@ -62,14 +62,13 @@ class CalibrationError(Metric):
     full_state_update = False
     confidence: Tensor
     correct: Tensor
-    total: Tensor
+    count: Tensor
 
     def __init__(self, num_bins: int = 15, sync: bool = True) -> None:
         super().__init__(sync_on_compute=sync)
         self.num_bins = num_bins
-        for name in ("confidence", "correct"):
+        for name in ("confidence", "correct", "count"):
             self.add_state(name, torch.zeros(num_bins, dtype=torch.int64), dist_reduce_fx="sum")
-        self.add_state("total", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
 
     def update(self, logits: Float[Tensor, "B C"], labels: Int[Tensor, " B"]) -> None:
         """Count a batch; a confidence that is not a number counts as 0."""
@@ -78,12 +77,23 @@ class CalibrationError(Metric):
         bins = (confidence * self.num_bins - 1 >> 32).clamp(0, self.num_bins - 1)
         self.confidence.index_add_(0, bins, confidence)
         self.correct.index_add_(0, bins, (predictions == labels).long())
-        self.total += len(labels)
+        self.count.index_add_(0, bins, torch.ones_like(bins))
 
-    def compute(self) -> Tensor:
-        """The error, from 0 to 1; not a number if there were no examples."""
-        gaps = (self.confidence.cpu() - (self.correct.cpu() << 32)).abs()
-        return gaps.sum().double() / 2**32 / self.total.cpu()
+    def compute(self) -> dict[str, Tensor]:
+        """Compute the error, and what a reliability diagram draws.
+
+        Returns:
+            ``error``, from 0 to 1 (not a number if there were no examples), and of each bin [M] the ``count`` of its
+            examples, their mean ``confidence``, and their ``accuracy``; both 0 where there are none.
+        """
+        confidence, correct, count = self.confidence.cpu(), self.correct.cpu(), self.count.cpu()
+        gaps = (confidence - (correct << 32)).abs()
+        return {
+            "error": gaps.sum().double() / 2**32 / count.sum(),
+            "count": count,
+            "confidence": ratio(confidence, count) / 2**32,
+            "accuracy": ratio(correct, count),
+        }
 
 
 class MeanLoss(Metric):

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from torchmetrics import MetricCollection
 
 from lx.errors import LxError, did_you_mean
-from lx.tasks.base import Evaluation, ResultTable
+from lx.tasks.base import Evaluation, ResultTable, ScoredExamples
 from lx.tasks.class_names import check_class_names
 from lx.tasks.metrics import MeanLoss
 from lx.tasks.multilabel_labels import LabelSetEncoder, multi_hot
@@ -89,6 +89,7 @@ class Multilabel(nn.Module):
         LxError: Positive weights or thresholds that are none of these; names or counts that are none.
     """
 
+    main_metric = "subset_accuracy"
     metric_names = ("f1_micro", "f1_macro", "subset_accuracy", "mean_average_precision", "loss")
 
     def __init__(
@@ -206,7 +207,7 @@ class Multilabel(nn.Module):
 
     def predictions(self, texts: Sequence[str], logits: Tensor) -> list[LabelSetPrediction]:
         """Return the labels of each text whose logit reaches its threshold, and the probabilities of all."""
-        reached = (logits >= torch.tensor(self._logit_thresholds)).tolist()
+        reached = self._reached(logits).tolist()
         return [
             LabelSetPrediction(
                 text,
@@ -215,6 +216,26 @@ class Multilabel(nn.Module):
             )
             for text, row, probabilities in zip(texts, reached, logits.sigmoid().tolist(), strict=True)
         ]
+
+    def score(self, logits: Tensor, labels: Tensor) -> ScoredExamples:
+        """Return the probabilities [B, C]; a mistake is a wrong set, as grave as its loss."""
+        losses = self.loss(logits, labels)
+        correct = (self._reached(logits) == labels.bool()).all(dim=-1).double()
+        return ScoredExamples(logits.sigmoid(), losses, correct, losses * (1 - correct))
+
+    def describe(self, logits: Tensor, labels: pa.Array) -> list[dict[str, Any]]:
+        """Return the names in ``label`` and in ``prediction``, and the ``probability`` of each of them."""
+        rows = []
+        for ids, prediction in zip(labels.to_pylist(), self.predictions([""] * len(logits), logits), strict=True):
+            names = [self.class_names[label] for label in ids]
+            shown = dict.fromkeys([*names, *prediction.labels])
+            probabilities = {name: prediction.probabilities[name] for name in shown}
+            rows.append({"label": names, "prediction": prediction.labels, "probability": probabilities})
+        return rows
+
+    def _reached(self, logits: Tensor) -> Tensor:
+        """Return which labels [B, C] are predicted."""
+        return logits >= torch.tensor(self._logit_thresholds, device=logits.device)
 
     def prediction_columns(self, probabilities: bool) -> list[str]:
         """Return the headings of predictions in CSV."""

@@ -22,7 +22,7 @@ from torchmetrics import MetricCollection
 
 from lx.data.corpus.labels import LabelReport, RawLabel
 from lx.errors import LxError, did_you_mean
-from lx.tasks.base import Evaluation, ResultTable
+from lx.tasks.base import Evaluation, ResultTable, ScoredExamples
 from lx.tasks.metrics import MeanLoss
 from lx.tasks.regression_metrics import RegressionScores
 
@@ -175,6 +175,7 @@ class Regression(nn.Module):
     """
 
     num_outputs = 1
+    main_metric = "mse"
     metric_names = ("mse", "rmse", "mae", "r2", "pearson", "spearman", "loss")
 
     def __init__(
@@ -234,8 +235,23 @@ class Regression(nn.Module):
 
     def predictions(self, texts: Sequence[str], logits: Tensor) -> list[NumberPrediction]:
         """Return the number predicted for each text, in the labels' own units."""
-        values = (self.mean + self.std * logits.squeeze(-1).double()).tolist()
+        values = self._values(logits).tolist()
         return [NumberPrediction(text, value) for text, value in zip(texts, values, strict=True)]
+
+    def score(self, logits: Tensor, labels: Tensor) -> ScoredExamples:
+        """Return the numbers [B, 1] in the labels' own units; a mistake is as grave as its loss."""
+        losses = self.loss(logits, labels)
+        errors = self.std * (logits.squeeze(-1).double() - labels.double())
+        return ScoredExamples(self._values(logits)[:, None], losses, errors.square(), losses)
+
+    def describe(self, logits: Tensor, labels: pa.Array) -> list[dict[str, Any]]:
+        """Return the numbers ``label`` and ``prediction``."""
+        pairs = zip(labels.to_pylist(), self._values(logits).tolist(), strict=True)
+        return [{"label": label, "prediction": value} for label, value in pairs]
+
+    def _values(self, logits: Tensor) -> Tensor:
+        """Return the numbers [B] that logits stand for, float64."""
+        return self.mean + self.std * logits.squeeze(-1).double()
 
     def prediction_columns(self, probabilities: bool) -> list[str]:
         """Return the headings of predictions in CSV."""

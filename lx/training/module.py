@@ -142,13 +142,13 @@ class TextClassifier(LightningModule):
             counts.append(self.task.step_counts(logits.detach(), micro_batch.labels))
         return losses, {name: torch.stack([count[name] for count in counts]).sum() for name in counts[0]}
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Add a batch to the validation metrics."""
-        self._evaluate("val", batch)
+    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Add a batch to the validation metrics; return its logits [B, C], for callbacks."""
+        return self._evaluate("val", batch)
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Add a batch to the test metrics."""
-        self._evaluate("test", batch)
+    def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Add a batch to the test metrics; return its logits [B, C], for callbacks."""
+        return self._evaluate("test", batch)
 
     def on_validation_epoch_end(self) -> None:
         """Compute the validation metrics and log them for the callbacks."""
@@ -182,9 +182,10 @@ class TextClassifier(LightningModule):
         assert isinstance(metrics, MetricCollection)
         return metrics
 
-    def _evaluate(self, split: str, batch: Batch) -> None:
+    def _evaluate(self, split: str, batch: Batch) -> Tensor:
         logits, expert = self.scores(batch)
         self._metrics(split).update(logits, batch.labels, **({} if expert is None else {"expert": expert}))
+        return logits
 
     def _finish(self, split: str) -> None:
         metrics = self._metrics(split)

@@ -39,6 +39,7 @@ with freeze_after_imports(__name__ == "__main__"):
     from lx.tracking.wandb_agent import end_of_stopped
     from lx.training.builders import build_run
     from lx.training.callbacks.checkpoint import Checkpoint
+    from lx.training.callbacks.predictions import RecordPredictions
     from lx.training.callbacks.verdict import AwaitVerdict
     from lx.training.display import show_result, start_table
     from lx.training.latency import prediction_latency
@@ -147,7 +148,8 @@ def _train(run: RunDirectory, rank_info: RankInfo, stop: StopRequest, session: S
         _refuse_shorter(run, cfg, step, built.run_length.total_steps)
         data.start_at(*built.run_length.position(step))
         callbacks, checkpoint = build_callbacks(run, cfg, built.run_length, step, stop, rank_info)
-        callbacks.append(session.stopwatch)
+        recorder = RecordPredictions(run, data, checkpoint)
+        callbacks += [recorder, session.stopwatch]
         check_loggers(cfg.logger)
         checkpoint.step = step
         session.begin(checkpoint)
@@ -165,7 +167,9 @@ def _train(run: RunDirectory, rank_info: RankInfo, stop: StopRequest, session: S
                 # The last step was not validated, or there were no steps.
                 trainer.validate(module, datamodule=data, verbose=False)
             status = next((callback.status for callback in callbacks if isinstance(callback, AwaitVerdict)), "finished")
-            result, evaluation = _end(run, status, trainer, module, checkpoint, data)
+            result, evaluation = _end(run, status, trainer, module, checkpoint, data, recorder)
+            if rank_info.is_first:
+                recorder.write(module, cfg.data.get("keep_texts", True))  # runs of before do not say
             if cfg.objective.get("latency") and status == "finished":  # runs of before have none
                 result.latency = prediction_latency(trainer, module, data)
             result.seconds = session.stopwatch.seconds
@@ -184,17 +188,22 @@ def _end(
     module: TextClassifier,
     checkpoint: Checkpoint,
     data: TextDataModule,
+    recorder: RecordPredictions,
 ) -> tuple[Result, Evaluation]:
     """Evaluate the best weights on the test split, once; without one, or if unfinished, report the best validation."""
     metrics, evaluation = checkpoint.best_metrics, checkpoint.best_evaluation
     assert evaluation is not None  # there was a validation
     choices = evaluation.choices
     barrier()  # the first rank may still be writing the best weights
+    is_tested = status == "finished" and "test" in data.tables
+    module.task.choices = choices
+    if is_tested or not recorder.has_validation:
+        load_full_state_dict(module.net, load_best(run)[0])
+    if not recorder.has_validation:
+        recorder.repeat_validation(trainer, module)
     if status != "finished":
         log.info("%s by the sweep: the results below are those of the best validation", status)
-    elif "test" in data.tables:
-        load_full_state_dict(module.net, load_best(run)[0])
-        module.task.choices = choices
+    elif is_tested:
         trainer.test(module, dataloaders=data.test_dataloader(), verbose=False)
         metrics, evaluation = {**module.scalars("test"), **metrics}, module.evaluations["test"]
     else:

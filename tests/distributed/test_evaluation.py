@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from lx.run.directory import RunDirectory
+from lx.run.predictions import read_predictions
 from support.commands import assert_done
 from support.corpus import write_rows
 from support.forked import fork
@@ -33,6 +35,11 @@ def test_every_example_counts_once(count: int, more: list[str], folder: Path) ->
     assert ("test/expert_accuracy" in of_one["metrics"]) == bool(more)
     for name, value in of_one["metrics"].items():
         assert of_ranks["metrics"][name] == value, name
+    kept = read_predictions(RunDirectory(folder / run)).splits
+    for name, prefix, rows in (("validation", "val", 23), ("test", "test", count)):
+        assert kept[name].rows.tolist() == list(range(rows))
+        assert kept[name].metric.mean() == of_ranks["metrics"][f"{prefix}/accuracy"]
+        assert kept[name].loss.mean() == pytest.approx(of_ranks["metrics"][f"{prefix}/loss"], rel=1e-5, abs=1e-7)
 
 
 def test_what_is_chosen_on_validation_is_the_same_on_ranks(folder: Path) -> None:

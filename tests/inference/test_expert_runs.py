@@ -16,6 +16,7 @@ from lx.cli.main import main
 from lx.errors import LxError
 from lx.inference.expert import read_expert, read_log_probabilities
 from lx.run.directory import RunDirectory
+from lx.run.predictions import read_predictions
 from support.corpus import write_rows
 from support.hostile import config, link, truncate, write
 from support.run_files import result
@@ -75,6 +76,8 @@ def test_predictions_agree_with_the_evaluation_in_order(trained: Path, monkeypat
     assert accuracy == result(trained)["metrics"]["test/accuracy"]
     losses = [-np.log(said.probabilities[row["label"]]) for row, said in zip(examples, whole, strict=True)]
     assert np.mean(losses) == pytest.approx(result(trained)["metrics"]["test/loss"], rel=1e-4)
+    kept = read_predictions(RunDirectory(trained)).splits["test"]
+    assert kept.scores == pytest.approx(np.array([list(said.probabilities.values()) for said in whole]), abs=1e-6)
     monkeypatch.setattr("lx.inference.classifier._CHUNK", 4)
     in_chunks = lx.load(trained, "cpu").predict(texts)
     assert [said.text for said in in_chunks] == texts

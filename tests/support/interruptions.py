@@ -65,7 +65,8 @@ def flat(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 def outcome(run: RunDirectory) -> dict[str, Any]:
     """All that a run leaves behind."""
     checkpoints = {path.name: torch.load(path) for path in sorted(run.last.parent.glob("*.ckpt"))}
-    found = flat({**result(run.path), "metrics.csv": rows(run.path), **checkpoints})
+    predictions = {"predictions.arrow": run.predictions.read_bytes(), "mistakes.json": run.mistakes.read_bytes()}
+    found = flat({**result(run.path), "metrics.csv": rows(run.path), **checkpoints, **predictions})
     return {name: value for name, value in found if not name.endswith(VOLATILE)}
 
 

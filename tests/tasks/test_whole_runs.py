@@ -19,6 +19,8 @@ import lx
 from lx.cli.main import main
 from lx.errors import LxError
 from lx.inference.evaluate import evaluate
+from lx.run.directory import RunDirectory
+from lx.run.predictions import read_predictions
 from support.commands import assert_done
 from support.corpus import TOPICS, examples, jsonl
 from support.forked import fork, train
@@ -77,6 +79,37 @@ def test_a_run_learns_and_is_recorded(trained: tuple[str, Path]) -> None:
         assert [label["name"] for label in recorded["per_class"]] == NAMES
     counted = [row["train/mae" if task == "regression" else "train/subset_accuracy"] for row in rows(run) if row["lr"]]
     assert len(counted) == recorded["steps"] and all(counted)
+
+
+def test_predictions_and_mistakes_are_kept(trained: tuple[str, Path]) -> None:
+    task, run = trained
+    kept, metrics = read_predictions(RunDirectory(run)), result(run)["metrics"]
+    examples = labelled(task, *SPLITS["test"])
+    said = lx.load(run, "cpu").predict([row["text"] for row in examples], [row["pair"] for row in examples])
+    test = kept.splits["test"]
+    assert test.rows.tolist() == list(range(31)) and len(kept.splits["validation"].rows) == 23
+    assert kept.metric == ("mse" if task == "regression" else "subset_accuracy")
+    assert test.metric.mean() == pytest.approx(metrics[f"test/{kept.metric}"], rel=1e-6)
+    assert test.loss.mean() == pytest.approx(metrics["test/loss"], rel=1e-5)
+    mistakes = json.loads((run / "mistakes.json").read_text())["mistakes"]
+    wrong = np.flatnonzero(test.loss if task == "regression" else test.metric == 0)
+    assert [mistake["row"] for mistake in mistakes] == wrong[np.argsort(-test.loss[wrong], kind="stable")].tolist()
+    row = mistakes[0]["row"]
+    assert [mistakes[0][name] for name in ("text", "text_pair")] == [examples[row][name] for name in ("text", "pair")]
+    if task == "regression":
+        assert test.labels.tolist() == [row["label"] for row in examples]
+        assert test.scores[:, 0] == pytest.approx([each.value for each in said], rel=1e-5)
+        assert mistakes[0]["label"] == examples[row]["label"]
+        assert mistakes[0]["prediction"] == pytest.approx(said[row].value, rel=1e-5)
+    else:
+        assert [sorted(np.array(NAMES)[labels].tolist()) for labels in test.labels] == [
+            sorted(row["label"]) for row in examples
+        ]
+        expected = [list(each.probabilities.values()) for each in said]
+        assert test.scores == pytest.approx(np.array(expected), abs=1e-6)
+        assert mistakes[0]["prediction"] == said[row].labels != mistakes[0]["label"]
+        assert sorted(mistakes[0]["label"]) == sorted(examples[row]["label"])
+        assert set(mistakes[0]["probability"]) == {*mistakes[0]["prediction"], *mistakes[0]["label"]}
 
 
 def test_evaluation_equals_that_of_the_run(trained: tuple[str, Path]) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,15 @@ class SplitView:
         """The label of each row, read now."""
         column = pa.chunked_array([batch.column("label") for batch in read_batches(self.path)])
         return column.combine_chunks().take(pa.array(self.rows))
+
+    def fingerprint(self) -> str:
+        """Return a digest of the texts in their order; labels do not enter it."""
+        hashes = np.concatenate([batch.column("hash").to_numpy() for batch in read_batches(self.path)])
+        return sha256(hashes[self.rows].astype("<u8").tobytes()).hexdigest()
+
+    def select(self, positions: NDArray[np.int64]) -> SplitView:
+        """Return a view of some of these rows, by their positions, ascending."""
+        return replace(self, rows=self.rows[positions])
 
     def texts(self, chunk: int = 8192) -> Iterator[tuple[list[str], list[str] | None]]:
         """Yield the texts, and second texts, in the order of ``rows``, ``chunk`` at a time (the last fewer)."""
