@@ -25,6 +25,7 @@ from lx.distributed.rank_info import RankInfo
 from lx.errors import LxError
 from lx.kernels.swap import describe_arithmetic
 from lx.nn.classifier import TransformerClassifier
+from lx.nn.ensemble import members_of
 from lx.nn.pooling import QueryPooling
 from lx.system.hardware import Hardware, resolve
 from lx.system.logging import log_to
@@ -165,11 +166,13 @@ class LxTraining:
         lengths = self.data.tables["train"].lengths.astype(np.float64)
         weights = _num_weights(net) - sum(_num_weights(m) for m in net.modules() if isinstance(m, nn.Embedding))
         num_tokens, num_pairs = lengths.sum(), (lengths**2).sum()
-        flops = 6 * weights * num_tokens + 12 * model.get("num_layers", 0) * model.get("dim", 0) * num_pairs
-        if isinstance(net, TransformerClassifier) and isinstance(net.pooling, QueryPooling):
-            last = _num_weights(net.encoder.blocks[-1])
-            flops -= 6 * last * (num_tokens - len(lengths))
-            flops -= 12 * model.dim * (num_pairs - model.num_heads * num_tokens)
+        num_blocks = model.get("num_layers", 0) * len(members_of(net))
+        flops = 6 * weights * num_tokens + 12 * num_blocks * model.get("dim", 0) * num_pairs
+        for member in members_of(net):
+            if isinstance(member, TransformerClassifier) and isinstance(member.pooling, QueryPooling):
+                last = _num_weights(member.encoder.blocks[-1])
+                flops -= 6 * last * (num_tokens - len(lengths))
+                flops -= 12 * model.dim * (num_pairs - model.num_heads * num_tokens)
         return float(flops)
 
     def _fit(self, steps: int, callbacks: list[Callback], profiler: Profiler | None = None) -> None:

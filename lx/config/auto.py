@@ -22,6 +22,7 @@ AUTO_VALUES: dict[str, type] = {
     "trainer.max_epochs": int,
     "optimizer.lr": float,
     "tokenizer.vocab_size": int,
+    "model.num_members": int,
     "model.dim": int,
     "model.num_layers": int,
     "model.num_heads": int,

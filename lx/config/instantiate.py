@@ -57,11 +57,18 @@ def build(node: Any, where: str, **arguments: Any) -> Any:
 
 
 def build_network(node: Any, **sizes: int) -> Any:
-    """Build the network of a ``model`` node, whose expert is no part of it; see :func:`build`."""
+    """Build the network of a ``model`` node, an ensemble if it has several members; see :func:`build`.
+
+    The expert is no part of it.
+    """
+    from hydra.utils import get_class
     from omegaconf import DictConfig
 
     settings = resolved(node) if isinstance(node, DictConfig) else node
-    return build({name: value for name, value in settings.items() if name != "expert"}, "model", **sizes)
+    num_members = settings.get("num_members", 1)  # runs of before have none
+    arguments = {name: value for name, value in settings.items() if name not in ("expert", "num_members")}
+    members = [build(arguments, "model", **sizes) for _ in range(num_members)]
+    return members[0] if num_members == 1 else get_class("lx.nn.ensemble.Ensemble")(members)
 
 
 @contextmanager

@@ -137,7 +137,7 @@ OF_OPTIONS: dict[str, Any] = {
     "tokenizer.vocab_size": Annotated[int, at_least(5, "at least 5: there are 4 special tokens")],
     "tokenizer.min_frequency": Annotated[int, at_least(0, "0 or more")],
     **dict.fromkeys(("model.dim", "model.num_layers", "model.num_heads"), Annotated[int, at_least(1)]),
-    **dict.fromkeys(("model.hidden_multiple", "model.num_buckets"), Annotated[int, at_least(1)]),
+    **dict.fromkeys(("model.num_members", "model.hidden_multiple", "model.num_buckets"), Annotated[int, at_least(1)]),
     "model.embedding_dim": Annotated[int | None, COUNT_OR_NULL],
     "model.conv_width": Annotated[int | None, COUNT_OR_NULL],
     **dict.fromkeys(("model.dropout", "model.token_dropout"), Annotated[float, PROBABILITY]),

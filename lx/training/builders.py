@@ -23,6 +23,7 @@ from lx.errors import LxError, did_you_mean
 from lx.kernels.swap import swap_in_kernels
 from lx.linear.settings import ExpertSettings
 from lx.nn.embedding import FIRST_WORD
+from lx.nn.ensemble import members_of
 from lx.nn.expert_alone import ExpertAlone
 from lx.nn.vectors import load_word_vectors
 from lx.optim.groups import parameter_groups
@@ -141,13 +142,16 @@ def build_net(cfg: DictConfig, data: TextDataModule, task: Task, hardware: Hardw
         num_outputs=task.num_outputs,
         num_token_types=data.num_token_types,
     )
-    longest = getattr(net, "max_length", None)
+    first, *others = members_of(net)
+    longest = getattr(first, "max_length", None)
     if longest is not None and cfg.data.max_length > longest:
         raise LxError(f"data.max_length={cfg.data.max_length} goes beyond the {longest} positions of {cfg.model.path}")
     if path := cfg.model.get("vectors"):
         with argument_keys("model"):
-            embedding, width_argument = net.word_embedding, net.vectors_width_argument
+            embedding, width_argument = first.word_embedding, first.vectors_width_argument
             num_found = load_word_vectors(embedding, path, data.tokenizer.tokens(), width_argument)  # type: ignore[arg-type]
+        for member in others:
+            member.word_embedding.load_state_dict(embedding.state_dict())  # type: ignore[union-attr]
         num_tokens = data.tokenizer.vocab_size - FIRST_WORD
         share = 100 * num_found / max(1, num_tokens)
         log.info("word vectors from %s: %d of %d tokens found (%.1f%%)", path, num_found, num_tokens, share)

@@ -12,6 +12,7 @@ from rich.table import Table
 from lx.config.auto import option_of
 from lx.distributed.rank_info import RankInfo
 from lx.kernels.swap import describe_arithmetic
+from lx.nn.ensemble import members_of
 from lx.report.next_commands import next_commands
 from lx.report.tables import count, duration, pairs_table, result_table
 from lx.run.directory import RunDirectory
@@ -30,6 +31,8 @@ def start_table(built: BuiltRun, hardware: Hardware, rank_info: RankInfo, reason
     parameters = sum(parameter.numel() for parameter in built.module.net.parameters())
     rank_share = -(-cfg.data.batch_size // rank_info.world_size)
     micro_batch = min(data.loaders.micro_batch or rank_share, rank_share)
+    num_members = len(members_of(built.module.net))
+    members = f"{num_members} x " if num_members > 1 else ""
     truncated = train.num_truncated / len(train)
     facts = {
         "data": data.source.describe("train"),
@@ -37,7 +40,7 @@ def start_table(built: BuiltRun, hardware: Hardware, rank_info: RankInfo, reason
         "labels": data.corpus.report.labels,
         "truncated": f"{truncated:.1%} of the training texts, at {cfg.data.max_length:,} tokens",
         "duplicates": f"{duplicates:,} training texts stand in another split too",
-        "model": f"{cfg.model._target_.rpartition('.')[2]}, {parameters:,} parameters, "
+        "model": f"{members}{cfg.model._target_.rpartition('.')[2]}, {parameters:,} parameters, "
         f"{data.tokenizer.vocab_size:,} pieces",
         "hardware": f"{hardware.name}, {describe_arithmetic(hardware.precision, built.module.net)}, "
         f"{rank_info.world_size} x {count(hardware.threads, 'thread')}",

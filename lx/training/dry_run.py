@@ -87,7 +87,7 @@ def _one_step(module: TextClassifier, batch: GlobalBatch, hardware: Hardware) ->
     total = 0.0
     for micro_batch in batch.to(hardware.device).micro_batches:
         with torch.autocast(hardware.device.type, hardware.autocast_dtype, enabled=hardware.autocast_dtype is not None):
-            loss = module.task.loss(module(micro_batch), micro_batch.labels).sum() / batch.num_examples
+            loss = module.losses(micro_batch)[0].sum() / batch.num_examples
         loss.backward()  # type: ignore[no-untyped-call]
         total += float(loss.detach())
     return total, time.perf_counter() - started

@@ -88,7 +88,7 @@ def _fits(module: TextClassifier, data: TextDataModule, hardware: Hardware, size
             enabled=hardware.autocast_dtype is not None,
             cache_enabled=False,
         ):
-            loss = module.task.loss(module(batch), batch.labels).sum()
+            loss = module.losses(batch)[0].sum()
         loss.backward()  # type: ignore[no-untyped-call]
     except torch.OutOfMemoryError:
         return False

@@ -71,7 +71,10 @@ class TextClassifier(LightningModule):
         self.evaluations: dict[str, Evaluation] = {}
 
     def forward(self, batch: Batch) -> Tensor:
-        """Compute logits [B, C], at least in float32 whatever the precision of the network; B may be 0."""
+        """Compute logits [B, C], at least in float32 whatever the precision of the network; B may be 0.
+
+        Those of an ensemble in training are [B, M, C].
+        """
         logits: Tensor = self.net(batch.token_ids, batch.mask, batch.token_types)
         return logits.to(torch.promote_types(logits.dtype, torch.float32))[: len(batch.labels)]
 
@@ -81,6 +84,14 @@ class TextClassifier(LightningModule):
             assert batch.expert is not None
             return batch.expert, None
         return self(batch), batch.expert
+
+    def losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Compute the loss of each example [B], and logits [B, C], detached; of an ensemble the means over members."""
+        logits = self(batch)
+        if logits.ndim == 2:
+            return self.task.loss(logits, batch.labels), logits.detach()
+        members = [self.task.loss(member, batch.labels) for member in logits.unbind(dim=1)]
+        return torch.stack(members).mean(dim=0), logits.detach().mean(dim=1)
 
     def configure_model(self) -> None:
         """Shard the weights over the ranks, where the strategy asks for it."""
@@ -133,13 +144,12 @@ class TextClassifier(LightningModule):
         losses: list[Tensor] = []
         counts: list[dict[str, Tensor]] = []
         for micro_batch in batch.micro_batches:
-            logits = self(micro_batch)
-            loss = self.task.loss(logits, micro_batch.labels)
+            loss, logits = self.losses(micro_batch)
             is_last = micro_batch is batch.micro_batches[-1]
             with nullcontext() if is_last else self.gradient_sync.no_sync():
                 self.manual_backward(loss.sum() * self.gradient_sync.loss_scale / batch.num_examples)
             losses.append(loss.detach())
-            counts.append(self.task.step_counts(logits.detach(), micro_batch.labels))
+            counts.append(self.task.step_counts(logits, micro_batch.labels))
         return losses, {name: torch.stack([count[name] for count in counts]).sum() for name in counts[0]}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:

@@ -7,6 +7,7 @@ from typing import Any
 
 from lx.config.compose import resolved
 from lx.data.datamodule import TextDataModule
+from lx.nn.ensemble import members_of
 from lx.nn.pretrained import PretrainedClassifier
 from lx.run.directory import RunDirectory
 from lx.run.ending import begin, record_end
@@ -77,7 +78,7 @@ def save_model_inputs(run: RunDirectory, data: TextDataModule, module: TextClass
 
     These are the tokenizer, the labels, the sizes of the network, the tokens of the test split, and the linear expert.
     """
-    net = module.net
+    first = members_of(module.net)[0]
     run.tokenizer.write_text(data.tokenizer.to_json(), encoding="utf-8")
     label_set = dict(data.corpus.label_set)
     if "class_names" in label_set:  # in a file of its own, for other programs
@@ -88,7 +89,7 @@ def save_model_inputs(run: RunDirectory, data: TextDataModule, module: TextClass
         "num_token_types": data.num_token_types,
         "has_pairs": data.has_pairs,
         "label_set": label_set,
-        "architecture": net.architecture() if isinstance(net, PretrainedClassifier) else None,
+        "architecture": first.architecture() if isinstance(first, PretrainedClassifier) else None,
         "data": data.fingerprint,
     }
     atomic_write_json(run.model, sizes)

@@ -26,6 +26,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")
 
 KINDS = {
     "beside": ["model/expert=linear", "model.expert.min_count=1"],
+    "beside several": ["model/expert=linear", "model.expert.min_count=1", "model.num_members=2"],
     "alone": ["model=linear", "model.expert.min_count=1"],
 }
 
