@@ -18,6 +18,8 @@ from torch import Tensor
 from lx.errors import LxError
 
 _LOWEST, _HIGHEST = 1e-3, 1e3
+_SHARES = tuple(i / 16 for i in range(17))
+_STEEPNESS = 3.0  # of the sigmoid that counts errors, for margins in nats
 _MOST_SCORES = 1 << 22  # numbers that weights are fitted on; of more, every k-th example serves
 
 
@@ -59,33 +61,56 @@ class LogLinearPool:
 
 
 def fit_weights(scores: NDArray[np.float32], labels: NDArray[np.int64]) -> list[float]:
-    """Fit the weight of each score vector by the mean negative log-likelihood of their weighted sum's softmax.
+    """Fit the weights of score vectors, whose weighted sum has the probabilities as its softmax.
 
-    The likelihood is convex in the weights. A quadratic penalty as strong as one example pulls them to 1/K, so that few
-    examples, all of them right, or scores that say nothing give moderate weights; they stay between 0.001 and 1000.
-    The result depends on the examples alone, not on their order, to the last bit.
+    One vector is scaled to the likelihood of the labels; see :func:`fit_factor`. Of two, each is scaled so; then their
+    shares in the sum are those with the fewest errors, and the sum is scaled so. Likelihood alone would give too much
+    to a vector of well calibrated, but less accurate, scores. An error is counted as the sigmoid of the margin by which
+    it is one (Juang and Katagiri 1992, minimum classification error), so that few examples decide, too. The result
+    depends on the examples alone, not on their order, to the last bit.
 
     Args:
-        scores: [N, K, C]; an example with a score that is not finite is left out.
+        scores: [N, K, C], K 1 or 2; an example with a score that is not finite is left out.
         labels: [N] class ids.
     """
-    margins = _margins(scores, labels)
-    start = weights = np.full(scores.shape[1], 1 / scores.shape[1])
-    value, gradient, hessian = _penalized_loss(margins, weights, start)
+    vectors = _margins(scores, labels)
+    factors = [fit_factor(margins) for margins in vectors]
+    if len(vectors) == 1:
+        return factors
+    first, second = (factor * margins for factor, margins in zip(factors, vectors, strict=True))
+    fewest, weights = math.inf, factors
+    for share in _SHARES:
+        margins = share * first + (1 - share) * second
+        factor = fit_factor(margins)
+        errors = float(_sigmoid(_STEEPNESS * factor * margins.max(axis=1, initial=-math.inf)).sum())
+        if errors < fewest:
+            fewest, weights = errors, [factor * share * factors[0], factor * (1 - share) * factors[1]]
+    return [min(max(float(weight), _LOWEST), _HIGHEST) for weight in weights]
+
+
+def fit_factor(margins: NDArray[np.float64]) -> float:
+    """Find the factor of scores with the least negative log-likelihood: 1 over a temperature (Guo et al. 2017).
+
+    The likelihood is convex in the factor (Newton's method). A quadratic penalty as strong as one example pulls it to
+    1, so that few examples, all of them right, or scores that say nothing give a moderate factor from 0.001 to 1000.
+
+    Args:
+        margins: [N, C - 1], by how much the score of each other class is above that of the label.
+    """
+    factor = 1.0
+    value, slope, curvature = _penalized_loss(margins, factor)
     for _ in range(100):
-        free = ~((weights <= _LOWEST) & (gradient > 0) | (weights >= _HIGHEST) & (gradient < 0))
-        step = np.zeros_like(weights)
-        step[free] = np.linalg.solve(hessian[np.ix_(free, free)], gradient[free])
-        while np.abs(step).max() > 1e-9:
-            candidate = np.clip(weights - step, _LOWEST, _HIGHEST)
-            result = _penalized_loss(margins, candidate, start)
+        step = slope / curvature
+        while abs(step) > 1e-9:
+            candidate = min(max(factor - step, _LOWEST), _HIGHEST)
+            result = _penalized_loss(margins, candidate)
             if result[0] < value:
                 break
             step /= 2
         else:
             break
-        weights, (value, gradient, hessian) = candidate, result
-    return [float(weight) for weight in weights]
+        factor, (value, slope, curvature) = candidate, result
+    return factor
 
 
 def sort_examples(scores: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.intp]:
@@ -97,25 +122,29 @@ def sort_examples(scores: NDArray[np.float32], labels: NDArray[np.int64]) -> NDA
 
 
 def _margins(scores: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Scores minus that of the label [N, K, C], in an order that depends on the content alone."""
+    """Scores of the other classes minus that of the label [K, N, C - 1], in an order of the content alone."""
     finite = np.isfinite(scores).all(axis=(1, 2))
     scores, labels = scores[finite], labels[finite]
     order = sort_examples(scores, labels)[:: math.ceil(max(scores.size, 1) / _MOST_SCORES)]
-    kept = scores[order].astype(np.float64)
-    margins: NDArray[np.float64] = kept - np.take_along_axis(kept, labels[order, None, None], axis=2)
-    return margins
+    kept, labels = scores[order].astype(np.float64).transpose(1, 0, 2), labels[order, None]
+    num_vectors, num_examples, num_classes = kept.shape
+    differences = kept - np.take_along_axis(kept, np.broadcast_to(labels, (num_vectors, num_examples, 1)), axis=2)
+    others = differences[:, np.arange(num_classes) != labels]
+    return others.reshape(num_vectors, num_examples, num_classes - 1)
 
 
-def _penalized_loss(
-    margins: NDArray[np.float64], weights: NDArray[np.float64], start: NDArray[np.float64]
-) -> tuple[float, NDArray[np.float64], NDArray[np.float64]]:
-    """Return the loss, summed over examples, its gradient [K] and Hessian [K, K]."""
-    logits = np.einsum("k,nkc->nc", weights, margins)
-    largest = logits.max(axis=1, keepdims=True)
+def _penalized_loss(margins: NDArray[np.float64], factor: float) -> tuple[float, float, float]:
+    """Return the loss, summed over examples, and its first and second derivative by the factor."""
+    logits = factor * margins
+    largest = logits.max(axis=1, keepdims=True, initial=0.0)
     exponentials = np.exp(logits - largest)
-    totals = exponentials.sum(axis=1, keepdims=True)
-    means = np.einsum("nc,nkc->nk", exponentials / totals, margins)
-    squares = np.einsum("nc,nkc,nlc->kl", exponentials / totals, margins, margins)
-    off = weights - start
-    value = float((np.log(totals) + largest).sum() + off @ off / 2)
-    return value, means.sum(axis=0) + off, squares - np.einsum("nk,nl->kl", means, means) + np.eye(len(off))
+    totals = exponentials.sum(axis=1, keepdims=True) + np.exp(-largest)
+    probabilities = exponentials / totals
+    means = (probabilities * margins).sum(axis=1)
+    variances = (probabilities * margins**2).sum(axis=1) - means**2
+    loss = float((np.log(totals) + largest).sum()) + (factor - 1) ** 2 / 2
+    return loss, float(means.sum()) + factor - 1, float(variances.sum()) + 1
+
+
+def _sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    return 0.5 + 0.5 * np.tanh(x / 2)

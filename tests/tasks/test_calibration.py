@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import minimize
+from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from lx.errors import LxError
@@ -27,20 +27,44 @@ def examples(count: int = 701, seed: int = 0, vectors: int = 2) -> tuple[NDArray
     return scores.astype(np.float32), labels
 
 
-def loss(weights: NDArray[np.float64], scores: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
-    """Cross-entropy summed over examples, and the penalty of one example."""
-    logits = torch.einsum("k,nkc->nc", torch.tensor(weights), torch.from_numpy(scores).double())
-    summed = torch.nn.functional.cross_entropy(logits, torch.from_numpy(labels), reduction="sum")
-    return summed.item() + float(((weights - 1 / len(weights)) ** 2).sum()) / 2
+def likeliest_factor(scores: Tensor, labels: NDArray[np.int64]) -> float:
+    """Scipy's minimum of the cross-entropy summed over examples, with the penalty of one example."""
 
+    def loss(factor: float) -> float:
+        summed = torch.nn.functional.cross_entropy(factor * scores, torch.from_numpy(labels), reduction="sum")
+        return summed.item() + (factor - 1) ** 2 / 2
 
-@pytest.mark.parametrize("vectors", [1, 2])
-@pytest.mark.parametrize("count", [8, 701])
-def test_weights_are_those_that_scipy_finds(vectors: int, count: int) -> None:
-    scores, labels = examples(count, vectors=vectors)
-    found = minimize(loss, np.ones(vectors), (scores, labels), "Nelder-Mead", options={"xatol": 1e-8, "fatol": 1e-10})
+    found = minimize_scalar(loss, (0.1, 1.0), options={"xtol": 1e-10})
     assert found.success
-    assert fit_weights(scores, labels) == pytest.approx(found.x, abs=1e-5)
+    return float(found.x)
+
+
+@pytest.mark.parametrize("count", [8, 701])
+def test_one_vector_is_scaled_as_scipy_does(count: int) -> None:
+    scores, labels = examples(count, vectors=1)
+    expected = likeliest_factor(torch.from_numpy(scores[:, 0]).double(), labels)
+    assert fit_weights(scores, labels) == pytest.approx([expected], abs=1e-5)
+
+
+@pytest.mark.parametrize("count", [8, 701])
+def test_two_vectors_are_shared_for_the_fewest_errors(count: int) -> None:
+    scores, labels = examples(count)
+    vectors = torch.from_numpy(scores).double().unbind(dim=1)
+    first, second = (likeliest_factor(vector, labels) for vector in vectors)
+    ends = []
+    for share in torch.linspace(0, 1, 17).tolist():
+        joined = share * first * vectors[0] + (1 - share) * second * vectors[1]
+        factor = likeliest_factor(joined, labels)
+        right = joined.gather(1, torch.from_numpy(labels)[:, None]).squeeze(1)
+        others = joined.scatter(1, torch.from_numpy(labels)[:, None], -torch.inf).amax(dim=1)
+        ends.append(
+            (
+                (3 * factor * (others - right)).sigmoid().sum().item(),
+                factor * share * first,
+                factor * (1 - share) * second,
+            )
+        )
+    assert fit_weights(scores, labels) == pytest.approx(min(ends)[1:], abs=1e-4)
 
 
 def test_a_bound_holds_where_a_score_is_worse_than_none() -> None:
