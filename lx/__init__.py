@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lx.config.compose import compose as compose
     from lx.errors import LxError as LxError
-    from lx.inference.classifier import load as load
     from lx.launch.local import train as train
+    from lx.sweep.members import load as load
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "LxError": "lx.errors",
     "compose": "lx.config.compose",
-    "load": "lx.inference.classifier",
+    "load": "lx.sweep.members",
     "train": "lx.launch.local",
 }
 __all__ = ["LxError", "compose", "load", "train"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +24,26 @@ settings:
   logger=default|csv|wandb|tensorboard|none                trainer.max_epochs= trainer.max_steps= trainer.on_nan=
   name= seed= run_dir= resume= launch=process|inline|prepare
 """
+
+_OF_A_SWEEP = ("sweep.json", "journal.log", "leaderboard.csv")
+
+
+def runs_of(args: argparse.Namespace) -> list[Path]:
+    """Return the run that the arguments name, or those of a sweep, and say which these are.
+
+    Raises:
+        LxError: neither is there, or ``--out`` would overwrite a file of a run.
+    """
+    from lx.sweep.members import members
+    from lx.system.output import say
+    from lx.system.processes import is_first_rank
+
+    runs = members(Path(args.run), args.top)
+    for run in runs:
+        check_out(args.out, str(run))
+    if runs != [Path(args.run)] and is_first_rank():
+        say(f"the average of {', '.join(map(str, runs))}" if len(runs) > 1 else f"{runs[0]}", sys.stderr)
+    return runs
 
 
 def check_out(out: Path | None, run: str | None, overrides: Sequence[str] = (), inputs: Sequence[str] = ()) -> None:
@@ -49,7 +70,8 @@ def check_out(out: Path | None, run: str | None, overrides: Sequence[str] = (), 
     from lx.run.directory import RunDirectory
 
     directory = RunDirectory(Path(run))
-    if any(_is_same(out, path) for path in directory.files()) or _is_same(out.parent, directory.last.parent):
+    own = (*directory.files(), *(directory.path / name for name in _OF_A_SWEEP))
+    if any(_is_same(out, path) for path in own) or _is_same(out.parent, directory.last.parent):
         raise LxError(f"--out {out} is a file of the run itself, which would be lost: choose another name")
 
 
@@ -84,6 +106,12 @@ class Parser(argparse.ArgumentParser):
         """Add the positional arguments ``key=value ...``; they may stand before, between and behind the options."""
         self.add_argument("overrides", nargs="*", metavar="key=value", help=help)
 
+    def add_run(self) -> None:
+        """Add the run directory, or the sweep whose runs are averaged."""
+        self.add_argument("run", metavar="RUN", help="a run directory, or a sweep's: the average of its best runs")
+        text = "of a sweep: its best N runs by validation (default: those of its best trial, one a seed)"
+        self.add_argument("--top", type=_positive, metavar="N", help=text)
+
     def add_config_dir(self) -> None:
         """Add ``--config-dir``."""
         text = "a directory with config groups of your own, which adds options to lx's (default: $LX_CONFIG_DIR)"
@@ -93,3 +121,9 @@ class Parser(argparse.ArgumentParser):
         """Add ``--trust``, for commands on a run directory that may come from a stranger."""
         text = "also build classes of this package"
         self.add_argument("--trust", action="append", default=[], metavar="PACKAGE", help=text)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number of at least 1")
+    return int(text)

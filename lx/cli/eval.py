@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from lx.cli.arguments import Parser, check_out
+from lx.cli.arguments import Parser, check_out, runs_of
 from lx.config.grammar import as_grammar
 from lx.system.gc import freeze_after_imports
 from lx.system.processes import is_first_rank
@@ -21,19 +21,23 @@ def run(arguments: list[str]) -> int:
     hardware = [override for override in args.overrides if override.startswith(("hardware=", "hardware."))]
     if (code := run_on_ranks(args.run, hardware, ["eval", *arguments])) is not None:
         return code
+    runs = runs_of(args)
     with freeze_after_imports():
-        from lx.inference.evaluate import evaluate_loaded, file_name, show
+        from lx.inference.evaluate import evaluate_average, evaluate_loaded, file_name, show
         from lx.inference.load import load_run
     from lx.system.files import atomic_write, output_file, to_json
     from lx.system.output import say
 
-    loaded = load_run(args.run, args.trust)
-    result = evaluate_loaded(loaded, args.overrides)
+    members = [load_run(run, args.trust) for run in runs]
+    if len(members) == 1:
+        result = evaluate_loaded(members[0], args.overrides)
+    else:
+        result = evaluate_average(members, Path(args.run), args.overrides)
     if is_first_rank():
-        out = args.out or loaded.directory.path / file_name(result)
+        out = args.out or Path(args.run) / file_name(result)
         with output_file(out) if args.out else atomic_write(out) as path:
             path.write_text(to_json(result.to_json()), encoding="utf-8")
-        show(result, loaded.task)
+        show(result, members[0].task)
         say(f"written to {out}", sys.stderr)
     return 0
 
@@ -41,7 +45,7 @@ def run(arguments: list[str]) -> int:
 def parser() -> Parser:
     """Return the parser of the arguments."""
     parser = Parser("eval", "Evaluate a run's best weights on its own test split, or on other data.")
-    parser.add_argument("run", metavar="RUN", help="the run directory")
+    parser.add_run()
     parser.add_overrides("data.test=FILE and other data settings; hardware=cpu")
     text = "where to write the metrics (default: RUN/eval.json; of other data RUN/eval-NAME.json)"
     parser.add_argument("--out", type=Path, metavar="FILE", help=text)

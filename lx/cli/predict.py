@@ -7,13 +7,14 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lx.cli.arguments import Parser, check_out
+from lx.cli.arguments import Parser, check_out, runs_of
 from lx.errors import LxError
 from lx.system.gc import freeze_after_imports
 from lx.system.output import DataStream, say
 
 if TYPE_CHECKING:
-    from lx.inference.classifier import Classifier
+    from lx.inference.load import LoadedRun
+    from lx.inference.stream import Predictor
     from lx.inference.texts import NumberedTexts
 
 
@@ -36,36 +37,37 @@ def run(arguments: list[str]) -> int:
     check_out(args.out, args.run, inputs=[] if args.file in (None, "-") else [args.file])
     if args.file not in (None, "-"):
         require_known_file(Path(args.file))
+    runs = runs_of(args)
     with freeze_after_imports():
         from lx.distributed.process_group import process_group
         from lx.distributed.rank_info import RankInfo
-        from lx.inference.classifier import Classifier
+        from lx.inference.average import build_predictor
         from lx.inference.load import load_run
         from lx.system.hardware import resolve
     rank_info = RankInfo.from_environment()
-    loaded = load_run(args.run, args.trust)
-    precision = args.precision or str(loaded.config["hardware"]["precision"])
+    members = [load_run(run, args.trust) for run in runs]
+    precision = args.precision or str(members[0].config["hardware"]["precision"])
     hardware = resolve(
         args.accelerator, precision, local_rank=rank_info.local_rank, local_world_size=rank_info.local_world_size
     )
-    with process_group(rank_info, hardware.device, loaded.directory.path):
-        classifier = Classifier(loaded, hardware, rank_info)
+    with process_group(rank_info, hardware.device, Path(args.run)):
+        predictor = build_predictor(members, hardware, rank_info)
         if rank_info.is_first:
-            _predict(classifier, args)
+            _predict(predictor, members[0], args)
         else:
-            list(classifier.stream([]))
+            list(predictor.stream([]))
     return 0
 
 
-def _predict(classifier: Classifier, args: Namespace) -> None:
+def _predict(predictor: Predictor, loaded: LoadedRun, args: Namespace) -> None:
     """Read the texts that the arguments name, and write their predictions where the arguments say."""
     from lx.inference.texts import write_predictions
     from lx.system.files import output_file
 
     kind = args.format
-    texts = _texts(classifier, args)
-    predictions = classifier.stream(texts.rows())
-    columns = classifier.task.prediction_columns(args.probabilities)
+    texts = _texts(loaded, args)
+    predictions = predictor.stream(texts.rows())
+    columns = predictor.task.prediction_columns(args.probabilities)
     if args.out is None:
         stdout = DataStream()
         write_predictions(predictions, stdout, kind, args.probabilities, columns, texts.ids())
@@ -83,22 +85,22 @@ def _kind_by_name(out: Path | None) -> str:
     return suffix[1:] if suffix in (".csv", ".tsv") else "jsonl"
 
 
-def _texts(classifier: Classifier, args: Namespace) -> NumberedTexts:
+def _texts(loaded: LoadedRun, args: Namespace) -> NumberedTexts:
     from lx.inference.texts import texts_of_arguments, texts_of_file, texts_of_input
 
     if args.text:
         return texts_of_arguments(args.text, args.pair)
     if args.file in (None, "-"):
         return texts_of_input(sys.stdin)
-    columns = classifier.loaded.config["data"]
-    pair = args.pair_column or (columns.get("text_pair") if classifier.loaded.has_pairs else None)
+    columns = loaded.config["data"]
+    pair = args.pair_column or (columns.get("text_pair") if loaded.has_pairs else None)
     return texts_of_file(Path(args.file), args.column or columns.get("text") or "text", pair)
 
 
 def parser() -> Parser:
     """Return the parser of the arguments."""
     parser = Parser("predict", "Label texts, in the order of the input.")
-    parser.add_argument("run", metavar="RUN", help="the run directory")
+    parser.add_run()
     parser.add_argument(
         "file", nargs="?", metavar="FILE", help="CSV, TSV, JSON Lines, Parquet or .txt; - (default): lines of stdin"
     )

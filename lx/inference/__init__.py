@@ -1,5 +1,6 @@
-"""Evaluation of, and prediction with, a finished run, from its directory alone.
+"""Evaluation of, and prediction with, finished runs, from their directories alone.
 
-Read ``load`` first (what is trusted of a directory, and what is not), then ``classifier`` and ``evaluate``; ``texts``
-reads the input of predictions and writes them.
+Read ``load`` first (what is trusted of a directory, and what is not), then ``stream`` and ``classifier`` (prediction),
+``evaluation_rows`` and ``evaluate``, and ``average`` (several runs as one); ``texts`` reads the input of predictions
+and writes them.
 """

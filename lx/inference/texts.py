@@ -19,7 +19,7 @@ from lx.errors import LxError, printable, quote
 from lx.system.output import DataStream
 
 if TYPE_CHECKING:  # they import torch, and a file that is not there should be refused before
-    from lx.inference.classifier import TextRow
+    from lx.inference.stream import TextRow
     from lx.tasks.base import Prediction
 
 _ID = "id"  # a column of this name is carried over to the predictions

@@ -204,6 +204,28 @@ class ExpertTask(Task, Protocol):
         """Name label and prediction, as those of :class:`Task` do."""
 
 
+class AveragingTask(Task, Protocol):
+    """A task whose predictions can be the mean of what several networks say, each with its own choices."""
+
+    def outputs(self, logits: Float[Tensor, "B C"], expert: Float[Tensor, "B C"] | None = None) -> Float[Tensor, "B C"]:
+        """Return what a mean is taken of, float64: probabilities, or numbers in the labels' own unit."""
+
+    def averaged(self, tasks: Sequence[AveragingTask]) -> AveragingTask:
+        """Return the task of the mean over runs with these tasks, this one among them.
+
+        Raises:
+            LxError: They are for other classes.
+        """
+
+    def logits_of(self, outputs: Float[Tensor, "B C"]) -> Float[Tensor, "B C"]:
+        """Return the logits, float32, that stand for a mean; called on what :meth:`averaged` returns."""
+
+
+def can_be_averaged(task: Task) -> TypeGuard[AveragingTask]:
+    """Return whether a task has the methods for the mean of several networks."""
+    return hasattr(task, "averaged")
+
+
 def takes_expert(task: Task) -> TypeGuard[ExpertTask]:
     """Return whether an expert can have a say in a task.
 

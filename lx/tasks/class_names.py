@@ -144,6 +144,14 @@ def _spelling(name: str) -> str:
     return composed.lower() if composed.lower() in ("true", "false") else composed
 
 
+def require_same_classes(names: Sequence[tuple[str, ...]]) -> None:
+    """Raise LxError unless several runs have the same class names, in the same order."""
+    for other in names[1:]:
+        if other != names[0]:
+            differing = sorted(set(names[0]) ^ set(other)) or [*other]
+            raise LxError(f"they have not the same classes, or not in the same order: {shorten(differing, 5)}")
+
+
 def check_class_names(class_names: Sequence[str], class_counts: Sequence[int]) -> None:
     """Raise LxError for what a damaged run directory might hold in place of class names and class counts."""
     if not isinstance(class_names, list | tuple) or not all(isinstance(name, str) for name in class_names):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -21,7 +22,7 @@ from lx.tasks.base import Evaluation, ResultTable, ScoredExamples
 from lx.tasks.calibration import LogLinearPool
 from lx.tasks.class_labels import ClassEncoder
 from lx.tasks.class_metrics import ChoosingMetrics, ClassMetrics
-from lx.tasks.class_names import check_class_names
+from lx.tasks.class_names import check_class_names, require_same_classes
 from lx.tasks.class_weights import ClassWeights, one_weight_each
 from lx.tasks.losses import CrossEntropy
 from lx.tasks.tables import confusion_cells, confusion_details, confusion_table, most_confused, worst_classes
@@ -195,6 +196,21 @@ class Classification(nn.Module):
             {"label": name, "prediction": prediction.label, "probability": prediction.probability}
             for name, prediction in zip(names, predictions, strict=True)
         ]
+
+    def outputs(self, logits: Tensor, expert: Tensor | None = None) -> Tensor:
+        """Return the probability of every class."""
+        return self.combine(logits, expert).double().softmax(dim=-1)
+
+    def averaged(self, tasks: Sequence[Classification]) -> Classification:
+        """Return a task that takes logarithms of mean probabilities for logits."""
+        require_same_classes([task.class_names for task in tasks])
+        task = copy(self)
+        task.pool = LogLinearPool()
+        return task
+
+    def logits_of(self, outputs: Tensor) -> Tensor:
+        """Return the logarithms of mean probabilities."""
+        return outputs.clamp_min(1e-30).log().float()
 
     def prediction_columns(self, probabilities: bool) -> list[str]:
         """Return the headings of predictions in CSV."""

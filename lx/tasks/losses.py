@@ -1,4 +1,4 @@
-"""Cross-entropy with label smoothing and class weights."""
+"""Losses of each example: cross-entropy with label smoothing and class weights, and one for sets of labels."""
 
 from __future__ import annotations
 
@@ -45,3 +45,27 @@ class CrossEntropy(nn.Module):
             reduction="none",
             label_smoothing=self.label_smoothing,
         )
+
+
+class MultilabelLoss(nn.Module):
+    """Binary cross-entropy between the logistic function of each logit and its label, averaged over the labels.
+
+    Args:
+        positive_weights: What the loss of a label that a text has is multiplied with, one for each label; None: all 1.
+    """
+
+    positive_weights: Tensor | None
+
+    def __init__(self, positive_weights: Sequence[float] | None = None) -> None:
+        super().__init__()
+        # It follows from the training split, so it has no place in a checkpoint.
+        weights = None if positive_weights is None else torch.tensor(positive_weights, dtype=torch.float32)
+        self.register_buffer("positive_weights", weights, persistent=False)
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Return the loss [B] of logits [B, C] for labels [B, C]; half precision is computed in float32."""
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        losses = F.binary_cross_entropy_with_logits(
+            logits, labels.to(logits.dtype), pos_weight=self.positive_weights, reduction="none"
+        )
+        return losses.mean(dim=-1)

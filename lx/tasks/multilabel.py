@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,12 +14,12 @@ import pyarrow.compute as pc
 import torch
 from rich.console import RenderableType
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torchmetrics import MetricCollection
 
 from lx.errors import LxError, did_you_mean
 from lx.tasks.base import Evaluation, ResultTable, ScoredExamples
-from lx.tasks.class_names import check_class_names
+from lx.tasks.class_names import check_class_names, require_same_classes
+from lx.tasks.losses import MultilabelLoss
 from lx.tasks.metrics import MeanLoss
 from lx.tasks.multilabel_labels import LabelSetEncoder, multi_hot
 from lx.tasks.multilabel_metrics import LEVELS, Choice, ScoredLabels, choose_thresholds, score
@@ -44,30 +45,6 @@ class LabelSetPrediction:
     def to_row(self, probabilities: bool) -> list[Any]:
         """Return the cells of a line of CSV; labels are separated by ``|``."""
         return [self.text, "|".join(self.labels), *(self.probabilities.values() if probabilities else ())]
-
-
-class MultilabelLoss(nn.Module):
-    """Binary cross-entropy between the logistic function of each logit and its label, averaged over the labels.
-
-    Args:
-        positive_weights: What the loss of a label that a text has is multiplied with, one for each label; None: all 1.
-    """
-
-    positive_weights: Tensor | None
-
-    def __init__(self, positive_weights: Sequence[float] | None = None) -> None:
-        super().__init__()
-        # It follows from the training split, so it has no place in a checkpoint.
-        weights = None if positive_weights is None else torch.tensor(positive_weights, dtype=torch.float32)
-        self.register_buffer("positive_weights", weights, persistent=False)
-
-    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the loss [B] of logits [B, C] for labels [B, C]; half precision is computed in float32."""
-        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-        losses = F.binary_cross_entropy_with_logits(
-            logits, labels.to(logits.dtype), pos_weight=self.positive_weights, reduction="none"
-        )
-        return losses.mean(dim=-1)
 
 
 class Multilabel(nn.Module):
@@ -236,6 +213,22 @@ class Multilabel(nn.Module):
     def _reached(self, logits: Tensor) -> Tensor:
         """Return which labels [B, C] are predicted."""
         return logits >= torch.tensor(self._logit_thresholds, device=logits.device)
+
+    def outputs(self, logits: Tensor, expert: None = None) -> Tensor:
+        """Return the probability of every label."""
+        return logits.double().sigmoid()
+
+    def averaged(self, tasks: Sequence[Multilabel]) -> Multilabel:
+        """Return a task with the mean of the chosen thresholds, in units of the logit."""
+        require_same_classes([task.class_names for task in tasks])
+        task = copy(self)
+        thresholds = torch.tensor([task._logit_thresholds for task in tasks], dtype=torch.float64).mean(dim=0)
+        task.choices = {"thresholds": thresholds.tolist()}
+        return task
+
+    def logits_of(self, outputs: Tensor) -> Tensor:
+        """Return the logits of mean probabilities."""
+        return outputs.logit(eps=1e-12).float()
 
     def prediction_columns(self, probabilities: bool) -> list[str]:
         """Return the headings of predictions in CSV."""

@@ -147,7 +147,7 @@ def test_a_compiled_run_learns_the_same_in_few_programs(tmp_path: Path, device: 
 
 
 def test_predictions_come_in_order(tmp_path: Path, device: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lx.inference.classifier._CHUNK", 100)
+    monkeypatch.setattr("lx.inference.stream._CHUNK", 100)
     train_tiny(tmp_path, *settings(device))
     texts = [f"{'bread ' * (i % 13)}{i}" for i in range(750)]
     on_cpu = lx.load(tmp_path / "run", accelerator="cpu", precision="32-true").predict(texts)

@@ -48,7 +48,7 @@ def test_many_texts_keep_their_order(classifier: Classifier) -> None:
 
 def test_chunks_that_are_started_ahead_come_in_order(classifier: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a GPU, which computes one chunk while the next is tokenized."""
-    monkeypatch.setattr("lx.inference.classifier._CHUNK", 7)
+    monkeypatch.setattr("lx.inference.stream._CHUNK", 7)
     texts = [f"{'bread ' * (i % 13)}{i}" for i in range(45)]
     one_by_one = classifier.predict(texts)
     monkeypatch.setattr(classifier, "_num_ahead", 1)

@@ -79,7 +79,7 @@ def test_predictions_agree_with_the_evaluation_in_order(trained: Path, monkeypat
     assert np.mean(losses) == pytest.approx(result(trained)["metrics"]["test/loss"], rel=1e-4)
     kept = read_predictions(RunDirectory(trained)).splits["test"]
     assert kept.scores == pytest.approx(np.array([list(said.probabilities.values()) for said in whole]), abs=1e-6)
-    monkeypatch.setattr("lx.inference.classifier._CHUNK", 4)
+    monkeypatch.setattr("lx.inference.stream._CHUNK", 4)
     in_chunks = lx.load(trained, "cpu").predict(texts)
     assert [said.text for said in in_chunks] == texts
     assert [said.label for said in in_chunks] == [said.label for said in whole]

@@ -17,7 +17,8 @@ from typing_extensions import get_protocol_members
 
 from lx.errors import LxError
 from lx.tasks.base import Prediction, Task
-from lx.tasks.multilabel import LabelSetPrediction, Multilabel, MultilabelLoss
+from lx.tasks.losses import MultilabelLoss
+from lx.tasks.multilabel import LabelSetPrediction, Multilabel
 from lx.tasks.multilabel_labels import LabelSetEncoder, multi_hot
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "task"

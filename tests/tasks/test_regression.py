@@ -15,7 +15,8 @@ from typing_extensions import get_protocol_members
 
 from lx.errors import LxError
 from lx.tasks.base import Prediction, Task
-from lx.tasks.regression import NumberEncoder, NumberPrediction, Regression, RegressionLoss
+from lx.tasks.number_labels import NumberEncoder
+from lx.tasks.regression import NumberPrediction, Regression, RegressionLoss
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "task"
 MEAN, STD = 3.5, 0.25

@@ -1,0 +1,126 @@
+"""Which runs of a sweep predict together, and what predicts with a run or a sweep; all of it may be a stranger's."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lx.errors import LxError
+from lx.run.directory import RunDirectory
+from lx.sweep.leaderboard import best_finished, rank_trials
+from lx.sweep.trials import Replicate, TrialDirectory, load_trials
+from lx.system.plain_data import read_json
+
+if TYPE_CHECKING:
+    from lx.inference.average import Average
+    from lx.inference.classifier import Classifier
+
+_MOST_BYTES = 1 << 26  # of a result, with a confusion matrix
+
+
+def is_sweep(path: Path) -> bool:
+    """Return whether a directory holds a sweep."""
+    return (path / "sweep.json").exists()
+
+
+def members(path: Path, top: int | None = None) -> list[Path]:
+    """Return the run directories that a path stands for: a run itself, or the members of a sweep.
+
+    Args:
+        path: of a run or a sweep.
+        top: of a sweep, how many of its best runs by their own validation, of whatever trial; None: the finished runs
+            of its best trial, which has one a seed.
+
+    Raises:
+        LxError: the path is neither, the sweep has no finished run, or it is damaged.
+    """
+    if not is_sweep(path):
+        if path.is_dir() and not RunDirectory(path).config.exists():
+            raise LxError(f"{path} is neither a run nor a sweep: there is no config.yaml in it, and no sweep.json")
+        if top is not None:
+            raise LxError(f"--top {top}: {path} is a run, not a sweep of several")
+        return [path]
+    try:
+        return _best_runs(path, top)
+    except (TypeError, ValueError, KeyError, AttributeError) as error:  # of a stranger's files any can come
+        raise LxError(f"{path} is a damaged sweep: {type(error).__name__}: {error}") from error
+
+
+def _best_runs(directory: Path, top: int | None) -> list[Path]:
+    record = read_json(_own(directory, directory / "sweep.json"))
+    metric, mode = str(record["metric"]), str(record["mode"])
+    trials = _own_trials(directory)
+    if top is None:
+        best = best_finished(rank_trials(trials, metric, mode, record.get("further")))
+        runs = _finished([best.trial]) if best is not None else []
+    else:
+        sign = -1.0 if mode == "max" else 1.0
+        runs = sorted(_finished(trials), key=lambda run: sign * _objective(run))[:top]
+    if not runs:
+        raise LxError(f"no run of the sweep {directory} has finished: lx sweep resume {RunDirectory(directory).quoted}")
+    return [run.run.path for run in runs]
+
+
+def _finished(trials: Sequence[TrialDirectory]) -> list[Replicate]:
+    runs = [run for trial in trials for run in (*trial.replicates(), *trial.confirmations())]
+    return [run for run in runs if run.outcome().status == "finished" and not math.isnan(_objective(run))]
+
+
+def _objective(run: Replicate) -> float:
+    objective = run.outcome().objective
+    return math.nan if objective is None else float(objective)
+
+
+def _own_trials(directory: Path) -> list[TrialDirectory]:
+    """Read the trials, none of whose files may lie outside of the sweep."""
+    for path in directory.iterdir():
+        if path.name.isdecimal():
+            _own(directory, path / "trial.json")
+    trials = load_trials(directory)
+    for trial in trials:
+        if any(type(seed) is not int for seed in (*trial.seeds, *trial.fresh_seeds)):
+            raise TypeError(f"the seeds of {trial.path} are no whole numbers")
+        for run in (*trial.replicates(), *trial.confirmations()):
+            _own(directory, run.run.result)
+    return trials
+
+
+def _own(directory: Path, path: Path) -> Path:
+    """Return a path; raise LxError if links lead out of the sweep, or it is no file that can be read in short time."""
+    if path.resolve() != directory.resolve() / path.relative_to(directory):
+        raise LxError(f"{path} is a link, or lies beyond one: a sweep directory must hold its own files")
+    if path.exists() and (not path.is_file() or path.stat().st_size > _MOST_BYTES):
+        raise LxError(f"{path} is no file, or larger than {_MOST_BYTES:,} bytes, and was not read")
+    return path
+
+
+def load(
+    path: str | Path,
+    accelerator: str = "auto",
+    precision: str | None = None,
+    threads: int | None = None,
+    trust: Sequence[str] = (),
+    top: int | None = None,
+) -> Classifier | Average:
+    """Load a finished run, or the average of several of a sweep, for prediction.
+
+    Args:
+        path: the directory of a run or of a sweep.
+        accelerator: ``auto``, ``cpu``, ``gpu`` or ``mps``.
+        precision: Lightning's name, or ``auto``; None: as the first run was configured.
+        threads: CPU threads; None: torch's default.
+        trust: packages whose classes may be built from the runs' configurations.
+        top: see :func:`members`.
+
+    Raises:
+        LxError: not a complete run or sweep, one that was refused, or hardware that is not available.
+    """
+    from lx.inference.average import build_predictor
+    from lx.inference.load import load_run
+    from lx.system.hardware import resolve
+
+    loaded = [load_run(run, trust) for run in members(Path(path), top)]
+    precision = precision or str(loaded[0].config["hardware"]["precision"])
+    return build_predictor(loaded, resolve(accelerator, precision, threads))
