@@ -27,6 +27,12 @@ class TrainingError(LxError):
     exit_code = 1
 
 
+class UploadError(LxError):
+    """What was recorded has not arrived where it should go; it stays on this machine."""
+
+    exit_code = 1
+
+
 class RanksLostError(TrainingError):
     """Another rank is gone, which is its error, not this one's."""
 

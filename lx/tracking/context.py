@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from lx.config.flatten import flatten
 from lx.tasks.base import ResultTable
 
 
@@ -23,6 +24,7 @@ class RunContext:
         id: Identifies the run to trackers; the same when it is resumed.
         step: Optimizer steps taken before; what was recorded of later ones is void.
         agent: What the W&B agent that started the run has said of it (:func:`lx.tracking.wandb_agent.agent_run`).
+        corpus: The data's fingerprint and counts, by dotted key.
     """
 
     dir: Path
@@ -33,14 +35,39 @@ class RunContext:
     id: str
     step: int = 0
     agent: Mapping[str, str] = field(default_factory=dict)
+    corpus: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The config by dotted key, and what else says what the run is."""
+        corpus = {f"corpus.{key}": value for key, value in self.corpus.items()}
+        return {**flatten(self.config), **corpus, "overrides": self.overrides, "revision": self.revision}
+
+
+@dataclass(frozen=True)
+class RunResults:
+    """What came out of a run.
+
+    Args:
+        step: Optimizer steps taken.
+        metrics: Of the best weights, by name.
+        tables: Of the task, by name.
+    """
+
+    step: int
+    metrics: Mapping[str, float]
+    tables: Mapping[str, ResultTable]
 
 
 @runtime_checkable
 class Tracker(Protocol):
     """A logger that also keeps a run's results and its end state."""
 
-    def record_evaluation(self, metrics: Mapping[str, float], tables: Mapping[str, ResultTable]) -> None:
-        """Write the metrics of the best weights: of validation after each, and at the end of the test, with tables."""
+    def record_best(self, metrics: Mapping[str, float]) -> None:
+        """Write the metrics of the best validation so far, after each."""
+
+    def record_results(self, results: RunResults) -> None:
+        """Write what came out of the run."""
 
     def finish(self, status: str, exit_code: int) -> None:
         """Close the record with the run's end state."""

@@ -131,6 +131,25 @@ def csv_logger(run: RunContext) -> CsvLogger:
     return logger
 
 
+def earlier_rows(run: RunContext) -> Iterator[tuple[int, dict[str, float]]]:
+    """Yield what ``RUN/metrics.csv`` has of the steps before a run goes on: step and metrics, validation by itself."""
+    path = run.dir / "metrics.csv"
+    if run.step == 0 or not path.exists():
+        return
+    with path.open(encoding="utf-8", newline="") as file:
+        for cells in csv.DictReader(file, restval=""):
+            step = int(cells.pop("step"))
+            row = {key: _number(cell) for key, cell in cells.items() if cell}
+            validation = {key for key in row if key.startswith("val/")}
+            for keys in (row.keys() - validation - {"epoch"}, validation):
+                if keys and step <= run.step:
+                    yield step, {key: row[key] for key in row if key in keys or key == "epoch"}
+
+
+def _number(cell: str) -> float:
+    return int(cell) if cell.lstrip("-").isdigit() else float(cell)
+
+
 def _cell(value: float) -> str:
     """Return the shortest text that reads back as the same number; integers stay integers."""
     return str(value) if isinstance(value, int) else repr(float(value))

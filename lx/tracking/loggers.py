@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from threading import Thread
 from typing import Any
 
@@ -12,8 +13,7 @@ from lightning.pytorch.loggers import Logger
 from lx.config.instantiate import build
 from lx.errors import LxError
 from lx.system.signals import Stopped
-from lx.tasks.base import ResultTable
-from lx.tracking.context import RunContext, Tracker
+from lx.tracking.context import RunContext, RunResults, Tracker
 from lx.tracking.tensorboard import require_tensorboard
 from lx.tracking.wandb_agent import end_of_stopped
 from lx.tracking.wandb_mode import choose_mode
@@ -56,13 +56,18 @@ def _call(factory: Callable[[RunContext], Logger], where: str, run: RunContext) 
         raise LxError(f"{where} cannot be built: {error}") from error
 
 
-def record_evaluation(
-    loggers: Sequence[Logger], metrics: Mapping[str, float], tables: Mapping[str, ResultTable]
-) -> None:
-    """Pass the metrics of the best weights, and the task's tables, to every logger that keeps them."""
+def record_best(loggers: Sequence[Logger], metrics: Mapping[str, float]) -> None:
+    """Pass the metrics of the best validation so far to every logger that keeps them."""
     for logger in loggers:
         if isinstance(logger, Tracker):
-            logger.record_evaluation(metrics, tables)
+            logger.record_best(metrics)
+
+
+def record_results(loggers: Sequence[Logger], results: RunResults) -> None:
+    """Pass what came out of a run to every logger that keeps it."""
+    for logger in loggers:
+        if isinstance(logger, Tracker):
+            logger.record_results(results)
 
 
 @contextmanager
@@ -72,9 +77,7 @@ def starting_services(nodes: Mapping[str, Any] | None) -> Iterator[None]:
     if node is None or "mode" not in node:
         yield
         return
-    from lx.tracking.wandb import start_service
-
-    thread = Thread(target=start_service, args=(node["mode"],))
+    thread = Thread(target=_start_wandb, args=(node["mode"],))
     thread.start()
     try:
         yield
@@ -82,18 +85,36 @@ def starting_services(nodes: Mapping[str, Any] | None) -> Iterator[None]:
         thread.join()
 
 
+def _start_wandb(mode: str) -> None:
+    """Start wandb's service process, which takes some tenths of a second of waiting; the run reports what is wrong."""
+    with suppress(Exception):
+        if choose_mode(mode)[0] != "disabled":
+            import wandb
+
+            wandb.setup()
+
+
+@dataclass
+class RunEnd:
+    """How a run ends, unless an exception says otherwise: ``finished``, or as its sweep has decided."""
+
+    status: str = "finished"
+
+
 @contextmanager
-def finished_at_end(loggers: Sequence[Logger]) -> Iterator[None]:
-    """Close the loggers when the block ends, with how it ended: finished, stopped, pruned or failed."""
-    status, code = "failed", 1
+def finished_at_end(loggers: Sequence[Logger]) -> Iterator[RunEnd]:
+    """Close the loggers when the block ends, with how it ended: as the block says, or stopped, pruned or failed."""
+    end, code = RunEnd(), 0
     try:
-        yield
-        status, code = "finished", 0
+        yield end
     except (Stopped, KeyboardInterrupt) as stopped:
-        status, code = end_of_stopped(getattr(stopped, "exit_code", 130))
+        end.status, code = end_of_stopped(getattr(stopped, "exit_code", 130))
+        raise
+    except BaseException:
+        end.status, code = "failed", 1
         raise
     finally:
-        finish(loggers, status, code)
+        finish(loggers, end.status, code)
 
 
 def finish(loggers: Sequence[Logger], status: str, exit_code: int) -> None:

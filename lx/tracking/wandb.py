@@ -10,38 +10,47 @@ import os
 import shlex
 import signal
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from lx.config.flatten import flatten
 from lx.system.private_api import ignoring_experiment
-from lx.tasks.base import ResultTable
-from lx.tracking.context import RunContext
-from lx.tracking.wandb_mode import Mode, choose_mode, read_settings
+from lx.tracking.context import RunContext, RunResults
+from lx.tracking.csv import earlier_rows
+from lx.tracking.wandb_identity import identity
+from lx.tracking.wandb_media import as_wandb, save_diff, staging_below
+from lx.tracking.wandb_mode import Mode, choose_mode
+from lx.tracking.wandb_parts import Part, last_row, parts_of
 
 if TYPE_CHECKING:
-    from wandb import Run, Table
-    from wandb.plot.custom_chart import CustomChart
+    from wandb import Run
 
 log = logging.getLogger(__name__)
+# W&B's number of a row: that of the optimizer step, times ten, plus that of the kind.
+_ROWS_A_STEP = 10
+_TRAINING, _VALIDATION, _RESULTS = 0, 4, 8
 
 
 class WandbTracker(WandbLogger):
     """Lightning's W&B logger with a run of its own, started at once, that never fails training.
 
-    ``RUN/wandb`` holds its files. Where W&B cannot be reached at the start the run is recorded offline. Inside a W&B
-    agent it is the agent's run, and the agent's project and entity win.
+    ``RUN/wandb`` holds its files. Where W&B cannot be reached at the start, or has not yet got what was recorded
+    offline before, the run is recorded offline. Inside a W&B agent it is the agent's run, and the agent's project and
+    entity win.
+
+    Charts have the optimizer step as their axis. W&B's own row number follows from that step, so that a resumed run
+    leaves out the rows that the record holds already; those that were lost with a killed client come from
+    ``metrics.csv``.
 
     Args:
-        run: The run's facts; name, config, overrides and revision go into the record.
+        run: The run's facts; name, config, overrides, revision and data go into the record.
         project: W&B project; None: WANDB_PROJECT, wandb's settings file, or ``lx``.
         entity: W&B user or team; None: WANDB_ENTITY or the account's default.
-        group: Name under which W&B groups runs.
-        job_type: What kind of run it is, within its group.
+        group: Name under which W&B groups runs; None: WANDB_RUN_GROUP, or the experiment that was chosen.
+        job_type: What kind of run it is, within its group; None: WANDB_JOB_TYPE or ``train``.
         tags: Labels to filter by.
         notes: Free text.
         mode: ``auto``, ``online``, ``offline`` or ``disabled``; see
@@ -67,38 +76,32 @@ class WandbTracker(WandbLogger):
         finish_timeout: float,
         job_type: str | None = None,
     ) -> None:
-        project = (
-            run.agent.get("project")
-            or project
-            or os.environ.get("WANDB_PROJECT")
-            or read_settings().get("project")
-            or "lx"
-        )
-        super().__init__(name=run.name, save_dir=run.dir, project=project)
-        self._run_dir = run.dir
+        self._run = run
+        self._parts = parts_of(run.dir)  # of earlier sessions
+        self._is_new = not self._parts and run.step == 0
+        self._arguments: dict[str, Any] = {
+            **identity(run, project, entity, group, job_type),
+            "tags": list(tags) or None,
+            "notes": notes,
+            "id": self._parts[-1].id if self._parts else run.id,
+            # A new run is written from its first row on, so that an interrupted upload can be repeated.
+            "resume": None if self._is_new and not run.agent else "allow",
+            "dir": str(run.dir),
+            "config": run.settings,
+            "reinit": "create_new",  # a run that the caller has open is not ours to write to or to finish
+        }
+        super().__init__(name=run.name, save_dir=run.dir, project=self._arguments["project"])
         self._settings: dict[str, Any] = {
             "silent": True,
             "console": "off",  # RUN/log.txt has it; capturing it would fight the progress bar
             "init_timeout": init_timeout,
             "finish_timeout": finish_timeout,
             "finish_timeout_raises": True,
+            "x_transaction_log_flush_interval": 1.0,  # seconds of rows that a kill can cost, instead of 15
             "stop_fn": _stop_this_process,
         }
-        self._arguments: dict[str, Any] = {
-            "project": project,
-            "entity": run.agent.get("entity") or entity,
-            "group": group,
-            "job_type": job_type,
-            "tags": list(tags) or None,
-            "notes": notes,
-            "name": None if run.agent else run.name,  # W&B names and numbers the runs of its sweeps
-            "id": run.id,
-            "resume": "allow",
-            "dir": str(run.dir),
-            "config": {**flatten(run.config), "overrides": run.overrides, "revision": run.revision},
-            "reinit": "create_new",  # a run that the caller has open is not ours to write to or to finish
-        }
-        self._sync_dir: Path | None = None
+        self._last_row = -1  # that earlier sessions have recorded
+        self._part: Part | None = None
         self._experiment: Run | None = self._start(*choose_mode(mode))
 
     @property
@@ -108,36 +111,37 @@ class WandbTracker(WandbLogger):
 
     @property
     def sync_command(self) -> str | None:
-        """The command that uploads this run later; None if it is online or not recorded.
-
-        A run that was resumed offline has a directory for each time, and W&B needs them all, in their order.
-        """
-        if self._sync_dir is None:
-            return None
-        parts = {part for part in self._sync_dir.parent.glob("offline-run-*") if not [*part.glob("*.synced")]}
-        ordered = sorted(
-            parts | {self._sync_dir}, key=lambda part: part.name.partition("run-")[2]
-        )  # begins with the time
-        return shlex.join(["wandb", "sync", *(_shown(part) for part in ordered)])
+        """The command that uploads what is on this machine alone; None if there is nothing."""
+        unsent = self._part is not None and self._part.is_unsent
+        return shlex.join(["lx", "sync", str(self._run.dir)]) if unsent else None
 
     def log_hyperparams(self, params: Any) -> None:
         """Do nothing: the resolved config went into the record at the start."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Write values against ``trainer/global_step``."""
+        """Write values against ``trainer/global_step``, unless an earlier session has."""
+        kind = _VALIDATION if any(key.startswith("val/") for key in metrics) else _TRAINING
         with self._never_raising("write metrics"):
-            super().log_metrics(metrics, step)
+            self._log(metrics, step, kind)
 
     @rank_zero_only
-    def record_evaluation(self, metrics: Mapping[str, float], tables: Mapping[str, ResultTable]) -> None:
-        """Write the metrics of the best weights to the summary, and the task's tables as tables or charts."""
+    def record_best(self, metrics: Mapping[str, float]) -> None:
+        """Write the metrics of the best validation into the summary, which has the last ones without it."""
+        if self._experiment is not None:
+            with self._never_raising("write the summary"):
+                self._experiment.summary.update(dict(metrics))
+
+    @rank_zero_only
+    def record_results(self, results: RunResults) -> None:
+        """Write metrics into the summary, and tables as tables or charts."""
         if self._experiment is None:
             return
-        with self._never_raising("write the results"), _staging_below(self._run_dir):
-            self._experiment.summary.update(dict(metrics))
-            if tables:
-                self._experiment.log({f"test/{name}": _wandb_table(table) for name, table in tables.items()})
+        with self._never_raising("write the results"), staging_below(self._run.dir):
+            self._experiment.summary.update(dict(results.metrics))
+            if results.tables:
+                tables = {f"test/{name}": as_wandb(table) for name, table in results.tables.items()}
+                self._log(tables, results.step, _RESULTS)
 
     @rank_zero_only
     def finish(self, status: str, exit_code: int) -> None:
@@ -154,10 +158,21 @@ class WandbTracker(WandbLogger):
             self._experiment.finish(exit_code=exit_code)
         self._experiment = None
 
+    def _log(self, content: Mapping[str, Any], step: int | None, kind: int) -> None:
+        if self._experiment is None:
+            return
+        if step is None:
+            self._experiment.log(dict(content))
+        elif (row := _ROWS_A_STEP * step + kind) > self._last_row:
+            row = max(row, self._experiment.step)  # where a callback of the user's has logged, the next that is free
+            self._experiment.log({**content, "trainer/global_step": step}, step=row, commit=True)
+
     @rank_zero_only
     def _start(self, mode: Mode, reason: str) -> Run | None:
         if mode == "disabled":
             return None
+        if mode == "online" and any(part.is_unsent for part in self._parts):
+            mode, reason = "offline", "what was recorded before has not been uploaded"
         try:
             run = self._init(mode)
         except Exception as error:
@@ -166,23 +181,47 @@ class WandbTracker(WandbLogger):
                 log.warning("W&B is switched off for this run: %s", reason)
                 return None
             log.warning("W&B could not start this run online: %s", reason)
-            self._arguments["id"] += "-offline"  # wandb's service still holds the id for the attempt that failed
+            self._release_id()
             return self._start("offline", "not reachable")
+        self._part = Part(Path(run.settings.sync_dir))
         if run.offline:
-            self._sync_dir = Path(run.settings.sync_dir)
             log.info("W&B records offline (%s). To upload: %s", reason, self.sync_command)
         else:
             log.info("W&B run: %s", run.url)
         return run
 
+    def _release_id(self) -> None:
+        """Make wandb's service forget the attempt that failed, and with it the run's id, which it still holds."""
+        import wandb
+
+        if wandb.run is None:
+            wandb.teardown(exit_code=0)
+        else:  # a run that the caller has open needs the service
+            self._arguments["id"] += "-offline"
+
     def _init(self, mode: Mode) -> Run:
         import wandb
 
-        self._run_dir.mkdir(parents=True, exist_ok=True)
+        self._run.dir.mkdir(parents=True, exist_ok=True)
         run = wandb.init(mode=mode, settings=wandb.Settings(**self._settings), **self._arguments)
         run.define_metric("trainer/global_step")
         run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
+        run.summary["status"] = "running"
+        if self._is_new:
+            save_diff(run, self._run.revision)
+        else:
+            self._go_on(run)
         return run
+
+    def _go_on(self, run: Run) -> None:
+        """Find out which rows are recorded, and record those that were lost."""
+        last = last_row(self._parts) if run.offline else {**dict(run.summary), "_step": run.starting_step - 1}
+        steps = int(last.get("trainer/global_step", -1))
+        self._last_row = max(int(last.get("_step", -1)), _ROWS_A_STEP * steps)  # W&B's numbers, before lx chose them
+        self._experiment = run
+        for step, row in earlier_rows(self._run):
+            self.log_metrics(row, step)
+        self._last_row = max(self._last_row, run.step - 1)  # a validation that is done again is recorded as well
 
     @contextmanager
     def _never_raising(self, action: str) -> Iterator[None]:
@@ -190,9 +229,9 @@ class WandbTracker(WandbLogger):
         try:
             yield
         except Exception as error:
-            if self._experiment is not None and self._sync_dir is None:
-                self._sync_dir = Path(self._experiment.settings.sync_dir)
             self._experiment = None
+            if self._part is not None:
+                self._part.mark_incomplete()
             log.warning(
                 "W&B could not %s: %s. Training goes on; upload what was kept with: %s",
                 action,
@@ -201,49 +240,6 @@ class WandbTracker(WandbLogger):
             )
 
 
-def start_service(mode: str) -> None:
-    """Start wandb's service process, which takes some tenths of a second of waiting; the run reports what is wrong."""
-    with suppress(Exception):
-        if choose_mode(mode)[0] != "disabled":
-            import wandb
-
-            wandb.setup()
-
-
 def _stop_this_process() -> None:
     """Stop the run as a signal does, after a checkpoint: W&B calls this when a person has stopped it there."""
     os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _wandb_table(table: ResultTable) -> Table | CustomChart:
-    """Convert a table; to W&B's chart, if it names one."""
-    import wandb
-
-    content = wandb.Table(columns=[*table.columns], data=table.rows)
-    if table.chart is None:
-        return content
-    return wandb.plot_table(
-        vega_spec_name=table.chart,
-        data_table=content,
-        fields={column: column for column in table.columns},
-        string_fields={"title": table.title},
-    )
-
-
-@contextmanager
-def _staging_below(run_dir: Path) -> Iterator[None]:
-    """Let wandb stage tables in the run directory, so that it can be moved and synced elsewhere."""
-    before = os.environ.get("WANDB_DATA_DIR")
-    os.environ["WANDB_DATA_DIR"] = str((run_dir / "wandb").resolve())
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["WANDB_DATA_DIR"]
-        else:
-            os.environ["WANDB_DATA_DIR"] = before
-
-
-def _shown(path: Path) -> str:
-    """The path as a person in the working directory would write it."""
-    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)

@@ -51,11 +51,12 @@ def has_credentials() -> bool:
     """Whether wandb would find a key: in the environment, its settings files, or the netrc file."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
-    settings = read_settings()
-    if settings.get("api_key"):
-        return True
-    url = os.environ.get("WANDB_BASE_URL") or settings.get("base_url") or _DEFAULT_URL
-    return _netrc_has(urlsplit(url).netloc)
+    return bool(read_settings().get("api_key")) or _netrc_has(urlsplit(base_url()).netloc)
+
+
+def base_url() -> str:
+    """Return the address of the W&B server."""
+    return os.environ.get("WANDB_BASE_URL") or read_settings().get("base_url") or _DEFAULT_URL
 
 
 def read_settings() -> dict[str, str]:

@@ -101,23 +101,30 @@ def save_model_inputs(run: RunDirectory, data: TextDataModule, module: TextClass
             link_or_copy(data.expert.log_probabilities["test"], run.linear_test)
 
 
-def run_context(run: RunDirectory, name: str, config: dict[str, Any], step: int) -> RunContext:
+def run_context(run: RunDirectory, config: dict[str, Any], step: int, data: TextDataModule) -> RunContext:
     """The facts about a run that its loggers record.
 
     Args:
         run: its directory.
-        name: its name.
         config: its resolved configuration.
         step: optimizer steps taken before, by a run that is resumed.
+        data: that it trains on.
     """
     environment = run.read_json(run.environment)
+    report = data.corpus.report
     return RunContext(
         run.path,
-        name,
+        config["name"],
         config,
         environment["overrides"],
         environment["revision"],
         environment["run_id"],
         step,
         environment.get("wandb", {}),  # runs of lx 0.1 have none
+        {
+            "fingerprint": data.fingerprint,
+            "labels": report.labels,
+            **{f"{split}.rows": facts.rows for split, facts in report.splits.items()},
+            **{f"{split}.repeats": facts.repeats for split, facts in report.splits.items()},
+        },
     )

@@ -35,7 +35,8 @@ with freeze_after_imports(__name__ == "__main__"):
     from lx.system.processes import end_with_parent, exit_process, report_exit, working_directory_last
     from lx.system.signals import Stopped, StopRequest, stop_on_signals
     from lx.tasks.base import Evaluation
-    from lx.tracking.loggers import build_loggers, check_loggers, finished_at_end, record_evaluation, starting_services
+    from lx.tracking.context import RunResults
+    from lx.tracking.loggers import build_loggers, check_loggers, finished_at_end, record_results, starting_services
     from lx.tracking.wandb_agent import end_of_stopped
     from lx.training.builders import build_run
     from lx.training.callbacks.checkpoint import Checkpoint
@@ -158,23 +159,25 @@ def _train(run: RunDirectory, rank_info: RankInfo, stop: StopRequest, session: S
             save_recipe(run, built)
             save_model_inputs(run, data, module)
             show(start_table(built, hardware, rank_info, run.read_reasons()))
-            loggers = build_loggers(cfg.logger, run_context(run, cfg.name, resolved(cfg), step))
+            loggers = build_loggers(cfg.logger, run_context(run, resolved(cfg), step, data))
         trainer = build_trainer(cfg, hardware, built.run_length, loggers, callbacks, rank_info)
-        with finished_at_end(loggers):
+        with finished_at_end(loggers) as end:
             if built.run_length.total_steps:
                 trainer.fit(module, datamodule=data, ckpt_path=state, weights_only=True)  # unpickled safely, all of it
             if checkpoint.best_evaluation is None or checkpoint.validated_step != trainer.global_step:
                 # The last step was not validated, or there were no steps.
                 trainer.validate(module, datamodule=data, verbose=False)
-            status = next((callback.status for callback in callbacks if isinstance(callback, AwaitVerdict)), "finished")
-            result, evaluation = _end(run, status, trainer, module, checkpoint, data, recorder)
+            end.status = next(
+                (callback.status for callback in callbacks if isinstance(callback, AwaitVerdict)), end.status
+            )
+            result, evaluation = _end(run, end.status, trainer, module, checkpoint, data, recorder)
             if rank_info.is_first:
                 recorder.write(module, cfg.data.get("keep_texts", True))  # runs of before do not say
-            if cfg.objective.get("latency") and status == "finished":  # runs of before have none
+            if cfg.objective.get("latency") and result.status == "finished":  # runs of before have none
                 result.latency = prediction_latency(trainer, module, data)
             result.seconds = session.stopwatch.seconds
             if rank_info.is_first:
-                record_evaluation(loggers, result.metrics, module.task.tables(evaluation))
+                record_results(loggers, RunResults(result.steps, result.metrics, module.task.tables(evaluation)))
                 run.write_result(result)
         if rank_info.is_first:
             show_result(run, result, module.task.show(evaluation), loggers)

@@ -9,7 +9,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from omegaconf import OmegaConf
 
 from lx.errors import LxError
-from lx.system.git import revision
+from lx.system.git import diff, revision
 from lx.tracking.context import RunContext
 from lx.tracking.csv import CsvLogger
 from lx.tracking.loggers import build_loggers
@@ -105,5 +105,9 @@ def test_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert revision(tmp_path) == f"{head}-dirty"
     monkeypatch.chdir(tmp_path)
     assert revision() == f"{head}-dirty"
+    assert diff().endswith(b"-one\n\\ No newline at end of file\n+two\n\\ No newline at end of file\n")
+    monkeypatch.setattr("lx.system.git._LARGEST_DIFF", 7)
+    assert diff() == b"diff --"
     monkeypatch.setenv("PATH", "")
     assert revision() is None, "git is missing"
+    assert diff() == b""

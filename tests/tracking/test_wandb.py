@@ -6,20 +6,19 @@ import json
 import logging
 import shlex
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from lx.tasks.base import ResultTable
 from lx.tasks.tables import confusion_table
-from lx.tracking.context import RunContext
-from lx.tracking.loggers import finish, record_evaluation
+from lx.tracking.context import RunContext, RunResults
+from lx.tracking.loggers import finish, record_best, record_results
 from lx.tracking.wandb import WandbTracker
+from lx.tracking.wandb_parts import parts_of
+from support import wandb_records
 
 METRICS = {"test/accuracy": 0.75, "val/accuracy": 0.875}
 TABLES = {
@@ -29,6 +28,8 @@ TABLES = {
     ),
     "confusion": confusion_table(["体育", "tech"], [(0, 0, 5), (0, 1, 2), (1, 1, 3)]),
 }
+PATCH = b"--- a\n+++ b\n"
+RESULTS = RunResults(17, METRICS, TABLES)
 
 
 @pytest.fixture(autouse=True)
@@ -52,9 +53,10 @@ def context(run_dir: Path) -> RunContext:
         dir=run_dir,
         name="first try",
         config={"optimizer": {"lr": 3e-4}, "tags": [2, 3], "name": "first try"},
-        overrides=["optimizer.lr=3e-4", "model=tiny"],
+        overrides=["optimizer.lr=3e-4", "model=tiny", "experiment=trec"],
         revision="0123abc-dirty",
         id="0123cafe",
+        corpus={"fingerprint": "f00d", "train.rows": 29},
     )
 
 
@@ -78,19 +80,22 @@ def said(caplog: pytest.LogCaptureFixture) -> list[tuple[str, str]]:
 
 
 def inspect(run_dir: Path, *options: str) -> str:
-    (record,) = run_dir.glob("wandb/offline-run-*/*.wandb")
-    command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", *options, str(record)]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    (part,) = run_dir.glob("wandb/offline-run-*")
+    return wandb_records.inspect(part, *options)
 
 
-def test_the_offline_record_has_everything(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_offline_record_has_everything(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lx.tracking.wandb_media.diff", lambda: PATCH)
     caplog.set_level(logging.INFO, logger="lx")
     run_dir = tmp_path / "a run"
     logger = tracker(run_dir, project="shelf", group="five", tags=["seven"], notes="eleven")
     logger.log_metrics({"epoch": 1, "train/loss": 0.5}, step=13)
     logger.log_metrics({"epoch": 1, "val/loss": 0.75}, step=13)
     logger.log_metrics({"epoch": 2, "train/loss": 0.25}, step=17)
-    record_evaluation([logger], METRICS, TABLES)
+    record_best([logger], {"val/accuracy": 0.5})
+    record_results([logger], RESULTS)
     finish([logger], "stopped", 143)
     finish([logger], "failed", 1)  # only the first end counts
 
@@ -102,7 +107,9 @@ def test_the_offline_record_has_everything(tmp_path: Path, caplog: pytest.LogCap
         "optimizer.lr": 3e-4,
         "tags": [2, 3],
         "name": "first try",
-        "overrides": ["optimizer.lr=3e-4", "model=tiny"],
+        "corpus.fingerprint": "f00d",
+        "corpus.train.rows": 29,
+        "overrides": ["optimizer.lr=3e-4", "model=tiny", "experiment=trec"],
         "revision": "0123abc-dirty",
     }
     expected = {"test/accuracy": 0.75, "val/accuracy": 0.875, "train/loss": 0.25, "status": "stopped"}
@@ -110,7 +117,8 @@ def test_the_offline_record_has_everything(tmp_path: Path, caplog: pytest.LogCap
 
     records = [json.loads(line) for line in inspect(run_dir).splitlines()]
     (of_run,) = [record["run"] for record in records if record["type"] == "run"]
-    assert (of_run["run_id"], of_run["run_group"]) == ("0123cafe", "five")
+    assert (of_run["run_id"], of_run["run_group"], of_run["job_type"]) == ("0123cafe", "five", "train")
+    assert any(record["type"] == "stats" for record in records), "system metrics"
     items = [record["history"]["item"] for record in records if record["type"] == "history"]
     rows = [{name: value for name, value in item.items() if not name.startswith("_")} for item in items]
     assert rows[:3] == [
@@ -122,7 +130,8 @@ def test_the_offline_record_has_everything(tmp_path: Path, caplog: pytest.LogCap
     assert "trainer/global_step" in [metric.get("step_metric") for metric in metrics]
 
     (sync_dir,) = run_dir.glob("wandb/offline-run-*")
-    command = f"wandb sync 'a run/wandb/{sync_dir.name}'"
+    assert (sync_dir / "files" / "diff.patch").read_bytes() == PATCH
+    command = f"lx sync {shlex.quote(str(run_dir))}"
     assert logger.sync_command == command
     assert said(caplog) == [("INFO", f"W&B records offline (WANDB_MODE=offline). To upload: {command}")]
 
@@ -154,7 +163,8 @@ def test_unreachable_server_means_an_offline_record(
     (level, warning), (_, line) = said(caplog)
     assert level == "WARNING"
     assert warning.startswith("W&B could not start this run online: ")
-    assert line.startswith("W&B records offline (not reachable). To upload: wandb sync wandb/offline")
+    assert line == f"W&B records offline (not reachable). To upload: lx sync {tmp_path}"
+    assert [part.id for part in parts_of(tmp_path)] == ["0123cafe", "0123cafe"], "the run that W&B will show"
 
 
 def test_a_dead_client_ends_the_record_not_the_training(
@@ -169,42 +179,41 @@ def test_a_dead_client_ends_the_record_not_the_training(
     monkeypatch.setattr(run, "log", broken)
     for step in (2, 3, 5):
         logger.log_metrics({"train/loss": 0.5}, step=step)
-    record_evaluation([logger], METRICS, TABLES)
+    record_results([logger], RESULTS)
     finish([logger], "finished", 0)
     run.finish()
     ((level, message),) = said(caplog)
     assert level == "WARNING"
     assert message.startswith("W&B could not write metrics: service died. Training goes on; ")
-    assert f"wandb sync wandb/{next(tmp_path.glob('wandb/offline-run-*')).name}" in message
+    assert message.endswith(f"lx sync {tmp_path}")
 
 
 @pytest.mark.parametrize(
-    ("folders", "last", "expected"),
+    ("folders", "unsent"),
     [
-        (["offline-run-20260101_000000-a"], 0, [0]),
-        (["offline-run-20260102_000000-a", "offline-run-20260101_000000-a"], 0, [1, 0]),
-        (["offline-run-20260102_000000-a", "run-20260103_000000-a", "offline-run-20260101_000000-b"], 1, [2, 0, 1]),
-        (["offline-run-20260101_000000-a/synced", "offline-run-20260102_000000-a"], 1, [1]),
+        (["offline-run-20260102_000000-a", "offline-run-20260101_000000-b"], [1, 0]),
+        (["offline-run-20260102_000000-a", "run-20260103_000000-a", "offline-run-20260101_000000-b"], [2, 0]),
+        (["run-20260103_000000-a/incomplete", "offline-run-20260104_000000-a"], [0, 1]),
+        (["offline-run-20260101_000000-a/run-a.wandb.synced", "offline-run-20260102_000000-a"], [1]),
+        (["run-20260101_000000-a/incomplete", "run-20260101_000000-a/run-a.wandb.synced"], []),
     ],
 )
-def test_all_parts_of_a_resumed_run_are_synced_in_order(
-    tmp_path: Path, folders: list[str], last: int, expected: list[int]
-) -> None:
-    paths = [tmp_path / "my run" / folder.partition("/")[0] for folder in folders]
-    for path, folder in zip(paths, folders, strict=True):
-        path.mkdir(parents=True)
-        if folder.endswith("synced"):
-            (path / "run-a.wandb.synced").touch()
-    logger = SimpleNamespace(_sync_dir=paths[last])
-    command = WandbTracker.sync_command.fget(logger)  # type: ignore[attr-defined]
-    assert shlex.split(command) == ["wandb", "sync", *(f"my run/{paths[number].name}" for number in expected)]
+def test_parts_that_are_on_this_machine_alone_in_order(tmp_path: Path, folders: list[str], unsent: list[int]) -> None:
+    for folder in folders:
+        name, _, marker = folder.partition("/")
+        (tmp_path / "wandb" / name).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "wandb" / name / f"run-{name[-1]}.wandb").touch()
+        if marker:
+            (tmp_path / "wandb" / folder).touch()
+    names = [part.path.name for part in parts_of(tmp_path) if part.is_unsent]
+    assert names == [folders[number].partition("/")[0] for number in unsent]
 
 
 def test_disabled_writes_nothing(tmp_path: Path) -> None:
     logger = tracker(tmp_path / "run", mode="disabled")
     logger.log_metrics({"train/loss": 0.5}, step=2)
     logger.log_hyperparams({"a": 1})
-    record_evaluation([logger], METRICS, TABLES)
+    record_results([logger], RESULTS)
     finish([logger], "finished", 0)
     assert logger.sync_command is None
     assert list(tmp_path.iterdir()) == []

@@ -171,7 +171,7 @@ def test_training_goes_on_when_the_server_goes_away(folder: Path) -> None:
         wait_until(lambda: any(validations(run) for run in server.runs.values()), "a validation")
     ended = begun.wait()
     assert ended.code == 0, ended.output
-    assert "wandb sync run/wandb/run-" in ended.output
+    assert "lx sync run" in ended.output
     assert result(folder / "run")["status"] == "finished"
 
 

@@ -21,7 +21,7 @@ from lx.run.directory import RunDirectory
 from lx.run.ending import Reached
 from lx.system.private_api import training_state
 from lx.tasks.base import Evaluation
-from lx.tracking.loggers import record_evaluation
+from lx.tracking.loggers import record_best
 from lx.training.module import TextClassifier
 from lx.training.run_length import RunLength
 
@@ -114,7 +114,7 @@ class Checkpoint(Callback):
         if is_best:
             self.best_objective = objective
             self.best_metrics, self.best_evaluation = measured, pl_module.evaluations["val"]
-        record_evaluation(trainer.loggers, self.best_metrics, {})  # a logger itself keeps the last values
+        record_best(trainer.loggers, self.best_metrics)  # a logger itself keeps the last values
         if is_best or (self.keep_best > 1 and (objective, step) in self.kept):
             weights = full_state_dict(pl_module.net)
             if trainer.is_global_zero:
