@@ -14,9 +14,10 @@ from lx.errors import LxError
 
 SETTINGS = """\
 settings:
+  recipe=auto|plain (what settings become that are auto)   task=classification|multilabel|regression    experiment=
   data=docstrings|files|hub|<preset>     data.train= data.validation= data.test= data.text= data.label= data.batch_size=
-  tokenizer=bpe|wordpiece|unigram|word|char|byte|pretrained                                tokenizer.vocab_size=
-  model=tiny|small|base|large|bag|pretrained               model.dim= model.num_layers= model.num_heads= model.dropout=
+  tokenizer=auto|bpe|wordpiece|unigram|word|char|byte|pretrained                           tokenizer.vocab_size=
+  model=auto|tiny|small|base|large|bag|linear|pretrained   model.dim= model.num_layers= model.num_heads= model.dropout=
   model/position=sinusoidal|learned|rotary|alibi|none      model/norm= model/feedforward= model/pooling= model/block=
   optimizer=sgd|adam|adamw|muon|...                        optimizer.lr= optimizer.weight_decay=
   scheduler=constant|linear|cosine|inverse_sqrt|wsd        scheduler.warmup=

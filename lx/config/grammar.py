@@ -36,6 +36,7 @@ def as_grammar(overrides: Sequence[str], several: bool = False) -> list[str]:
     Raises:
         LxError: not written ``key=value``, without a value, or a value that could be read in several ways.
     """
+    _refuse_spaces(overrides)
     return [_written(text, several) for text in overrides]
 
 
@@ -98,6 +99,15 @@ def _exists(path: str) -> bool:
         return Path(path).exists()
     except OSError:  # too long for a name
         return False
+
+
+def _refuse_spaces(overrides: Sequence[str]) -> None:
+    """Refuse ``key = value``, which the shell hands over in pieces."""
+    for before, text, after in zip(overrides, overrides[1:], [*overrides[2:], ""], strict=False):
+        if text.startswith("=") or (before.find("=") == len(before) - 1 and text[0:1] != "~" and "=" not in text):
+            key, value = before.removesuffix("="), text.removeprefix("=") or after
+            word = shlex.quote(f"{key}={value or 'value'}")
+            raise LxError(f"{shorten_text(key)}: a setting is written without spaces: {shorten_text(word)}")
 
 
 def _written(text: str, several: bool) -> str:

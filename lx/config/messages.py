@@ -80,7 +80,8 @@ def _unknown_key(key: str, hydra: Hydra, overrides: Sequence[str]) -> str:
         known = []
     if key in known or f"~{key}" in overrides:
         return f"{key} is needed: leave out ~{key}"
-    hint = did_you_mean(key, [*known, *hydra.config_loader.list_groups("")])
+    settings = [name for name in known if name.startswith("recipe.") == key.startswith("recipe.")]
+    hint = did_you_mean(key, [*settings, *hydra.config_loader.list_groups("")])
     parent = key.rpartition(".")[0]
     if parent in ("callbacks", "logger"):
         hint = f"; add a node of your own with '+{key}={{_target_: your_package.YourClass}}'"

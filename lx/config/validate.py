@@ -150,9 +150,16 @@ def _check_slurm(cfg: DictConfig) -> None:
 
 
 def _check_types(cfg: DictConfig, defaults: DictConfig, schema: type | None, prefix: str) -> None:
-    """A value that no schema declares overrides a default of its type; a whole number may stand for a float."""
+    """A value that no schema declares overrides a default of its type; a whole number may stand for a float.
+
+    No setting may be removed, except to build another class with what is left.
+    """
     from omegaconf import DictConfig
 
+    removed = sorted(set(map(str, defaults)) - set(map(str, cfg)))
+    may_shrink = prefix in ("callbacks.", "logger.", "recipe.")
+    if removed and not may_shrink and cfg.get("_target_") in (None, defaults.get("_target_")):
+        raise _removed(f"{prefix}{removed[0]}")
     declared = {} if schema is None else typing.get_type_hints(schema)
     for name in map(str, cfg):
         key = f"{prefix}{name}"

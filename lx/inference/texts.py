@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shlex
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from io import BufferedReader
@@ -16,6 +17,7 @@ from lx.data.sources.columns import Columns
 from lx.data.sources.content import read_lines, unreadable
 from lx.data.sources.readers import is_known, known_extensions, read_rows
 from lx.errors import LxError, printable, quote
+from lx.system.files import as_argument
 from lx.system.output import DataStream
 
 if TYPE_CHECKING:  # they import torch, and a file that is not there should be refused before
@@ -52,9 +54,8 @@ def require_known_file(path: Path) -> None:
     """Raise LxError unless a path is a regular file of a kind that is read."""
     try:
         if path.is_dir():
-            raise LxError(
-                f"{path} is a folder: name a file. For texts that are a line each: `cat {path}/*.txt | lx predict RUN`"
-            )
+            texts = f"{shlex.quote(as_argument(path))}/*.txt"
+            raise LxError(f"{path} is a folder: name a file. For texts that are lines: `cat {texts} | lx predict RUN`")
         if not path.is_file():
             kind = "is a pipe or a device: give it on standard input" if path.exists() else "does not exist"
             raise LxError(f"no file to read texts from: {path} {kind}")

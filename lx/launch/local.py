@@ -17,7 +17,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from lx.config.compose import compose, resolved
-from lx.errors import LxError
+from lx.errors import LxError, shorten
 from lx.launch.command import has_ranks, worker_command
 from lx.run.directory import RunDirectory, default_run_dir
 from lx.run.ending import record_end
@@ -101,8 +101,11 @@ def resume(
 
 def _has_finished(run: RunDirectory, config: dict[str, Any]) -> bool:
     """Return whether a configuration asks for no more steps than a run has finished with, and say so."""
-    if not run.result.exists() or run.read_result().status != "finished":
+    if not run.result.exists() or (result := run.read_result()).status != "finished":
         return False
+    if result.steps == 0:
+        say(f"{run.path} has finished: nothing to do. Its model takes no training steps, so it cannot be made longer")
+        return True
     before = run.read_config()["trainer"]
     if any(config["trainer"][key] != before[key] for key in ("max_epochs", "max_steps")):
         return False
@@ -175,7 +178,7 @@ def prepare_run(cfg: DictConfig, overrides: Sequence[str], config_dir: str | Non
         require_idle(run)
         config = with_choices(run, config)
         if changed := changed_keys(run, config):
-            raise LxError(f"resume=true: {run.path} holds another run; these settings differ: {', '.join(changed)}")
+            raise LxError(f"resume=true: {run.path} holds another run; these settings differ: {shorten(changed)}")
         run.propose(config)
         return run
     try:

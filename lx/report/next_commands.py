@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+from lx.config.grammar import as_grammar, parse
 from lx.config.instantiate import packages_to_trust
+from lx.errors import LxError
 from lx.run.directory import RunDirectory
+from lx.system.files import as_argument
 
-_LARGER = {"linear": "small", "bag": "small", "tiny": "small", "small": "base", "base": "large"}
-_OF_THIS_RUN = ("run_dir", "name", "resume", "launch", "debug", "model")
+_LARGER = {"bag": "small", "tiny": "small", "small": "base", "base": "large"}
+_OF_THIS_RUN = ("run_dir", "name", "resume", "launch", "debug")
 
 
 def next_commands(run: RunDirectory, sync_command: str | None = None) -> list[str]:
@@ -18,30 +23,49 @@ def next_commands(run: RunDirectory, sync_command: str | None = None) -> list[st
 
     Args:
         run: that has ended.
-        sync_command: uploads a tracked run that was recorded offline; None: a larger model comes in its place.
+        sync_command: uploads a tracked run that was recorded offline; None: the next experiment comes in its place.
     """
     config, environment = run.read_config(), run.read_json(run.environment)
     trust = [word for name in packages_to_trust(config, ("model", "task")) for word in ("--trust", name)]
     pair = ["--pair", "its pair"] if run.read_sizes().get("has_pairs") else []
-    predict = shlex.join(["lx", "predict", str(run.path), *trust])
+    predict = shlex.join(["lx", "predict", as_argument(run.path), *trust])
     texts = " ".join(f'"{word}"' if " " in word else word for word in ("--text", "your text", *pair))
     commands = [f"{predict} {texts}"]
     if run.test.exists():
-        commands.append(shlex.join(["lx", "eval", str(run.path), *trust]))
-    larger = sync_command or _larger_model(config, environment.get("overrides", ()), environment.get("config_dir"))
-    return [*commands, larger] if larger else commands
+        commands.append(shlex.join(["lx", "eval", as_argument(run.path), *trust]))
+    further = sync_command or _next_training(config, environment.get("overrides", ()), environment.get("config_dir"))
+    return [*commands, further] if further else commands
 
 
-def _larger_model(config: dict[str, Any], overrides: Sequence[str], config_dir: str | None) -> str | None:
-    """Return the command that trains a larger model on the same data; None if it is not known how to repeat it."""
-    keys = [override.lstrip("+~").partition("=")[0] for override in overrides]
-    kept = [
-        word for word, key in zip(overrides, keys, strict=True) if key.split(".")[0].split("/")[0] not in _OF_THIS_RUN
-    ]
-    chosen = next((word.partition("=")[2] for word in reversed(overrides) if word.startswith("model=")), "small")
+def _next_training(config: dict[str, Any], overrides: Sequence[str], config_dir: str | None) -> str | None:
+    """Return the command of a next experiment on the same data; None if it is not known how to repeat this one.
+
+    It trains a larger model, or the encoder beside its expert; where the data or a file chose the model, or there is no
+    larger one, the same again with three seeds, for a mean and its spread.
+    """
+    kept = {word: word.lstrip("+~").partition("=")[0] for word in overrides}
     is_default = str(config["data"]["source"]["_target_"]).endswith(".DocstringSource")
-    names_data = any(key == "data" or key.startswith("data.") for key in keys)
-    if chosen not in _LARGER or "experiment" in keys or not (is_default or names_data):
+    names_data = any(key in ("data", "experiment") or key.startswith("data.") for key in kept.values())
+    if not (is_default or names_data):
         return None
-    folder = ["--config-dir", config_dir] if config_dir else []
-    return shlex.join(["lx", "train", *folder, *kept, f"model={_LARGER[chosen]}"])
+    kept = {word: key for word, key in kept.items() if key.split(".")[0] not in _OF_THIS_RUN}
+    model = next((word.partition("=")[2] for word, key in reversed(kept.items()) if key == "model"), "auto")
+    if model == "auto" and "recipe=plain" in kept and "experiment" not in kept.values():
+        model = "small"
+    if model == "linear" or model in _LARGER:
+        larger = [f"model={_LARGER[model]}"] if model in _LARGER else []
+        words = [*(word for word, key in kept.items() if re.split("[./]", key)[0] != "model"), *larger]
+    else:
+        words = ["-m", *(word for word, key in kept.items() if key != "seed"), "sweep.seeds=3"]
+        if config["hardware"]["num_nodes"] > 1 or not _means_the_same(words[1:]):
+            return None
+    folder = ["--config-dir", as_argument(Path(config_dir))] if config_dir else []
+    return shlex.join(["lx", "train", *folder, *words])
+
+
+def _means_the_same(overrides: Sequence[str]) -> bool:
+    """Return whether a sweep takes each override for the one value that it is."""
+    try:
+        return not any(override.is_sweep_override() for override in parse(as_grammar(overrides, several=True)))
+    except LxError:  # a text with a comma
+        return False

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from lx.errors import LxError, TrainingError
 from lx.run.directory import RunDirectory
-from lx.system.files import atomic_write, sync_directory
+from lx.system.files import as_argument, atomic_write, sync_directory
 
 log = logging.getLogger(__name__)
 _LABEL = b"sha256:"
@@ -48,7 +48,7 @@ def write_checkpoint(path: Path, content: Mapping[str, Any]) -> None:
         cause = error if hashing.error is None else hashing.error
         raise TrainingError(
             f"cannot write the checkpoint {path}: {getattr(cause, 'strerror', None) or cause}; those from before are "
-            f"whole: when there is room again, go on with lx resume {shlex.quote(str(path.parent.parent))}"
+            f"whole: when there is room again, go on with lx resume {shlex.quote(as_argument(path.parent.parent))}"
         ) from error
 
 

@@ -39,7 +39,7 @@ from typing import Any
 from lx.config.instantiate import rename_targets
 from lx.errors import LxError, shorten_text
 from lx.run.result import Result
-from lx.system.files import atomic_write, atomic_write_json
+from lx.system.files import as_argument, atomic_write, atomic_write_json
 from lx.system.plain_data import read_json, read_yaml
 
 
@@ -78,7 +78,7 @@ class RunDirectory:
     @property
     def quoted(self) -> str:
         """The path as a shell reads it, for commands in messages."""
-        return shlex.quote(str(self.path))
+        return shlex.quote(as_argument(self.path))
 
     @property
     def trained(self) -> bool:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from lx.config.auto import AUTO, AUTO_NODES, is_auto
+from lx.config.auto import AUTO, AUTO_NODES, AUTO_VALUES, is_auto
 from lx.config.compose import compose, resolved
 from lx.config.flatten import flatten
 from lx.config.grammar import as_grammar, parse
@@ -54,10 +54,13 @@ def resumed_config(run: RunDirectory, overrides: Sequence[str], trust: Sequence[
             raise LxError(f"{run.config} has no {name}: this is not the configuration of a run")
     for override in overrides:
         key = _key(override)
-        if not any(key == name or key.startswith((f"{name}.", f"{name}/")) for name in ADJUSTABLE):
-            raise LxError(
-                f"{key} cannot change when a run goes on: it would be another run. What can: {', '.join(ADJUSTABLE)}"
-            )
+        if not _is_one_of(key, ADJUSTABLE):
+            name = key.partition("@")[0].replace("/", ".")
+            known = [setting for setting in flatten(config) if "." in setting] if "." in name else [*config]
+            why = f"{key} cannot change when a run goes on: it would be another run"
+            if not any(_is_one_of(setting, [name]) for setting in known) and (hint := did_you_mean(name, known)):
+                why = f"there is no setting {key!r}{hint}"
+            raise LxError(f"{why}. What can change: {', '.join(ADJUSTABLE)}")
         if override.startswith("~"):
             raise LxError(f"{override}: a run that goes on keeps its settings: leave it out, or choose another value")
     if config["launch"] == "prepare" and "launch" not in map(_key, overrides):
@@ -83,11 +86,19 @@ def with_choices(run: RunDirectory, config: dict[str, Any]) -> dict[str, Any]:
 
 
 def changed_keys(run: RunDirectory, config: dict[str, Any]) -> list[str]:
-    """Return the keys in which a configuration differs from a run's, except those that may change on resumption."""
-    before, after = flatten(run.read_config()), flatten(config)
+    """Return the keys in which a configuration differs from a run's, except those that may change on resumption.
+
+    Where another recipe makes the difference, ``recipe`` stands for all settings that it chooses.
+    """
+    before, after = run.read_config(), config
+    was, is_now = flatten(before), flatten(after)
     ignored = (*ADJUSTABLE, "name", "run_dir", "resume", "recipe")
-    compared = [key for key in {**before, **after} if not key.startswith(ignored)]
-    return sorted(key for key in compared if before.get(key) != after.get(key))
+    compared = [key for key in {**was, **is_now} if not _is_one_of(key, ignored)]
+    changed = {key for key in compared if was.get(key) != is_now.get(key)}
+    chosen = {key for key in changed if _is_one_of(key, [*AUTO_VALUES, *AUTO_NODES])}
+    if chosen and before.get("recipe") != after.get("recipe"):
+        changed = changed - chosen | {"recipe"}
+    return sorted(changed)
 
 
 def _overridden(config: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -111,6 +122,11 @@ def _overridden(config: dict[str, Any], overrides: Sequence[str]) -> dict[str, A
             OmegaConf.update(new, key, _value(override, config), merge=False)
     check_config(new, new)
     return resolved(new)
+
+
+def _is_one_of(key: str, names: Sequence[str]) -> bool:
+    """Return whether a key, or a group above it, has one of the names."""
+    return any(key == name or key.startswith((f"{name}.", f"{name}/")) for name in names)
 
 
 def _key(override: str) -> str:

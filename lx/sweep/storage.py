@@ -17,6 +17,7 @@ from optuna.storages import BaseStorage
 
 from lx.errors import LxError, TrainingError
 from lx.sweep.journal import open_journal
+from lx.system.files import as_argument
 from lx.system.processes import SWEEP_STORAGE
 
 
@@ -78,7 +79,7 @@ def reporting_loss(directory: Path) -> Iterator[None]:
     except (SQLAlchemyError, StorageInternalError) as error:
         raise TrainingError(
             f"the database of the sweep is lost: {_reason(error)}; what ran here has saved and stopped; to go on when "
-            f"the database is back: lx sweep resume {shlex.quote(str(directory))}"
+            f"the database is back: lx sweep resume {shlex.quote(as_argument(directory))}"
         ) from None
 
 

@@ -27,6 +27,7 @@ from lx.sweep.space import Interval
 from lx.sweep.tables import leaderboard_view, short_value
 from lx.sweep.trials import DONE, Replicate, TrialDirectory, load_trials
 from lx.system.console import console
+from lx.system.files import as_argument
 from lx.system.output import say
 
 if TYPE_CHECKING:
@@ -191,7 +192,7 @@ class View:
         out, rows = console(), self._ranking()
         if rows:
             out.print(leaderboard_view(rows, self._plan.metric, self._directory, out.width, _SHOWN))
-        directory = shlex.quote(str(self._directory))
+        directory = shlex.quote(as_argument(self._directory))
         best = best_finished(rows)
         commands = [f"lx sweep show {directory}"] if len(rows) > _SHOWN else []
         if stopped:

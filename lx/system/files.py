@@ -67,6 +67,11 @@ def output_file(path: Path) -> Iterator[Path]:
         raise LxError(f"cannot write {path}: {error.strerror or error}") from error
 
 
+def as_argument(path: Path) -> str:
+    """Return a path as an argument of a command, which takes a leading hyphen for an option."""
+    return f"./{path}" if str(path).startswith("-") else str(path)
+
+
 def sync_directory(path: Path) -> None:
     """Sync the names in a directory to the disk."""
     descriptor = os.open(path, os.O_RDONLY)

@@ -85,6 +85,26 @@ def test_what_could_be_read_in_several_ways_is_refused(override: str, says: str)
     assert says in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("typed", "says"),
+    [
+        (
+            "data.batch_size = 16",
+            "data.batch_size: a setting is written without spaces: data.batch_size=16",
+        ),
+        ("data.batch_size= 16", "without spaces: data.batch_size=16"),
+        ("seed=1 data.text ='my text'", "data.text: .*: 'data.text=my text'"),
+        ("+callbacks.x =", r"\+callbacks.x: .*: \+callbacks.x=value"),
+        ("data.test= model=tiny", "data.test is empty"),
+        ("data.test= ~logger", "data.test is empty"),
+        ("data.test=a= b", "'b' is no setting"),
+    ],
+)
+def test_spaces_around_the_equals_sign(typed: str, says: str) -> None:
+    with pytest.raises(LxError, match=says):
+        as_grammar(shlex.split(typed))
+
+
 def test_the_word_that_a_message_shows_is_read_as_the_value() -> None:
     for text in [*TEXTS, "a,b", "'x", '"', "[1,", "choice(1", "\\", "a\\'", "{x"]:
         (word,) = shlex.split(for_shell("name", text))

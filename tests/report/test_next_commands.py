@@ -45,18 +45,30 @@ def test_the_commands_of_a_run_on_the_users_data(tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize(
     ("overrides", "facts", "expected"),
     [
-        ([], {}, "lx train model=base"),
+        ([], {}, "lx train -m sweep.seeds=3"),
+        (["recipe=plain"], {}, "lx train recipe=plain model=base"),
         (["model=base"], {}, "lx train model=large"),
-        (["model=large"], {}, None),
-        (["experiment=trec"], {}, None),
-        (["seed=3"], {"config_dir": "my conf"}, "lx train --config-dir 'my conf' seed=3 model=base"),
-        (["data.train=a.csv"], {}, "lx train data.train=a.csv model=base"),
+        (["model=linear", "model.expert.C=1", "seed=3"], {}, "lx train seed=3"),
+        (["model=large", "seed=3"], {}, "lx train -m model=large sweep.seeds=3"),
+        (["experiment=trec", "debug=fast"], {}, "lx train -m experiment=trec sweep.seeds=3"),
+        (["seed=3"], {"config_dir": "-my conf"}, "lx train --config-dir './-my conf' -m sweep.seeds=3"),
+        (["model.dim=64", "run_dir=x"], {}, "lx train -m model.dim=64 sweep.seeds=3"),
+        (["data.train=甲,乙.csv"], {}, None),
+        (["data.train=a.csv", "hardware.num_nodes=2"], {}, None),
+        (["data.train=a.csv", "model=bag"], {}, "lx train data.train=a.csv model=small"),
     ],
 )
-def test_a_larger_model_on_the_same_data(
+def test_the_next_experiment_on_the_same_data(
     overrides: list[str], facts: dict[str, Any], expected: str | None, tmp_path: Path
 ) -> None:
     assert next_commands(run_of(tmp_path, overrides, **facts))[2:] == ([expected] if expected else [])
+
+
+def test_a_path_is_never_an_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = run_of(Path(), ["model=tiny"], name="-y")
+    assert next_commands(run)[:2] == ['lx predict ./-y --text "your text"', "lx eval ./-y"]
+    assert run.quoted == "./-y"
 
 
 def test_no_command_that_cannot_succeed(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from lx.config.compose import compose
 from lx.errors import LxError
 from lx.launch import local
 from lx.run.directory import RunDirectory
@@ -93,7 +94,6 @@ def test_a_run_begun_inline_goes_on_in_several_processes(untrained: RunDirectory
         "trainer=default",
         "run_dir=elsewhere",
         "callbacks.x=1",
-        "hardwares=cpu",
         "logger@model=none",
         "~optimizer",
     ],
@@ -108,6 +108,14 @@ def test_what_may_not_change(untrained: RunDirectory, override: str) -> None:
 @pytest.mark.parametrize(
     ("override", "says"),
     [
+        (
+            "trainer.max_epoch=3",
+            r"no setting 'trainer.max_epoch' \(did you mean 'trainer.max_epochs'\?\). What can change",
+        ),
+        ("traner.max_steps=+2", "did you mean 'trainer.max_steps'"),
+        ("hardwares=cpu", "did you mean 'hardware'"),
+        ("optimizer.lrr=1", "did you mean 'optimizer.lr'"),
+        ("trainer.max_epochs = 3", "without spaces: trainer.max_epochs=3"),
         ("trainer.max_epochs=many", "trainer.max_epochs must be a whole number"),
         ("trainer.max_steps=+2", "the run has no trainer.max_steps to add to"),
         ("hardware=warp", "hardware=warp: no such option"),
@@ -118,8 +126,29 @@ def test_what_may_not_change(untrained: RunDirectory, override: str) -> None:
 def test_a_change_is_checked(untrained: RunDirectory, override: str, says: str) -> None:
     before = untrained.config.read_bytes()
     with pytest.raises(LxError, match=says):
-        resumed_config(untrained, [override], [])
+        resumed_config(untrained, override.split(" "), [])
     assert untrained.config.read_bytes() == before
+
+
+def test_a_run_without_steps_cannot_be_made_longer(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = ["data=files", f"data.train={place / 'train.jsonl'}", f"data.cache_dir={place / 'cache'}"]
+    settings = [
+        "model=linear",
+        "data.batch_size=8",
+        "hardware=cpu",
+        "logger=none",
+        "launch=inline",
+        f"run_dir={place / 'no steps'}",
+    ]
+    run = local.prepare_run(compose([*files, *settings]), [])
+    assert local.start(run) == 0
+    before = run.config.read_bytes(), run.result.read_bytes()
+    for overrides in ([], ["trainer.max_epochs=+2"]):
+        capsys.readouterr()
+        assert local.resume(run.path, overrides) == 0
+        out = capsys.readouterr().out
+        assert "its model takes no training steps" in out.lower() and "max_" not in out
+    assert (run.config.read_bytes(), run.result.read_bytes()) == before
 
 
 def test_resume_true_takes_the_same_run(place: Path, tmp_path: Path) -> None:
@@ -133,5 +162,7 @@ def test_resume_true_takes_the_same_run(place: Path, tmp_path: Path) -> None:
     assert (config["trainer"]["max_epochs"], config["hardware"]["num_workers"], config["logger"]) == (7, 2, {})
     with pytest.raises(LxError, match=r"another run; these settings differ: optimizer\.lr, seed$"):
         prepared(place, "", folder, "resume=true", "seed=3", "optimizer.lr=0.5")
+    with pytest.raises(LxError, match=r"these settings differ: optimizer\.betas, recipe$"):
+        prepared(place, "", folder, "resume=true", "recipe=auto", "optimizer.betas=[0.8,0.9]")
     with pytest.raises(LxError, match="already holds a run"):
         prepared(place, "", folder)
