@@ -14,17 +14,19 @@ if TYPE_CHECKING:
     from lx.config.compose import compose as compose
     from lx.errors import LxError as LxError
     from lx.launch.local import train as train
+    from lx.sweep.contenders import compare as compare
     from lx.sweep.members import load as load
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "LxError": "lx.errors",
+    "compare": "lx.sweep.contenders",
     "compose": "lx.config.compose",
     "load": "lx.sweep.members",
     "train": "lx.launch.local",
 }
-__all__ = ["LxError", "compose", "load", "train"]
+__all__ = ["LxError", "compare", "compose", "load", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -42,6 +42,7 @@ VERBS = (
     Verb("check", "[key=value ...]", "read the data, build the model, run one batch: no training", composes=True),
     Verb("eval", "RUN [data.test=FILE ...]", "compute a run's metrics again, on its own test split or other data"),
     Verb("predict", "RUN [FILE | -]", "label texts from a file, standard input or --text"),
+    Verb("compare", "RUN RUN ...", "what differs between runs or trials, and whether the difference is real"),
     Verb("bench", "[key=value ...]", "measure how fast a configuration trains on this machine", composes=True),
     Verb("sync", "RUN ...", "upload to W&B what runs and sweeps have recorded offline"),
     Verb("completion", "bash|zsh|fish", "print the script that completes commands and settings with the tab key"),

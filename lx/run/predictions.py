@@ -18,7 +18,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,10 @@ class SplitPredictions:
     loss: NDArray[np.float32]
     metric: NDArray[np.float64]
     texts: str
+
+    def without_scores(self) -> SplitPredictions:
+        """Return the same with scores [N, 0], to hold many runs in memory."""
+        return replace(self, scores=self.scores[:, :0].copy())
 
 
 @dataclass(frozen=True)

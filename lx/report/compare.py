@@ -1,0 +1,169 @@
+"""Compare contenders: what differs in their settings and results, and whether the difference is real."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from lx.config.objective import SMALLER_IS_BETTER
+from lx.errors import LxError
+from lx.report.contenders import Contender, changed_settings, mean_and_deviation, shared_split
+from lx.report.statistics import Difference, holm, mcnemar, paired_difference, seeds_needed
+from lx.system.progress import track
+
+_MOST_CONTENDERS = 12
+_SIGNIFICANT = 0.05
+_FEWEST_SEEDS = 3  # that say how much a metric varies from seed to seed
+_MOST_SEEDS = 100  # that are advised
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two contenders, compared.
+
+    Attributes:
+        a: name of the first.
+        b: name of the second.
+        num_seeds: of each.
+        difference: of the main metric, A minus B.
+        probability: that A is better than B.
+        adjusted_p: the difference's p-value, or McNemar's if that is larger, adjusted by Holm for the number of pairs.
+        mcnemar_p: exact, for one run each that is right or wrong on each row; None elsewhere.
+        verdict: in a sentence.
+    """
+
+    a: str
+    b: str
+    num_seeds: tuple[int, int]
+    difference: Difference
+    probability: float
+    adjusted_p: float
+    mcnemar_p: float | None
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Contenders, compared on the same rows.
+
+    Attributes:
+        metric: the main metric of their task: a mean over the rows.
+        split: that was compared on.
+        num_rows: of it.
+        names: of the contenders.
+        seeds: of each contender's runs, by its name.
+        settings: where they differ: by key the value of each contender.
+        results: by name, of each contender the mean over its runs and their sample standard deviation.
+        pairs: of every two.
+    """
+
+    metric: str
+    split: str
+    num_rows: int
+    names: list[str]
+    seeds: dict[str, list[Any]]
+    settings: dict[str, list[Any]]
+    results: dict[str, list[tuple[float, float | None] | None]]
+    pairs: list[Pair]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain containers."""
+        return asdict(self)
+
+
+def compare_contenders(contenders: Sequence[Contender]) -> Comparison:
+    """Compare the main metric of every two contenders.
+
+    Raises:
+        LxError: there are fewer than two or too many, or their runs cannot be compared.
+    """
+    if not 2 <= len(contenders) <= _MOST_CONTENDERS:
+        raise LxError(
+            f"there is nothing to compare {contenders[0].name} with: name another run, or a sweep of several trials"
+            if len(contenders) == 1
+            else f"{len(contenders)} contenders are too many to compare each with each: name at most "
+            f"{_MOST_CONTENDERS} of them, such as SWEEP/0 SWEEP/7"
+        )
+    split = shared_split(contenders)
+    metric = contenders[0].runs[0].metric
+    two_by_two = list(combinations(contenders, 2))
+    differences, exact = [], []
+    with track("comparing", len(two_by_two), "pairs") as advance:
+        for a, b in two_by_two:
+            values = a.values(split), b.values(split)
+            differences.append(paired_difference(*values))
+            is_counted = len(a.runs) == len(b.runs) == 1 and bool(np.isin(values, (0, 1)).all())
+            exact.append(mcnemar(values[0][0], values[1][0]) if is_counted else None)
+            advance(1)
+    # A bootstrap of few rows on which two runs differ is too sure of itself: the exact test has a say, too.
+    adjusted = holm([max(each.p_value, p or 0.0) for each, p in zip(differences, exact, strict=True)])
+    smaller_is_better = metric in SMALLER_IS_BETTER
+    rows = zip(two_by_two, differences, adjusted, exact, strict=True)
+    return Comparison(
+        metric,
+        split,
+        len(contenders[0].runs[0].splits[split].rows),
+        [contender.name for contender in contenders],
+        {contender.name: [run.seed for run in contender.runs] for contender in contenders},
+        _settings(contenders),
+        _results(contenders),
+        [_pair(a, b, difference, p, q, smaller_is_better) for (a, b), difference, p, q in rows],
+    )
+
+
+def _settings(contenders: Sequence[Contender]) -> dict[str, list[Any]]:
+    configs = [contender.runs[0].config for contender in contenders]
+    return {key: [config.get(key) for config in configs] for key in changed_settings(configs)}
+
+
+def _results(contenders: Sequence[Contender]) -> dict[str, list[tuple[float, float | None] | None]]:
+    numbers = [contender.numbers() for contender in contenders]
+    names = dict.fromkeys(name for each in numbers for name in each)
+    return {name: [mean_and_deviation(each[name]) if name in each else None for each in numbers] for name in names}
+
+
+def _pair(
+    a: Contender, b: Contender, difference: Difference, adjusted_p: float, exact: float | None, smaller_is_better: bool
+) -> Pair:
+    num_seeds = len(a.runs), len(b.runs)
+    a_is_better = (difference.estimate < 0) == smaller_is_better
+    if adjusted_p < _SIGNIFICANT:
+        better, worse = (a.name, b.name) if a_is_better else (b.name, a.name)
+        verdict = f"{better} is better than {worse}"
+        if num_seeds == (1, 1):
+            verdict += ", these two runs: of other seeds one each says nothing"
+    else:
+        verdict = f"cannot tell {_advice(difference, num_seeds)}"
+    return Pair(
+        a.name,
+        b.name,
+        num_seeds,
+        difference,
+        1 - difference.probability if smaller_is_better else difference.probability,
+        adjusted_p,
+        exact,
+        verdict,
+    )
+
+
+def _advice(difference: Difference, num_seeds: tuple[int, int]) -> str:
+    """Say with how many seeds two contenders cannot be told apart, and how many would do, where that can be said."""
+    fewest, most = min(num_seeds), max(num_seeds)
+    said = "with one seed each" if most == 1 else f"with {fewest} seeds each"
+    if fewest < most:
+        said = f"with {num_seeds[0]} and {num_seeds[1]} seeds"
+    if fewest < _FEWEST_SEEDS:
+        return f"{said}: run {_FEWEST_SEEDS} or more of each"
+    if abs(difference.estimate) < difference.components.standard_error:
+        return f"{said}: the difference is within its standard error"
+    needed = seeds_needed(difference, num_seeds)
+    if math.isinf(needed):
+        return f"{said}, and more would not do: there are too few rows"
+    if needed > _MOST_SEEDS:
+        return f"{said}: it would take more than {_MOST_SEEDS}"
+    return f"{said}; about {max(1, int(needed) - fewest)} more each would do"
