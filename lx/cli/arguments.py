@@ -22,7 +22,7 @@ settings:
   optimizer=sgd|adam|adamw|muon|...                        optimizer.lr= optimizer.weight_decay=
   scheduler=constant|linear|cosine|inverse_sqrt|wsd        scheduler.warmup=
   hardware=auto|cpu|gpu|mps|ddp|ddp_cpu|fsdp|slurm         hardware.devices= hardware.num_nodes= hardware.precision=
-  logger=default|csv|wandb|tensorboard|none                trainer.max_epochs= trainer.max_steps= trainer.on_nan=
+  logger=default|csv|wandb|tensorboard|mlflow|none         trainer.max_epochs= trainer.max_steps= trainer.on_nan=
   name= seed= run_dir= resume= launch=process|inline|prepare
 """
 

@@ -25,6 +25,7 @@ _LONGEST_NAME = 100  # of a package that a message advises to trust
 _RENAMED_TARGETS = {
     "lx.optim.adam.Adam": "torch.optim.Adam",
     "lx.optim.adam.AdamW": "torch.optim.AdamW",
+    "lx.tracking.tensorboard.tensorboard_logger": "lx.tracking.tensorboard.TensorBoardTracker",
 }
 
 

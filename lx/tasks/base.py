@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
-from typing import Any, Protocol, TypeGuard, runtime_checkable
+from typing import Any, Literal, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
@@ -57,13 +57,14 @@ class ResultTable:
     Attributes:
         columns: Headings.
         rows: Plain values, one a column.
-        chart: W&B's name of the chart that draws it, whose fields are the columns; None: shown as a table.
+        chart: What draws the first three columns; ``confusion_matrix``: true class, predicted class, count; ``lines``:
+            x, y, name of the line; None: shown as a table.
         title: Of the chart.
     """
 
     columns: list[str]
     rows: list[list[Any]]
-    chart: str | None = None
+    chart: Literal["confusion_matrix", "lines"] | None = None
     title: str = ""
 
 

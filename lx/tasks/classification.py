@@ -25,7 +25,14 @@ from lx.tasks.class_metrics import ChoosingMetrics, ClassMetrics
 from lx.tasks.class_names import check_class_names, require_same_classes
 from lx.tasks.class_weights import ClassWeights, one_weight_each
 from lx.tasks.losses import CrossEntropy
-from lx.tasks.tables import confusion_cells, confusion_details, confusion_table, most_confused, worst_classes
+from lx.tasks.tables import (
+    confusion_cells,
+    confusion_details,
+    confusion_table,
+    most_confused,
+    reliability_table,
+    worst_classes,
+)
 
 _PARTS = ("encoder_accuracy", "expert_accuracy")  # where there is an expert
 
@@ -162,14 +169,17 @@ class Classification(nn.Module):
         return [worst_classes(per_class, most_confused(self.class_names, cells))]
 
     def tables(self, evaluation: Evaluation) -> dict[str, ResultTable]:
-        """Return the scores of each class, and the confusion matrix."""
+        """Return the scores of each class, the confusion matrix, and the reliability diagram."""
         per_class, cells = evaluation.details["per_class"], confusion_cells(evaluation.details)
         columns = ["class", "precision", "recall", "f1", "support", "confused_with"]
         rows = [
             [score["name"], *(score[field] for field in columns[1:5]), None if other is None else other[0]]
             for score, other in zip(per_class, most_confused(self.class_names, cells), strict=True)
         ]
-        return {"classes": ResultTable(columns, rows), "confusion": confusion_table(self.class_names, cells)}
+        tables = {"classes": ResultTable(columns, rows), "confusion": confusion_table(self.class_names, cells)}
+        if "reliability" in evaluation.details:  # a checkpoint of before has none
+            tables["reliability"] = reliability_table(evaluation.details["reliability"])
+        return tables
 
     def predictions(self, texts: Sequence[str], logits: Tensor, expert: Tensor | None = None) -> list[ClassPrediction]:
         """Return the most probable class of each text, and the probabilities of all."""

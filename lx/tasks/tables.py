@@ -82,4 +82,16 @@ def confusion_table(class_names: Sequence[str], cells: Sequence[tuple[int, int, 
     """Return a confusion matrix, by its cells that are not 0, as a chart."""
     rows: list[list[Any]] = [[class_names[actual], class_names[predicted], count] for actual, predicted, count in cells]
     columns = ["Actual", "Predicted", "nPredictions"]
-    return ResultTable(columns, rows, chart="wandb/confusion_matrix/v1", title="Confusion matrix")
+    return ResultTable(columns, rows, chart="confusion_matrix", title="Confusion matrix")
+
+
+def reliability_table(bins: Mapping[str, Mapping[str, Sequence[float]]]) -> ResultTable:
+    """Return a reliability diagram (Guo et al. 2017) as a chart: accuracy against confidence, and the diagonal.
+
+    ``bins`` are ``count``, ``confidence`` and ``accuracy`` of each bin, by the name of the line.
+    """
+    rows: list[list[Any]] = [[0.0, 0.0, "perfect", None], [1.0, 1.0, "perfect", None]]
+    for name, columns in bins.items():
+        values = zip(columns["confidence"], columns["accuracy"], columns["count"], strict=True)
+        rows += [[confidence, accuracy, name, count] for confidence, accuracy, count in values if count]
+    return ResultTable(["confidence", "accuracy", "probabilities", "examples"], rows, "lines", "Reliability")

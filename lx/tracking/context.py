@@ -52,11 +52,20 @@ class RunResults:
         step: Optimizer steps taken.
         metrics: Of the best weights, by name.
         tables: Of the task, by name.
+        details: What else ``result.json`` holds of the task.
+        checkpoint: The best weights; None: there are none.
     """
 
     step: int
     metrics: Mapping[str, float]
     tables: Mapping[str, ResultTable]
+    details: Mapping[str, Any] = field(default_factory=dict)
+    checkpoint: Path | None = None
+
+    @property
+    def split(self) -> str:
+        """What the tables are of: ``test``, or ``val`` where there is no test split."""
+        return "test" if any(key.startswith("test/") for key in self.metrics) else "val"
 
 
 @runtime_checkable

@@ -14,6 +14,7 @@ from lx.config.instantiate import build
 from lx.errors import LxError
 from lx.system.signals import Stopped
 from lx.tracking.context import RunContext, RunResults, Tracker
+from lx.tracking.mlflow import check_store
 from lx.tracking.tensorboard import require_tensorboard
 from lx.tracking.wandb_agent import end_of_stopped
 from lx.tracking.wandb_mode import choose_mode
@@ -45,8 +46,10 @@ def check_loggers(nodes: Mapping[str, Any] | None) -> None:
         target = "" if node is None else str(node.get("_target_"))
         if target == "lx.tracking.wandb.WandbTracker":
             choose_mode(node["mode"])
-        elif target == "lx.tracking.tensorboard.tensorboard_logger":
+        elif target == "lx.tracking.tensorboard.TensorBoardTracker":
             require_tensorboard()
+        elif target == "lx.tracking.mlflow.MlflowTracker":
+            check_store(node["tracking_uri"])
 
 
 def _call(factory: Callable[[RunContext], Logger], where: str, run: RunContext) -> Logger:

@@ -21,7 +21,7 @@ from lx.system.private_api import ignoring_experiment
 from lx.tracking.context import RunContext, RunResults
 from lx.tracking.csv import earlier_rows
 from lx.tracking.wandb_identity import identity
-from lx.tracking.wandb_media import as_wandb, save_diff, staging_below
+from lx.tracking.wandb_media import as_wandb, model_artifact, save_diff, staging_below
 from lx.tracking.wandb_mode import Mode, choose_mode
 from lx.tracking.wandb_parts import Part, last_row, parts_of
 
@@ -57,6 +57,7 @@ class WandbTracker(WandbLogger):
             :func:`lx.tracking.wandb_mode.choose_mode`.
         init_timeout: Seconds to wait for W&B at the start.
         finish_timeout: Seconds to wait for the upload at the end; what is left can be synced later.
+        log_model: Keep the best checkpoint, with what prediction needs beside it, as an artifact.
 
     Raises:
         LxError: ``mode`` is unknown, or asks for credentials that are not there.
@@ -75,8 +76,9 @@ class WandbTracker(WandbLogger):
         init_timeout: float,
         finish_timeout: float,
         job_type: str | None = None,
+        log_model: bool = False,
     ) -> None:
-        self._run = run
+        self._run, self._keeps_model = run, log_model
         self._parts = parts_of(run.dir)  # of earlier sessions
         self._is_new = not self._parts and run.step == 0
         self._arguments: dict[str, Any] = {
@@ -140,8 +142,11 @@ class WandbTracker(WandbLogger):
         with self._never_raising("write the results"), staging_below(self._run.dir):
             self._experiment.summary.update(dict(results.metrics))
             if results.tables:
-                tables = {f"test/{name}": as_wandb(table) for name, table in results.tables.items()}
+                tables = {f"{results.split}/{name}": as_wandb(table) for name, table in results.tables.items()}
                 self._log(tables, results.step, _RESULTS)
+            if self._keeps_model and results.checkpoint is not None:
+                artifact = model_artifact(self._run, results)
+                self._experiment.log_artifact(artifact, aliases=["latest", "best", f"step-{results.step}"])
 
     @rank_zero_only
     def finish(self, status: str, exit_code: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 from lx.config.compose import resolved
@@ -11,9 +12,11 @@ from lx.nn.ensemble import members_of
 from lx.nn.pretrained import PretrainedClassifier
 from lx.run.directory import RunDirectory
 from lx.run.ending import begin, record_end
+from lx.run.result import Result
 from lx.system.files import atomic_write_json, link_or_copy
 from lx.system.signals import Stopped
-from lx.tracking.context import RunContext
+from lx.tasks.base import ResultTable
+from lx.tracking.context import RunContext, RunResults
 from lx.tracking.wandb_agent import end_of_stopped
 from lx.training.builders import BuiltRun
 from lx.training.callbacks.checkpoint import Checkpoint
@@ -128,3 +131,19 @@ def run_context(run: RunDirectory, config: dict[str, Any], step: int, data: Text
             **{f"{split}.repeats": facts.repeats for split, facts in report.splits.items()},
         },
     )
+
+
+def run_results(run: RunDirectory, result: Result, tables: Mapping[str, ResultTable]) -> RunResults:
+    """What its loggers record of what came out of a run: the task's tables, and that of the gravest mistakes."""
+    mistakes = run.read_json(run.mistakes)["mistakes"] if run.mistakes.exists() else []
+    if mistakes:
+        columns = list(mistakes[0])
+        rows = [[_cell(mistake.get(column)) for column in columns] for mistake in mistakes]
+        tables = {**tables, "mistakes": ResultTable(columns, rows)}
+    checkpoint = run.best if run.best.exists() else None
+    return RunResults(result.steps, result.metrics, tables, result.details, checkpoint)
+
+
+def _cell(value: Any) -> Any:
+    """A label set is one cell."""
+    return ", ".join(map(str, value)) if isinstance(value, list) else value

@@ -35,7 +35,6 @@ with freeze_after_imports(__name__ == "__main__"):
     from lx.system.processes import end_with_parent, exit_process, report_exit, working_directory_last
     from lx.system.signals import Stopped, StopRequest, stop_on_signals
     from lx.tasks.base import Evaluation
-    from lx.tracking.context import RunResults
     from lx.tracking.loggers import build_loggers, check_loggers, finished_at_end, record_results, starting_services
     from lx.tracking.wandb_agent import end_of_stopped
     from lx.training.builders import build_run
@@ -46,7 +45,7 @@ with freeze_after_imports(__name__ == "__main__"):
     from lx.training.latency import prediction_latency
     from lx.training.micro_batch import micro_batch_size
     from lx.training.module import TextClassifier
-    from lx.training.run_record import Session, run_context, save_model_inputs, save_recipe
+    from lx.training.run_record import Session, run_context, run_results, save_model_inputs, save_recipe
     from lx.training.time_budget import fit_into_time
     from lx.training.trainer import build_callbacks, build_trainer
 
@@ -177,7 +176,7 @@ def _train(run: RunDirectory, rank_info: RankInfo, stop: StopRequest, session: S
                 result.latency = prediction_latency(trainer, module, data)
             result.seconds = session.stopwatch.seconds
             if rank_info.is_first:
-                record_results(loggers, RunResults(result.steps, result.metrics, module.task.tables(evaluation)))
+                record_results(loggers, run_results(run, result, module.task.tables(evaluation)))
                 run.write_result(result)
         if rank_info.is_first:
             show_result(run, result, module.task.show(evaluation), loggers)

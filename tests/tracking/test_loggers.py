@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
-from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.loggers import Logger
 from omegaconf import OmegaConf
 
 from lx.errors import LxError
@@ -13,6 +13,7 @@ from lx.system.git import diff, revision
 from lx.tracking.context import RunContext
 from lx.tracking.csv import CsvLogger
 from lx.tracking.loggers import build_loggers
+from lx.tracking.tensorboard import TensorBoardTracker
 from lx.tracking.wandb import WandbTracker
 
 CONF = Path(__file__).parents[2] / "conf"
@@ -36,7 +37,8 @@ def choose(option: str, *overrides: str) -> dict[str, object]:
         ("default", [CsvLogger, WandbTracker]),
         ("csv", [CsvLogger]),
         ("wandb", [WandbTracker]),
-        ("tensorboard", [TensorBoardLogger]),
+        ("tensorboard", [TensorBoardTracker]),
+        ("[csv,tensorboard]", [CsvLogger, TensorBoardTracker]),
         ("none", []),
     ],
 )
@@ -51,7 +53,7 @@ def test_options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: str, c
 
 def test_every_option_is_tested() -> None:
     names = {path.stem for path in (CONF / "logger").glob("*.yaml")}
-    assert names == {"default", "csv", "wandb", "tensorboard", "none"}
+    assert names == {"default", "csv", "wandb", "tensorboard", "mlflow", "none"}, "mlflow has its own file"
 
 
 def test_null_switches_one_off(tmp_path: Path) -> None:
@@ -67,13 +69,6 @@ def test_a_complete_logger_is_taken_as_it_is(tmp_path: Path) -> None:
 
 def test_no_loggers(tmp_path: Path) -> None:
     assert build_loggers(None, run(tmp_path)) == []
-
-
-def test_tensorboard_writes_below_the_run(tmp_path: Path) -> None:
-    (logger,) = build_loggers(choose("tensorboard"), run(tmp_path))
-    logger.log_metrics({"train/loss": 0.5}, step=3)
-    logger.finalize("success")
-    assert len(list((tmp_path / "tensorboard").glob("events.out.tfevents.*"))) == 1
 
 
 def test_missing_tensorboard_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
