@@ -1,6 +1,7 @@
 """What a run's best weights say of each row of its validation and test splits: ``predictions.arrow``.
 
-An Arrow IPC file of plain record batches, a few thousand rows each, validation before test, with the columns
+An Arrow IPC file of plain record batches, a few thousand rows of one split each, validation before test, with the
+columns
 
 - ``split``: "validation" or "test"
 - ``row``: int64, number of the row in the split, in input order, from 0; rows with empty texts are not counted
@@ -119,23 +120,27 @@ def read_predictions(run: RunDirectory) -> Predictions:
         )
     run.trusted(path)
     try:
-        schema, batches = open_untrusted(path)
-        table = pa.Table.from_batches(list(batches), schema)
-        table.validate(full=True)
+        schema, read = open_untrusted(path)
+        num_scores = _check_columns(schema, path)
+        batches = list(read)
+        for batch in batches:
+            batch.validate(full=True)
     except (pa.ArrowException, OSError, EOFError, StopIteration, ValueError, struct.error) as error:
         raise LxError(f"{path} is not a whole Arrow file of predictions: {printable(str(error))}") from error
-    num_scores = _check_columns(schema, path)
     metric, texts = _read_metadata(schema, path)
-    if any(column.null_count for column in table.columns) or table.num_rows == 0:
-        raise LxError(f"{path} is damaged: it has gaps")
-    names = table["split"]
-    if not set(pc.unique(names).to_pylist()) <= set(SPLITS):
-        raise LxError(f"{path} is damaged: its splits are {shorten(pc.unique(names).to_pylist())}")
-    splits = {}
-    for name in SPLITS:
-        part = table.filter(pc.equal(names, name)).combine_chunks()
-        if part.num_rows:
-            splits[name] = _read_split(part, num_scores, texts.get(name, ""), path)
+    by_split: dict[str, list[pa.RecordBatch]] = {name: [] for name in SPLITS}
+    for batch in batches:
+        if not batch.num_rows or any(column.null_count for column in batch.columns):
+            raise LxError(f"{path} is damaged: it has gaps")
+        names = pc.unique(batch.column("split")).to_pylist()
+        if len(names) > 1 or names[0] not in SPLITS:
+            raise LxError(f"{path} is damaged: its splits are {shorten(names)}")
+        by_split[names[0]].append(batch)
+    splits = {
+        name: _read_split(pa.Table.from_batches(parts).combine_chunks(), num_scores, texts.get(name, ""), path)
+        for name, parts in by_split.items()
+        if parts
+    }
     return Predictions(metric, splits)
 
 
@@ -163,8 +168,8 @@ def _read_metadata(schema: pa.Schema, path: Path) -> tuple[str, dict[str, str]]:
 
 def _read_split(table: pa.Table, num_scores: int, texts: str, path: Path) -> SplitPredictions:
     """Check the values of one split, and return them as arrays."""
-    rows, loss, metric = (table[name].to_numpy() for name in ("row", "loss", "metric"))
-    scores = pc.list_flatten(table["scores"]).to_numpy().reshape(-1, num_scores)
+    rows, loss, metric = (_numpy(table[name]) for name in ("row", "loss", "metric"))
+    scores = _numpy(pc.list_flatten(table["scores"])).reshape(-1, num_scores)
     if len(scores) != len(rows) or rows[0] < 0 or (np.diff(rows) <= 0).any():
         raise LxError(f"{path} is damaged: its rows are not in order")
     if not all(np.isfinite(values).all() for values in (scores, loss, metric)):
@@ -175,15 +180,21 @@ def _read_split(table: pa.Table, num_scores: int, texts: str, path: Path) -> Spl
 def _read_labels(column: pa.ChunkedArray, num_scores: int, path: Path) -> NDArray[Any]:
     """Return labels as an array; raise LxError if they are none of a task with so many scores."""
     if column.type == pa.float64():
-        numbers: NDArray[np.float64] = column.to_numpy()
+        numbers: NDArray[np.float64] = _numpy(column)
         if np.isfinite(numbers).all():
             return numbers
         raise LxError(f"{path} is damaged: a label is not a finite number")
-    ids: NDArray[np.int32] = (column if column.type == pa.int32() else pc.list_flatten(column)).to_numpy()
+    ids: NDArray[np.int32] = _numpy(column if column.type == pa.int32() else pc.list_flatten(column))
     if len(ids) and not 0 <= ids.min() <= ids.max() < num_scores:
         raise LxError(f"{path} is damaged: it has labels beyond its {num_scores} scores")
     if column.type == pa.int32():
         return ids
     is_there = np.zeros((len(column), num_scores), np.bool_)
-    is_there[np.repeat(np.arange(len(column)), pc.list_value_length(column).to_numpy()), ids] = True
+    is_there[np.repeat(np.arange(len(column)), _numpy(pc.list_value_length(column))), ids] = True
     return is_there
+
+
+def _numpy(column: pa.ChunkedArray) -> NDArray[Any]:
+    """Return the values of a column that is one chunk; pyarrow's own ``to_numpy`` imports pandas, which takes long."""
+    values: NDArray[Any] = np.from_dlpack(column.chunk(0))
+    return values
