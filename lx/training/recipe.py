@@ -21,6 +21,7 @@ Settle = Callable[[str, Any, str], Any]
 """Called with a setting's key, a value and the reason for it: the setting's value from then on, given or chosen."""
 
 _SMALL = 20_000  # rows below which regularisation counts for more than size
+_MEDIUM = 100_000  # rows below which several narrow networks are better than a wide one
 _LONGEST = 256
 _MOST_OF_EXPERT = 1_000_000
 
@@ -44,7 +45,8 @@ def choose(facts: CorpusFacts, settle: Settle, *, one_class: bool) -> None:
     batch_size = settle("data.batch_size", min(32 if is_small else 64, facts.rows), rows)
     settle("trainer.max_epochs", num_epochs(facts.rows), rows)
 
-    dim = settle("model.dim", 128 if is_small else 256, rows)
+    dim = settle("model.dim", 128 if facts.rows < _MEDIUM else 256, rows)
+    settle("model.num_members", 4 if facts.rows < _MEDIUM else 2, rows)
     settle("model.num_layers", 2, rows)
     settle("model.num_heads", 4, rows)
     settle("model.conv_width", 3, rows)
