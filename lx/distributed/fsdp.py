@@ -95,7 +95,8 @@ def shard(net: nn.Module, mesh: DeviceMesh) -> None:
     """
     if isinstance(net, FSDPModule):
         return
-    for stack in [module for module in net.modules() if isinstance(module, nn.ModuleList)]:
+    stacks = [module for module in net.modules() if isinstance(module, nn.ModuleList)]
+    for stack in reversed(stacks):  # the innermost first, as fully_shard asks
         for layer in stack:
             fully_shard(layer, mesh=mesh)
     fully_shard(net, mesh=mesh)
