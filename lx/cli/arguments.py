@@ -76,6 +76,12 @@ def check_out(out: Path | None, run: str | None, overrides: Sequence[str] = (), 
         raise LxError(f"--out {out} is a file of the run itself, which would be lost: choose another name")
 
 
+def check_ending(out: Path | None, *endings: str) -> None:
+    """Refuse a name for ``--out`` that promises another format than it would hold."""
+    if out is not None and (suffix := out.suffix.lower()) not in ("", *endings):
+        raise LxError(f"--out {out}: what is written is {' or '.join(endings)}, not {suffix}: choose such a name")
+
+
 def _is_same(path: Path, other: Path) -> bool:
     with suppress(OSError, RuntimeError):  # a name that is too long, or links in a circle
         return path.resolve() == other.resolve() or (path.exists() and other.exists() and path.samefile(other))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lx.cli.arguments import Parser, check_out
+from lx.cli.arguments import Parser, check_ending, check_out
 from lx.config.compose import compose
 from lx.errors import LxError
 from lx.system.gc import freeze_after_imports
@@ -16,6 +16,7 @@ def run(arguments: list[str]) -> int:
     if min(number for number in (args.steps, args.warmup, args.rounds) if number is not None) < 1:
         raise LxError("--steps, --warmup and --rounds must be at least 1")
     check_out(args.out, None, args.overrides)
+    check_ending(args.out, ".json")
     cfg = compose(args.overrides, args.config_dir)
     with freeze_after_imports():
         from lx.bench.benchmark import bench

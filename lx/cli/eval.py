@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from lx.cli.arguments import Parser, check_out, runs_of
+from lx.cli.arguments import Parser, check_ending, check_out, runs_of
 from lx.config.grammar import as_grammar
 from lx.system.gc import freeze_after_imports
 from lx.system.processes import is_first_rank
@@ -16,6 +16,7 @@ def run(arguments: list[str]) -> int:
     args = parser().parse_intermixed_args(arguments)
     as_grammar(args.overrides)  # refuses at once what cannot be read
     check_out(args.out, args.run, args.overrides)
+    check_ending(args.out, ".json")
     from lx.launch.local import run_on_ranks
 
     hardware = [override for override in args.overrides if override.startswith(("hardware=", "hardware."))]

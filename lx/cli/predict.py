@@ -7,7 +7,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lx.cli.arguments import Parser, check_out, runs_of
+from lx.cli.arguments import Parser, check_ending, check_out, runs_of
 from lx.errors import LxError
 from lx.system.gc import freeze_after_imports
 from lx.system.output import DataStream, say
@@ -80,8 +80,7 @@ def _predict(predictor: Predictor, loaded: LoadedRun, args: Namespace) -> None:
 
 def _kind_by_name(out: Path | None) -> str:
     suffix = "" if out is None else out.suffix.lower()
-    if suffix in (".parquet", ".xlsx", ".gz"):
-        raise LxError(f"--out {out}: predictions are written as .jsonl, .csv or .tsv, not as {suffix}")
+    check_ending(out, ".jsonl", ".ndjson", ".json", ".csv", ".tsv")
     return suffix[1:] if suffix in (".csv", ".tsv") else "jsonl"
 
 

@@ -111,8 +111,12 @@ def _decode(argument: str, option: str) -> str:
 
 def _lines_of_file(path: Path) -> Iterator[tuple[int, str, None]]:
     try:
+        number = -1
         with path.open("rb") as file:
-            yield from _numbered(read_lines(file, str(path)))
+            for number, line in enumerate(read_lines(file, str(path))):
+                yield number, line, None
+        if number < 0:
+            raise LxError(f"{path}: the file is empty")
     except OSError as error:
         raise unreadable(path, error) from error
 

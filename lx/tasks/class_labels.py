@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from lx.data.corpus.labels import FEW_ROWS, LabelReport, RawLabel
 from lx.errors import LxError, quote, shorten
 from lx.tasks.class_names import ClassNames, class_name
+from lx.tasks.label_hints import are_amounts, class_warnings
 
 
 class ClassEncoder:
@@ -62,6 +63,12 @@ class ClassEncoder:
                 f"{origin}: every row has the label {quote(self._classes.names[ids[0]])}, and a classifier needs "
                 "two classes. Is data.label the right column?"
             )
+        num_classes = len(self._classes.names)
+        if 2 * num_classes > len(ids) >= FEW_ROWS and are_amounts(self._classes.names):
+            raise LxError(
+                f"{origin}: there are {num_classes:,} classes for {len(ids):,} rows, all of them numbers: if they are "
+                "amounts, add task=regression; else, is data.label the right column?"
+            )
 
     def finish(self) -> Callable[[pa.Array], pa.Array] | None:
         """Put learned names in order, and renumber what was encoded."""
@@ -83,7 +90,8 @@ class ClassEncoder:
         absent = [name for name, count in counts.items() if not count]
         least, most = (pick(counts.values()) / len(labels) for pick in (min, max))
         warnings = (f"no rows of {len(absent)} class(es): {shorten(absent, 5)}",) if absent else ()
-        return LabelReport(f"{least:.1%} to {most:.1%}", counts, warnings)
+        of_all = class_warnings(self._classes.names)
+        return LabelReport(f"{least:.1%} to {most:.1%}", counts, warnings, of_all)
 
     def _counts(self, labels: pa.Array) -> list[int]:
         counts: list[int] = np.bincount(labels.to_numpy(), minlength=len(self._classes.names)).tolist()

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from lx.data.corpus.labels import LabelReport, RawLabel
 from lx.errors import LxError, quote, shorten
 from lx.tasks.class_names import ClassNames, class_name
+from lx.tasks.label_hints import label_warnings
 
 _RARE = 20  # rows: a rarer set of labels is grouped by one of its labels
 
@@ -105,7 +106,8 @@ class LabelSetEncoder:
         least, most = (pick(counts.values()) / len(labels) for pick in (min, max))
         spread = f"{sum(counts.values()) / len(labels):.2f}, {least:.1%} to {most:.1%}"
         warnings = (f"no rows of {len(absent)} label(s): {shorten(absent, 5)}",) if absent else ()
-        return LabelReport(spread, counts, warnings)
+        most_of_a_text = int(np.diff(_offsets(labels)).max(initial=0))
+        return LabelReport(spread, counts, warnings, label_warnings(self._classes.names, most_of_a_text))
 
     def _counts(self, labels: pa.Array) -> list[int]:
         ids = pc.list_flatten(labels).to_numpy()

@@ -46,6 +46,8 @@ READ = {
     "bars": ("a.csv", PLAIN.replace(b",", b"|")),
     "commas in .tsv": ("a.tsv", PLAIN),
     "quoted .tsv": ("a.tsv", b'"text"\t"label"\n"one"\t"a"\ntwo\tb\n'),
+    "spaces before quotes": ("a.csv", b'n, "text", "label"\n1, "one", "a"\n\n2, "two", "b"\n'),
+    "spaces before some": ("a.csv", b'text,label,x\none,a,1\ntwo,b, "3, 4"\n'),
     "space in a header": ("a.csv", PLAIN.replace(b"text", b" text ")),
     "no-break space": ("a.csv", PLAIN.replace(b"label", "label\xa0".encode())),
     "mark inside quotes": ("a.csv", b'"\xef\xbb\xbf\xe2\x80\x8btext",label\none,a\ntwo,b\n'),
@@ -82,6 +84,11 @@ def test_nan_is_null(tmp_path: Path) -> None:
     assert read(tmp_path / "a.jsonl") == [(None, None), ("x", float("-inf"))]
 
 
+def test_a_space_before_a_quote_may_be_text(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('text,label\n a "b", "c"\n')
+    assert read(tmp_path / "a.csv") == [(' a "b"', ' "c"')]
+
+
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12345\n"
 HALF = b'{"text": "one", "label": "a"}\n{"text": "cut \\ud83d", "label": "b"}\n'
 REFUSED = {
@@ -100,6 +107,27 @@ REFUSED = {
     "UTF-16, packed": ("a.csv.gz", gzip.compress(PLAIN.decode().encode("utf-16")), ": the encoding is UTF-16"),
     "UTF-32": ("a.tsv", PLAIN.decode().encode("utf-32"), ": the encoding is UTF-32"),
     "UTF-32 without a mark": ("a.csv", PLAIN.decode().encode("utf-32-le"), ": the encoding is UTF-32LE"),
+    "GB18030": ("a.csv", "text,label\n股市大涨,财经\n".encode("gb18030"), ":2: not UTF-8 (byte 0xb9). Save"),
+    "GB18030 in lines": ("a.jsonl", '{"text": "体育", "label": "新闻"}'.encode("gb18030"), "iconv -f GB18030"),
+    "Big5": (
+        "a.csv",
+        "text,label\n股市今天大漲,財經\n".encode("big5"),
+        "where BIG5 is a guess; it may be GB18030, SHIFT_JIS",
+    ),
+    "Shift JIS": ("a.csv", "text,label\nこれは日本語です,文\n".encode("shift_jis"), "iconv -f SHIFT_JIS"),
+    "EUC-KR": ("a.csv", "text,label\n오늘 주식 시장이,경제\n".encode("euc-kr"), "iconv -f EUC-KR"),
+    "CP1252": ("a.csv", "text,label\nl’été “à” Genève,ville\n".encode("cp1252"), "iconv -f CP1252"),
+    "a line that ends": ("a.jsonl", LINES + b'{"text": "x", \n', ":3: not valid JSON: the line ends too soon"),
+    "a quote in a text": (
+        "a.jsonl",
+        LINES + b'{"text": "a "b" c", "label": 1}\r\n',
+        ":3: not valid JSON: Expecting ',' delimiter at column 14, in ",
+    ),
+    "a space before a quote, and a comma": (
+        "a.csv",
+        b'text,label,x\n1, "a, b",c\n2,3\n',
+        ":2: 4 field(s) where the header has 3. A space stands before a quotation mark, which is then text",
+    ),
     "LFS": ("a.csv", LFS, ": a pointer of Git LFS, which stands for the file until it is fetched: run `git lfs pull`"),
     "LFS for parquet": ("a.parquet", LFS, "run `git lfs pull`"),
     "LFS for gzip": ("a.jsonl.gz", LFS, "run `git lfs pull`"),

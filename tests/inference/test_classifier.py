@@ -201,7 +201,7 @@ def test_the_name_of_the_output_says_its_format(
     for name, first in (("a.tsv", "id\ttext\tlabel\tprobability"), ("b.CSV", "id,text,label,probability")):
         assert main(["predict", str(trained_run), "--text", "bread", "--out", str(tmp_path / name)]) == 0
         assert (tmp_path / name).read_text().splitlines()[0] == first
-    for name in ("a.parquet", "a.csv.gz"):
+    for name in ("a.parquet", "a.csv.gz", "a.txt"):
         assert main(["predict", str(trained_run), "--text", "bread", "--out", str(tmp_path / name)]) == 2
         assert not (tmp_path / name).exists()
     capsys.readouterr()
@@ -221,6 +221,13 @@ def test_what_is_no_list_of_texts(classifier: Classifier, texts: Any, message: s
         classifier.predict(texts)
     with pytest.raises(LxError, match=message.replace("texts", "pairs")):
         classifier.predict(["bread"] * len(texts), texts)
+
+
+@pytest.mark.parametrize("name", ["empty.txt", "empty.csv", "empty.jsonl"])
+def test_an_empty_file_is_named(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(LxError, match=f"{name}: the file is empty"):
+        list(texts_of_file(tmp_path / name, "text", None).rows())
 
 
 @pytest.mark.parametrize("out", ["no/out.jsonl", "file/out.jsonl"])

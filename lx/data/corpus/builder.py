@@ -24,7 +24,7 @@ from lx.errors import LxError
 ROWS_VERSION = 1
 """Raised whenever the same source would give other rows or labels: runs trained on the others cannot be resumed."""
 
-FILES_VERSION = 3
+FILES_VERSION = 4
 """Raised whenever the same corpus would be stored in other files: it is then built again."""
 
 

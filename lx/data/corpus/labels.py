@@ -27,11 +27,13 @@ class LabelReport:
         spread: How they are distributed, in a few words, such as ``14.3% to 42.9%``.
         counts: Rows of each label, by name; empty if labels have no names.
         warnings: Sentences about them, without the name of the split.
+        of_all: Sentences about the labels of all splits, of which only the train split's are shown.
     """
 
     spread: str
     counts: dict[str, int]
     warnings: Sequence[str] = ()
+    of_all: Sequence[str] = ()
 
 
 class LabelEncoder(Protocol):

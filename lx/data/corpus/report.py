@@ -61,7 +61,7 @@ class CorpusReport:
 
     def warnings(self) -> list[str]:
         """Return a sentence for each fact that makes the numbers less trustworthy."""
-        sentences: list[str] = []
+        sentences: list[str] = [*self.splits["train"].labels.of_all]
         for name, split in self.splits.items():
             sentences += split.notes
             if split.dropped:

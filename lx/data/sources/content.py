@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import zlib
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE, BOM_UTF32_BE, BOM_UTF32_LE
 from collections.abc import Iterator
@@ -35,6 +36,16 @@ _MARKS = {  # those of UTF-32 first: one of them begins as one of UTF-16 does
 }
 
 
+# What the frequent characters of an encoding with two bytes a character look like. In this order: the frequent Korean
+# ones have first bytes of which Chinese ones have more.
+_DOUBLE_BYTE = {
+    "EUC-KR": re.compile(rb"[\xb0-\xc8\xa1-\xa3][\xa1-\xfe]"),
+    "GB18030": re.compile(rb"[\xb0-\xd7\xa1-\xa3][\xa1-\xfe]"),
+    "BIG5": re.compile(rb"[\xa4-\xc6\xa1-\xa3][\x40-\x7e\xa1-\xfe]"),
+    "SHIFT_JIS": re.compile(rb"[\x81-\x83\x88-\x9f\xe0-\xe2][\x40-\x7e\x80-\xfc]"),
+}
+
+
 @contextmanager
 def open_text(path: Path, newline: str | None = "") -> Iterator[IO[str]]:
     """Open a text file in UTF-8, compressed with gzip or not.
@@ -47,8 +58,8 @@ def open_text(path: Path, newline: str | None = "") -> Iterator[IO[str]]:
             with path.open("rb") as raw, TextIOWrapper(unpack(raw, str(path)), "utf-8-sig", newline=newline) as file:
                 yield file
         except UnicodeDecodeError:
-            line, byte = _undecodable(path)
-            raise _not_utf8(f"{path}:{line}", byte) from None
+            number, line = _undecodable(path)
+            raise _not_utf8(f"{path}:{number}", line) from None
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise _damaged_gzip(str(path), error) from error
     except OSError as error:
@@ -66,8 +77,8 @@ def read_lines(raw: BufferedReader, name: str) -> Iterator[str]:
         text = TextIOWrapper(unpack(raw, name), "utf-8-sig", errors="surrogateescape")
         try:
             for number, line in enumerate(text, 1):
-                if (bad := undecoded_byte(line)) is not None:
-                    raise _not_utf8(f"{name}:{number}", bad)
+                if undecoded_byte(line) is not None:
+                    raise _not_utf8(f"{name}:{number}", line.encode("utf-8", "surrogateescape"))
                 yield line.rstrip("\n")
         finally:
             text.detach()
@@ -153,23 +164,36 @@ def _wide_encoding(head: bytes) -> str | None:
     return None
 
 
-def _not_utf8(where: str, byte: int) -> LxError:
+def _not_utf8(where: str, line: bytes) -> LxError:
+    byte = next(byte for byte in line.decode("utf-8", "surrogateescape") if "\udc80" <= byte <= "\udcff")
+    guess = _guess_encoding(line)
+    others = [name for name in ("GB18030", "BIG5", "SHIFT_JIS", "CP1252") if name != guess]
     return LxError(
-        f"{where}: not UTF-8 (byte 0x{byte:02x}). Save the file as UTF-8, for example with "
-        "`iconv -f CP1252 -t UTF-8 < OLD > NEW`, where CP1252 stands for the encoding that it has (GB18030, SHIFT_JIS)"
+        f"{where}: not UTF-8 (byte 0x{ord(byte) - 0xDC00:02x}). Save the file as UTF-8, for example with "
+        f"`iconv -f {guess} -t UTF-8 < OLD > NEW`, where {guess} is a guess; it may be {', '.join(others)} or another"
     )
+
+
+def _guess_encoding(line: bytes) -> str:
+    """Return the first encoding of ``_DOUBLE_BYTE`` that explains nearly all bytes beyond ASCII; else CP1252."""
+    num_beyond = sum(byte >= 0x80 for byte in line)
+    for encoding, character in _DOUBLE_BYTE.items():
+        left = sum(byte >= 0x80 for byte in character.sub(b"", line))
+        if num_beyond >= 4 and left <= 0.15 * num_beyond:
+            return encoding
+    return "CP1252"
 
 
 def _damaged_gzip(name: str, error: Exception) -> LxError:
     return LxError(f"{name}: not a gzip file, or one that was cut short: {error}")
 
 
-def _undecodable(path: Path) -> tuple[int, int]:
-    """Find the first line that is not UTF-8, and the byte; called only once decoding has failed."""
+def _undecodable(path: Path) -> tuple[int, bytes]:
+    """Find the first line that is not UTF-8; called only once decoding has failed."""
     with path.open("rb") as raw:
         for number, line in enumerate(unpack(raw, str(path)), 1):
             try:
                 line.decode("utf-8")
-            except UnicodeDecodeError as error:
-                return number, line[error.start]
+            except UnicodeDecodeError:
+                return number, line
     raise AssertionError(f"{path} has changed while it was read")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from itertools import chain
+from dataclasses import dataclass, replace
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,19 +18,21 @@ if TYPE_CHECKING:
     from _csv import Reader as _CsvReader
 
 _LONGEST_FIELD = 64 * 2**20  # characters; also bounds what a quote that is never closed can swallow
+_NUM_HEAD = 200  # lines that are looked at before the first record is handed out
 _LONG_NAME = 40  # characters; a longer name of a column is more likely a text
 
 
 @dataclass(frozen=True)
 class _Dialect:
-    """How fields are separated, and whether quotation marks enclose them or are text like any other."""
+    """How fields are separated, whether quotation marks enclose them or are text, whether spaces may precede."""
 
     delimiter: str
     quoted: bool = True
+    spaced: bool = False
 
     def parse(self, lines: Iterator[str]) -> _CsvReader:
         if self.quoted:
-            return csv.reader(lines, delimiter=self.delimiter, strict=True)
+            return csv.reader(lines, delimiter=self.delimiter, strict=True, skipinitialspace=self.spaced)
         return csv.reader(lines, delimiter=self.delimiter, quoting=csv.QUOTE_NONE)
 
     def header(self, line: str) -> list[str]:
@@ -65,14 +67,30 @@ def _read(path: Path, columns: Columns, dialects: Sequence[_Dialect]) -> Iterato
         first = file.readline()
         if not first:
             raise LxError(f"{path}: the file is empty")
-        dialect = _choose(first, columns, dialects)
-        yield from _read_records(path, columns, dialect, dialect.parse(chain([first], file)))
+        head = [first, *islice(file, _NUM_HEAD)]
+        dialect = _choose(head, columns, dialects)
+        yield from _read_records(path, columns, dialect, dialect.parse(chain(head, file)))
 
 
-def _choose(line: str, columns: Columns, dialects: Sequence[_Dialect]) -> _Dialect:
+def _choose(head: list[str], columns: Columns, dialects: Sequence[_Dialect]) -> _Dialect:
+    line = head[0]
     if dialects[0] == _PLAIN_TAB and all(name[:1] == name[-1:] == '"' for name in line.rstrip("\r\n").split("\t")):
         dialects = dialects[1:]
-    return next((dialect for dialect in dialects if columns.are_in(dialect.header(line))), dialects[0])
+    spaced = [replace(dialect, spaced=True) for dialect in dialects if dialect.quoted]
+    dialect = next((each for each in [*dialects, *spaced] if columns.are_in(each.header(line))), dialects[0])
+    other = replace(dialect, spaced=True)
+    is_spaced = dialect.quoted and f'{dialect.delimiter} "' in "".join(head)
+    return other if is_spaced and not _is_even(dialect, head) and _is_even(other, head) else dialect
+
+
+def _is_even(dialect: _Dialect, head: list[str]) -> bool:
+    """Return whether all records in the first lines, but for the last, which may go on, are as wide as the header."""
+    widths = []
+    try:
+        widths.extend(len(record) for record in dialect.parse(iter(head)) if record)
+    except csv.Error as error:
+        return "unexpected end" in str(error) and len(set(widths)) == 1
+    return len(set(widths[: -1 if len(head) > _NUM_HEAD else None])) == 1
 
 
 def _read_records(path: Path, columns: Columns, dialect: _Dialect, records: _CsvReader) -> Iterator[Record]:
@@ -91,7 +109,8 @@ def _read_records(path: Path, columns: Columns, dialect: _Dialect, records: _Csv
                     raise LxError(f"{path}:{line}: the header stands here again. Remove this line")
                 yield line, [record[index] for index in indices]
             elif record:  # a blank line is no record
-                raise LxError(f"{path}:{line}: {len(record)} field(s) where the header has {width}. {_cure(dialect)}")
+                cure = _cure(dialect, record)
+                raise LxError(f"{path}:{line}: {len(record)} field(s) where the header has {width}. {cure}")
             line = records.line_num + 1
     except csv.Error as error:
         reason = str(error)
@@ -111,7 +130,9 @@ def _advice(header: Sequence[str]) -> str:
     return ""
 
 
-def _cure(dialect: _Dialect) -> str:
+def _cure(dialect: _Dialect, record: list[str]) -> str:
+    if dialect.quoted and any(field.startswith(' "') for field in record):
+        return "A space stands before a quotation mark, which is then text like any other: remove the space"
     names = {",": "a comma", "\t": "a tab", ";": "a semicolon", "|": "a |"}
     if dialect.quoted:
         return f"Put a field with {names[dialect.delimiter]} or a line break in it between quotation marks"

@@ -11,7 +11,7 @@ from typing import Any
 from lx.data.sources.columns import Columns
 from lx.data.sources.content import open_text
 from lx.data.sources.rows import Record, kind_of
-from lx.errors import LxError
+from lx.errors import LxError, quote
 
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 # Python and pandas write NaN for what is missing, though JSON has no such word.
@@ -51,7 +51,7 @@ def _parse(path: Path, number: int, line: str, *, is_first: bool) -> dict[str, A
     except json.JSONDecodeError as error:
         if is_first and line.lstrip()[0] in "[{" and error.pos >= len(line.rstrip()):
             raise _no_lines(f"{path}:{number}: a JSON value that goes on over several lines") from error
-        raise LxError(f"{path}:{number}: not valid JSON: {error.msg} at column {error.colno}") from error
+        raise LxError(f"{path}:{number}: not valid JSON: {_problem(line, error)}") from error
     except RecursionError as error:
         raise LxError(f"{path}:{number}: not valid JSON: nested too deeply") from error
     except ValueError as error:  # a number with more digits than Python reads
@@ -59,6 +59,13 @@ def _parse(path: Path, number: int, line: str, *, is_first: bool) -> dict[str, A
     if not isinstance(row, dict):
         raise _no_lines(f"{path}:{number}: {kind_of(row)} instead of an object")
     return row
+
+
+def _problem(line: str, error: json.JSONDecodeError) -> str:
+    if error.pos >= len(line.rstrip()):
+        return "the line ends too soon"
+    near = quote(line[max(error.pos - 10, 0) : error.pos + 20].strip())
+    return f"{error.msg.removesuffix(' at')} at column {error.pos + 1}, in {near}"
 
 
 def _no_lines(problem: str) -> LxError:
