@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 
 _LONGEST = 80  # characters of a name that a message shows
@@ -19,6 +18,10 @@ class LxError(Exception):
 
 class ArgumentError(LxError):
     """A bad argument. The message begins with the argument's name, to which `lx.config.instantiate` adds its key."""
+
+
+class MissingDataError(LxError):
+    """The data is not where a setting says: it may have moved."""
 
 
 class TrainingError(LxError):
@@ -39,6 +42,8 @@ class RanksLostError(TrainingError):
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:
     """`` (did you mean 'x'?)`` if something known is close to ``word``, else nothing."""
+    import difflib  # not for a command that goes well
+
     if len(word) > _LONGEST:
         return ""
     short = [name for name in known if len(name) <= _LONGEST]

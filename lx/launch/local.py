@@ -25,12 +25,14 @@ from lx.run.result import Result
 from lx.system.files import atomic_write_json
 from lx.system.output import say
 from lx.system.processes import child_environment, name_of_signal, report_exit
-from lx.tracking.wandb_agent import agent_run, inside_agent
+from lx.system.signals import EXIT_CODES
+from lx.tracking.wandb_agent import agent_run, end_of_stopped, inside_agent
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 _KILLED_ON_REQUEST = -1000  # no exit code of a process: it was killed after a second Ctrl-C
+_STOPPED = {_KILLED_ON_REQUEST: signal.SIGINT, -signal.SIGINT: signal.SIGINT, -signal.SIGTERM: signal.SIGTERM}
 _PACKAGES = ("lx", "torch", "lightning", "hydra-core", "torchmetrics", "tokenizers", "datasets", "wandb", "numpy")
 
 
@@ -110,8 +112,7 @@ def _has_finished(run: RunDirectory, config: dict[str, Any]) -> bool:
     if any(config["trainer"][key] != before[key] for key in ("max_epochs", "max_steps")):
         return False
     key = "max_epochs" if before["max_steps"] is None else "max_steps"
-    longer = f"lx resume {run.quoted} trainer.{key}=+2"
-    say(f"{run.path} has finished: nothing to do. To train longer: {longer}")
+    say(f"{run.path} has finished: nothing to do. To train longer: lx resume {run.quoted} trainer.{key}=+2")
     return True
 
 
@@ -195,8 +196,7 @@ def prepare_run(cfg: DictConfig, overrides: Sequence[str], config_dir: str | Non
 def _environment(overrides: Sequence[str], config_dir: str | None) -> dict[str, Any]:
     from lx.system.git import revision
 
-    agent = agent_run()
-    packages = {}
+    agent, packages = agent_run(), {}
     for name in _PACKAGES:
         with suppress(PackageNotFoundError):
             packages[name] = version(name)
@@ -218,19 +218,19 @@ def _wait(run: RunDirectory, command: list[str]) -> int:
     code = _forward_signals(worker)
     if code >= 0:
         return code
-    if code == _KILLED_ON_REQUEST:
-        record_end(run, "stopped", "stopped by SIGINT")
-        return report_exit(f"stopped by SIGINT; to go on: lx resume {run.quoted}", 130)
-    error = f"the worker process was killed by {name_of_signal(code)}; to go on: lx resume {run.quoted}"
+    go_on = f"to go on: lx resume {run.quoted}"
+    if code in _STOPPED:  # in the seconds of its imports a worker has no handlers
+        status, exit_code = end_of_stopped(EXIT_CODES[_STOPPED[code]])
+        error = f"stopped by {_STOPPED[code].name}"
+        record_end(run, status, error)
+        return report_exit(f"{error}; {go_on}{' --pruned' if status == 'pruned' else ''}", exit_code)
+    error = f"the worker process was killed by {name_of_signal(code)}; {go_on}"
     record_end(run, "failed", error)
     raise ChildProcessError(error)
 
 
 def _forward_signals(worker: subprocess.Popen[bytes]) -> int:
-    """Wait for a process and forward the signals that ask this one to end; a second SIGINT kills it.
-
-    Returns its exit code, or ``_KILLED_ON_REQUEST``.
-    """
+    """Wait for a process, forward what asks this one to end, and return its exit code; a second SIGINT kills it."""
     interrupts = 0
 
     def forward(number: int, frame: FrameType | None) -> None:

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from lx.errors import LxError
-from lx.launch.slurm_node import WARNING, job_facts, slurm_dir
+from lx.launch.slurm_node import WARNING, earlier_result, job_facts, result_of_job, slurm_dir
 from lx.run.directory import RunDirectory
+from lx.system.files import link_or_copy
 from lx.system.output import say
 from lx.system.processes import SWEEP_STORAGE
 
@@ -145,10 +146,13 @@ def submit_job(run: RunDirectory, config: dict[str, Any]) -> int:
     """
     folder = slurm_dir(run).resolve()
     script = folder / "job.sbatch"
-    before = {path: path.read_bytes() if path.exists() else None for path in (script, run.result)}
+    earlier = earlier_result(run)
+    before = {path: path.read_bytes() if path.exists() else None for path in (script, earlier)}
     folder.mkdir(exist_ok=True)
     script.write_text(job_script(run, config), encoding="utf-8")
-    run.result.unlink(missing_ok=True)  # how it ended before is not how this job ends
+    earlier.unlink(missing_ok=True)
+    if run.result.exists():  # how it ended before is not how this job ends
+        link_or_copy(run.result, earlier)
     done = subprocess.run(
         ["sbatch", "--parsable", str(script)], env=_environment(), capture_output=True, text=True, check=False
     )
@@ -237,6 +241,6 @@ def _print_from(log: Path, seen: int) -> int:
 
 
 def _exit_code(run: RunDirectory, facts: dict[str, str]) -> int:
-    if run.result.exists():
-        return EXIT_CODES.get(run.read_result().status, 1)
+    if (result := result_of_job(run)) is not None:
+        return EXIT_CODES.get(result.status, 1)
     return int(facts.get("ExitCode", "1:0").partition(":")[0]) or 1  # refused, or ended before it began

@@ -22,6 +22,7 @@ from lx.errors import LxError
 from lx.launch.command import worker_command
 from lx.run.directory import RunDirectory
 from lx.run.ending import record_end
+from lx.run.result import Result
 from lx.system.files import atomic_write
 from lx.system.output import say
 from lx.system.processes import ENDPOINT, child_environment, name_of_signal, report_exit
@@ -131,7 +132,8 @@ class StopRequests:
 
 
 def _train(run: RunDirectory, job: Job, requests: StopRequests) -> int:
-    if run.result.exists() and run.read_result().status in ("finished", "pruned", "paused"):
+    result = result_of_job(run)
+    if result is not None and result.status in ("finished", "pruned", "paused"):
         say(f"lx: {run.path} has ended: nothing to do")
         return 0
     endpoint = _rendezvous(run, job, requests) if job.num_nodes > 1 else None
@@ -213,6 +215,20 @@ def _rendezvous(run: RunDirectory, job: Job, requests: StopRequests) -> str:
 def slurm_dir(run: RunDirectory) -> Path:
     """Return the directory of a run's job script and logs."""
     return run.path / "slurm"
+
+
+def earlier_result(run: RunDirectory) -> Path:
+    """Return the file with a copy of the result that a run had when its job was submitted, if it had one."""
+    return slurm_dir(run) / "earlier-result.json"
+
+
+def result_of_job(run: RunDirectory) -> Result | None:
+    """Return how a run's job has ended it; None if what is there is older, or the job has begun and said no more."""
+    earlier = earlier_result(run)
+    if not run.result.exists() or (earlier.exists() and earlier.read_bytes() == run.result.read_bytes()):
+        return None
+    result = run.read_result()
+    return None if result.status == "stopped" and result.error is None else result
 
 
 if __name__ == "__main__":

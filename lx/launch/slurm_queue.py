@@ -10,7 +10,7 @@ from typing import Any
 
 from lx.errors import LxError
 from lx.launch.slurm import EXIT_CODES, queued_jobs, require_slurm, submit_job
-from lx.launch.slurm_node import job_facts, slurm_dir
+from lx.launch.slurm_node import job_facts, result_of_job, slurm_dir
 from lx.run.directory import RunDirectory
 
 _QUERY_S = 2.0  # between two questions to Slurm
@@ -32,7 +32,10 @@ class SlurmQueue:
         """
         folder = slurm_dir(run).resolve()
         job = queued_jobs().get(folder)
-        return SlurmJob(self, run, submit_job(run, config) if job is None else job[0])
+        if job is not None:
+            return SlurmJob(self, run, job[0])
+        run.result.unlink(missing_ok=True)  # as of every run that a sweep starts
+        return SlurmJob(self, run, submit_job(run, config))
 
     def holds(self, job: SlurmJob) -> bool:
         """Return whether a job has not ended."""
@@ -65,8 +68,8 @@ class SlurmJob:
         """The exit code of the run; None while its job waits or runs. A job that vanished counts as killed."""
         if self._queue.holds(self):
             return None
-        if self._run.result.exists():
-            return EXIT_CODES.get(self._run.read_result().status, 1)
+        if (result := result_of_job(self._run)) is not None:
+            return EXIT_CODES.get(result.status, 1)
         try:
             facts = job_facts(self.number) or {}
         except OSError:

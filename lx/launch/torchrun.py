@@ -29,7 +29,7 @@ with freeze_after_imports(__name__ == "__main__"):
     from lx.run.ending import record_end
     from lx.run.lock import in_use
     from lx.system import hardware
-    from lx.system.processes import ENDPOINT, child_environment, end_with_parent, name_of_signal, report_exit
+    from lx.system.processes import child_environment, end_with_parent, name_of_signal, report_exit
     from lx.system.signals import EXIT_CODES
     from lx.tracking.wandb_agent import end_of_stopped
 
@@ -89,7 +89,7 @@ def start_ranks(run: RunDirectory, settings: dict[str, Any], command: list[str])
     Raises:
         LxError: this machine does not have what the settings ask for, and no rank was started.
     """
-    devices = _num_devices(settings)
+    devices = hardware.num_devices(settings)
     _prepare_environment(settings, devices)
     try:
         elastic_launch(_launch_config(run, settings, devices), sys.executable)("-m", *command)
@@ -101,17 +101,6 @@ def start_ranks(run: RunDirectory, settings: dict[str, Any], command: list[str])
         code = EXIT_CODES.get(number, 128 + number)
         return Outcome(code, f"stopped by {number.name}; to go on: lx resume {run.quoted}")
     return Outcome(0)
-
-
-def _num_devices(settings: dict[str, Any]) -> int:
-    import torch
-
-    on_gpus = hardware.accelerator_kind(settings["accelerator"]) == "cuda"
-    if settings["devices"] == "auto":
-        return torch.cuda.device_count() if on_gpus else 1
-    if on_gpus:
-        hardware.require_gpus(settings["devices"])
-    return int(settings["devices"])
 
 
 def _prepare_environment(settings: dict[str, Any], devices: int) -> None:
@@ -128,13 +117,7 @@ def _prepare_environment(settings: dict[str, Any], devices: int) -> None:
 
 
 def _launch_config(run: RunDirectory, settings: dict[str, Any], devices: int) -> LaunchConfig:
-    nodes, endpoint = settings["num_nodes"], os.environ.get(ENDPOINT) or settings["rdzv_endpoint"]
-    if nodes > 1 and not endpoint:
-        raise LxError(
-            f"hardware.num_nodes={nodes}: the machines must know where to meet: give the same "
-            "hardware.rdzv_endpoint=HOST:PORT, one of the machines and a free port there, to each"
-        )
-    endpoint = endpoint if nodes > 1 else "localhost:0"  # 0: the system picks a port
+    nodes, endpoint = settings["num_nodes"], hardware.rendezvous_endpoint(settings)
     return LaunchConfig(
         min_nodes=nodes,
         max_nodes=nodes,

@@ -26,7 +26,6 @@ A run directory holds everything that evaluation and prediction need::
 
 from __future__ import annotations
 
-import os
 import shlex
 import shutil
 import time
@@ -34,6 +33,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from lx.config.instantiate import rename_targets
@@ -93,8 +93,13 @@ class RunDirectory:
                 "choose another run_dir, or remove that one first"
             )
         parent = next(path for path in (self.path.absolute(), *self.path.absolute().parents) if path.exists())
-        if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-            raise LxError(f"cannot write the run directory {self.path}: {parent} is no directory that you may write to")
+        try:
+            with TemporaryDirectory(prefix=".lx-", dir=parent):  # root may write everywhere but in /proc and the like
+                pass
+        except OSError as error:
+            raise LxError(
+                f"cannot write the run directory {self.path}: {parent} is no directory that you may write to"
+            ) from error
 
     def create(self) -> None:
         """Make the directory; raise LxError if it holds a run already, or cannot be written."""

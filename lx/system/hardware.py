@@ -6,11 +6,14 @@ import ctypes
 import os
 import platform
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
 from lx.errors import LxError
+from lx.system.processes import ENDPOINT
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 PRECISIONS = {
@@ -112,6 +115,33 @@ def require_gpus(number: int) -> None:
             f"hardware.devices={number}: torch finds {available} GPU{'s' if available != 1 else ''} on this machine; "
             "give fewer, or hardware.devices=auto for all"
         )
+
+
+def num_devices(settings: Mapping[str, Any]) -> int:
+    """Return how many processes the settings of ``hardware`` start on this machine.
+
+    Raises:
+        LxError: it has fewer GPUs.
+    """
+    on_gpus = accelerator_kind(settings["accelerator"]) == "cuda"
+    if settings["devices"] == "auto":
+        return torch.cuda.device_count() if on_gpus else 1
+    if on_gpus:
+        require_gpus(settings["devices"])
+    return int(settings["devices"])
+
+
+def rendezvous_endpoint(settings: Mapping[str, Any]) -> str:
+    """Return HOST:PORT where the machines that the settings of ``hardware`` name meet, or raise LxError."""
+    if settings["num_nodes"] == 1:
+        return "localhost:0"  # 0: the system picks a port
+    endpoint = os.environ.get(ENDPOINT) or settings["rdzv_endpoint"]
+    if not endpoint:
+        raise LxError(
+            f"hardware.num_nodes={settings['num_nodes']}: the machines must know where to meet: give the same "
+            "hardware.rdzv_endpoint=HOST:PORT, one of the machines and a free port there, to each"
+        )
+    return str(endpoint)
 
 
 def _keep_freed_memory() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import json
 import logging
 import os
 import signal
@@ -63,6 +61,8 @@ def end_with(parent: int) -> None:
     """Have the system kill this process when its parent has ended, where it can (Linux)."""
     if not sys.platform.startswith("linux"):
         return
+    import ctypes  # not for the command that a person types, nor json
+
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it ended before the call above
         os.kill(os.getpid(), signal.SIGKILL)
@@ -79,6 +79,8 @@ def report_exit(message: str, code: int, secondary: bool = False) -> int:
     ``secondary`` says that another rank's end caused this one's.
     """
     if file := os.environ.get("TORCHELASTIC_ERROR_FILE"):
+        import json
+
         content = {"message": message, "timestamp": int(time.time()), "secondary": secondary}
         Path(file).write_text(json.dumps(content), encoding="utf-8")
     else:

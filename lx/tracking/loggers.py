@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
+from inspect import signature
 from threading import Thread
 from typing import Any
 
@@ -42,7 +44,9 @@ def check_loggers(nodes: Mapping[str, Any] | None) -> None:
     Raises:
         LxError: as :func:`build_loggers`.
     """
-    for node in (nodes or {}).values():
+    for name, node in (nodes or {}).items():
+        if node is not None and node.get("_partial_"):
+            _require_accepted(build(node, f"logger.{name}", _convert_="all"), f"logger.{name}")
         target = "" if node is None else str(node.get("_target_"))
         if target == "lx.tracking.wandb.WandbTracker":
             choose_mode(node["mode"])
@@ -50,6 +54,14 @@ def check_loggers(nodes: Mapping[str, Any] | None) -> None:
             require_tensorboard()
         elif target == "lx.tracking.mlflow.MlflowTracker":
             check_store(node["tracking_uri"])
+
+
+def _require_accepted(factory: partial[Logger], where: str) -> None:
+    """Refuse settings that the factory of a logger has no parameters for."""
+    try:
+        signature(factory.func).bind(None, *factory.args, **factory.keywords)
+    except TypeError as error:
+        raise LxError(f"{where} cannot be built: {error}") from error
 
 
 def _call(factory: Callable[[RunContext], Logger], where: str, run: RunContext) -> Logger:

@@ -18,7 +18,7 @@ from lx.data.datamodule import TextDataModule
 from lx.report.tables import pairs_table
 from lx.run.directory import RunDirectory
 from lx.system.console import show
-from lx.system.hardware import Hardware, resolve
+from lx.system.hardware import Hardware, num_devices, rendezvous_endpoint, resolve
 from lx.system.logging import log_to
 from lx.system.output import say
 from lx.tracking.loggers import check_loggers
@@ -38,6 +38,9 @@ def dry_run(cfg: DictConfig) -> None:
     if cfg.run_dir is not None and not cfg.resume:
         RunDirectory(Path(cfg.run_dir)).require_free()
     check_loggers(cfg.logger)
+    if cfg.launch == "process" and "submit" not in cfg.hardware:
+        num_devices(cfg.hardware)
+        rendezvous_endpoint(cfg.hardware)
     for name, node in cfg.callbacks.items():
         if node is not None:
             build(node, f"callbacks.{name}")

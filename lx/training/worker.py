@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -12,6 +13,9 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from lx.system.gc import freeze_after_imports
+
+if __name__ == "__main__":  # a signal during the seconds of imports ends this process, without a traceback
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 with freeze_after_imports(__name__ == "__main__"):
     from lightning.pytorch import Trainer, seed_everything
@@ -23,7 +27,7 @@ with freeze_after_imports(__name__ == "__main__"):
     from lx.distributed.fsdp import load_full_state_dict
     from lx.distributed.process_group import barrier, process_group
     from lx.distributed.rank_info import RankInfo
-    from lx.errors import LxError, RanksLostError, TrainingError
+    from lx.errors import LxError, MissingDataError, RanksLostError, TrainingError
     from lx.run.checkpoint import find_state, load_best
     from lx.run.directory import RunDirectory
     from lx.run.lock import in_use, locked
@@ -50,7 +54,6 @@ with freeze_after_imports(__name__ == "__main__"):
     from lx.training.trainer import build_callbacks, build_trainer
 
 log = logging.getLogger(__name__)
-_MISSING_DATA = re.compile(r"data\.(train|validation|test|path)\b")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -110,7 +113,7 @@ def train_in(run: RunDirectory, rank_info: RankInfo | None = None) -> Result:
                 session.record_end(error)
             elif rank_info.is_first:
                 run.discard()
-            if session.is_resumed and not session.has_begun and _MISSING_DATA.match(str(error)):
+            if session.is_resumed and not session.has_begun and isinstance(error, MissingDataError):
                 raise LxError(f"{error}; if it has moved: lx resume {run.quoted} data.train=NEWPATH") from error
             raise
         except BaseException as error:

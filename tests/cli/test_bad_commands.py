@@ -67,6 +67,17 @@ CASES = [
     Case(
         "check of a file in the way", f"check {TRAIN} run_dir=blocked/run", ("cannot write",), prepare=file_in_the_way
     ),
+    Case("check of a path that no one can write", f"check {TRAIN} run_dir=/proc/x/run", ("cannot write",)),
+    Case(
+        "check of a logger's unknown setting",
+        f"check {TRAIN} +logger.x._target_=lx.tracking.csv.csv_logger +logger.x._partial_=true +logger.x.foo=1",
+        ("logger.x cannot be built", "unexpected keyword argument 'foo'"),
+    ),
+    Case(
+        "check of two machines",
+        f"check {TRAIN} hardware.num_nodes=2 launch=process",
+        ("hardware.num_nodes=2", "hardware.rdzv_endpoint=HOST:PORT"),
+    ),
     Case("check of a callback", f"check {TRAIN} +callbacks.x._target_=nowhere.X", ("callbacks.x cannot be built",)),
     Case(
         "check of a tracker without credentials",

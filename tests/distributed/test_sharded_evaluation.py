@@ -12,7 +12,7 @@ import torch
 
 from lx.run.directory import RunDirectory
 from support.ranks import free_port, prepare, ranks
-from support.run_files import has_finished
+from support.run_files import has_finished, result
 
 pytestmark = pytest.mark.distributed
 
@@ -34,17 +34,29 @@ def _train(folder: Path, run: Path, environment: dict[str, str]) -> None:
     "settings", [["trainer.max_steps=5"], ["trainer.max_steps=13", "trainer.ema_decay=0.9", "model.num_members=2"]]
 )
 def test_weights_are_sharded_again_after_an_evaluation(settings: list[str], folder: Path, tmp_path: Path) -> None:
-    """The run does not end with a validation, so there is one after training, then the test."""
+    """The run does not end with a validation, so there is one after training, then the test; once more when it starts
+    again, which trains nothing.
+    """
     run = tmp_path / "run"
     prepare(folder, str(run), *ranks(2), "hardware.strategy=fsdp", *settings)
-    world = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     context = multiprocessing.get_context("forkserver")
-    processes = [
-        context.Process(target=_train, args=(folder, run, {**world, "RANK": str(rank), "LOCAL_RANK": str(rank)}))
-        for rank in range(2)
-    ]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(120)
-    assert has_finished(run)
+    metrics = []
+    for _ in range(2):
+        world = {
+            "WORLD_SIZE": "2",
+            "LOCAL_WORLD_SIZE": "2",
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(free_port()),
+        }
+        processes = [
+            context.Process(target=_train, args=(folder, run, {**world, "RANK": str(rank), "LOCAL_RANK": str(rank)}))
+            for rank in range(2)
+        ]
+        for process in processes:
+            process.start()
+        for process in processes:
+            process.join(120)
+            assert process.exitcode == 0
+        assert has_finished(run)
+        metrics.append(result(run)["metrics"])
+    assert metrics[0] == metrics[1]

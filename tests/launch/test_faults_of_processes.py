@@ -130,6 +130,22 @@ def test_second_interrupt_is_obeyed_at_once(folder: Path, whole: Path) -> None:
     assert_same(run, whole)
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=["SIGTERM", "SIGINT"])
+def test_a_worker_that_still_imports_is_stopped(number: signal.Signals, code: int, folder: Path, whole: Path) -> None:
+    """In the seconds before it has handlers of its own."""
+    run = folder / f"importing-{code}"
+    launcher = start(folder, training(run.name, *SETTINGS))
+    wait_until(lambda: workers_of(run), "a worker", poll=0.01)
+    time.sleep(0.1)
+    launcher.send(number)
+    assert_told(launcher.wait(), code, f"stopped by {number.name}; to go on: lx resume {run.name}")
+    assert result(run)["status"] == "stopped"
+    assert not (run / "model.json").exists(), "it had begun"
+    assert_nothing_left(run)
+    assert_done(fork(folder, "resume", run.name).wait())
+    assert_same(run, whole)
+
+
 def test_lx_resume_on_two_ranks(folder: Path, whole_of_two: Path) -> None:
     interrupt(folder, "resumed", 2, *SETTINGS)
     config = folder / "resumed" / "config.yaml"

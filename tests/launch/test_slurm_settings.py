@@ -16,8 +16,9 @@ from lx.config.compose import resolved
 from lx.errors import LxError
 from lx.launch.local import launch
 from lx.launch.slurm import follow, job_script, submit
-from lx.launch.slurm_node import Job, StopRequests, requeue_if_preempted
+from lx.launch.slurm_node import Job, StopRequests, requeue_if_preempted, result_of_job
 from lx.run.directory import RunDirectory
+from lx.run.ending import Reached, begin, record_end
 from lx.run.result import Result
 
 
@@ -170,6 +171,23 @@ def test_a_refused_submission_leaves_what_was_there(tmp_path: Path, monkeypatch:
     assert (run.result.read_bytes(), script.read_bytes()) == before
 
 
+def test_a_job_that_never_starts_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How the run ended before stays, and is not taken for how the job ends."""
+    with_slurm(monkeypatch, tmp_path / "bin", sbatch="echo 17", scontrol="echo JobState=CANCELLED ExitCode=0:15")
+    run, _ = launch(lx.compose(["hardware=slurm", f"run_dir={tmp_path / 'run'}"]))
+    run.write_result(Result("finished", metrics={"test/accuracy": 0.9}))
+    before = run.result.read_bytes()
+    assert result_of_job(run) is not None
+    assert submit(run, run.read_config()) == 0
+    assert run.result.read_bytes() == before
+    assert result_of_job(run) is None
+    assert follow(17, tmp_path / "log", run) == 1
+    begin(run)
+    assert result_of_job(run) is None
+    record_end(run, "stopped", "stopped by SIGTERM", Reached(3))
+    assert follow(17, tmp_path / "log", run) == 143
+
+
 @pytest.mark.parametrize("script", ["job.sbatch", "12_submission.sh"])
 def test_a_run_has_one_job(script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether lx submitted it or its user did."""
@@ -194,7 +212,7 @@ def test_the_exit_code_is_that_of_the_run(
 ) -> None:
     with_slurm(monkeypatch, tmp_path / "bin", scontrol="echo JobState=FAILED ExitCode=7:0")
     run = RunDirectory(tmp_path)
-    run.write_result(Result(status))
+    run.write_result(Result(status, error=None if code == 0 else "why"))
     assert follow(17, tmp_path / "log", run) == code
 
 

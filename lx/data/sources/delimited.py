@@ -85,7 +85,7 @@ def _choose(head: list[str], columns: Columns, dialects: Sequence[_Dialect]) -> 
 
 def _is_even(dialect: _Dialect, head: list[str]) -> bool:
     """Return whether all records in the first lines, but for the last, which may go on, are as wide as the header."""
-    widths = []
+    widths: list[int] = []
     try:
         widths.extend(len(record) for record in dialect.parse(iter(head)) if record)
     except csv.Error as error:

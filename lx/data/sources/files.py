@@ -13,7 +13,7 @@ from lx.data.sources.columns import Columns
 from lx.data.sources.content import open_text, unreadable
 from lx.data.sources.readers import is_known, known_extensions, read_rows
 from lx.data.sources.rows import split_label
-from lx.errors import LxError, did_you_mean, printable, shorten
+from lx.errors import LxError, MissingDataError, did_you_mean, printable, shorten
 from lx.system.cache import digest
 
 
@@ -141,13 +141,13 @@ def _check(path: Path, key: str) -> None:
         )
 
 
-def _missing(path: Path, key: str) -> LxError:
+def _missing(path: Path, key: str) -> MissingDataError:
     if path.is_symlink():
-        return LxError(f"{key}: {path} is a link to {path.readlink()}, which does not exist")
+        return MissingDataError(f"{key}: {path} is a link to {path.readlink()}, which does not exist")
     siblings = sorted(file.name for file in path.parent.iterdir()) if path.parent.is_dir() else []
     hint = did_you_mean(path.name, siblings)
     missing_folder = "" if path.parent.is_dir() else f" (nor is the folder {path.parent})"
-    return LxError(f"{key}: there is no file {path}{missing_folder}{hint}. Paths start from {Path.cwd()}")
+    return MissingDataError(f"{key}: there is no file {path}{missing_folder}{hint}. Paths start from {Path.cwd()}")
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any
 from lx.data.sources.base import CHUNK, Rows
 from lx.data.sources.columns import Columns
 from lx.data.sources.rows import split_label
-from lx.errors import LxError, did_you_mean, shorten
+from lx.errors import LxError, MissingDataError, did_you_mean, shorten
 from lx.system.cache import digest
 from lx.system.private_api import dataset_fingerprint
 
@@ -172,7 +172,7 @@ class HubSource:
         except Exception as error:  # the loader raises whatever its many parts raise
             reason = " ".join(str(error).split())[:300]
             config = "" if self._name is None else f" (configuration {self._name!r})"
-            raise LxError(
+            raise MissingDataError(
                 f"the data set {self._path!r}{config} cannot be loaded: {type(error).__name__}: {reason} "
                 "Check data.path, data.name and the connection to the Hub. Without one, take local files: "
                 "`lx train data=files data.train=train.csv`, or data.path=FOLDER with Parquet files in it"
