@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,8 +110,7 @@ def _p(value: float) -> str:
 
 
 def _value(value: Any) -> str:
-    text = "-" if value is None else value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return shorten_text(text, _LONGEST)
+    return "-" if value is None else shorten_text(str(value), _LONGEST)
 
 
 def _measured(name: str, mean: float, deviation: float | None) -> str:

@@ -91,10 +91,14 @@ def read_run(path: Path) -> ComparedRun:
     measured = result.metrics if isinstance(result.metrics, dict) else {}
     numbers = {name: value for name, value in {**measured, **counts}.items() if _is_finite(value)}
     splits = {name: split.without_scores() for name, split in kept.splits.items()}
-    settings = {key: value for key, value in flatten(config).items() if not _is_ignored(key)}
-    return ComparedRun(
-        path, settings, config.get("seed"), (str(task.get("_target_")), names), numbers, kept.metric, splits
-    )
+    settings = {key: _plain(value) for key, value in flatten(config).items() if not _is_ignored(key)}
+    kind = str(task.get("_target_")), names
+    return ComparedRun(path, settings, _plain(config.get("seed")), kind, numbers, kept.metric, splits)
+
+
+def _plain(value: Any) -> Any:
+    """Return a setting as JSON can hold it; in YAML from a stranger there may be dates."""
+    return value if isinstance(value, str | int | float | None) else repr(value)
 
 
 def _is_finite(value: object) -> bool:

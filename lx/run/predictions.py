@@ -36,6 +36,7 @@ from lx.system.files import atomic_write
 SPLITS = ("validation", "test")
 _LABEL_TYPES = (pa.int32(), pa.float64(), pa.list_(pa.int32()))
 _MOST_SCORES = 1 << 16  # of a row
+_MOST_BYTES = 1 << 32
 _LONGEST = 200  # letters of a name or digest
 
 
@@ -118,7 +119,8 @@ def read_predictions(run: RunDirectory) -> Predictions:
         raise LxError(
             f"{run.path} holds no predictions ({path.name} is missing): it has not ended, or lx was older then"
         )
-    run.trusted(path)
+    if run.trusted(path).stat().st_size > _MOST_BYTES:
+        raise LxError(f"{path} has more than {_MOST_BYTES:,} bytes, and was not read")
     try:
         schema, read = open_untrusted(path)
         num_scores = _check_columns(schema, path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lx.data.datamodule import TextDataModule
+from lx.errors import TrainingError
 from lx.nn.expert_alone import ExpertAlone
 from lx.run.directory import RunDirectory
 from lx.run.predictions import predictions_schema, write_predictions
@@ -33,17 +35,26 @@ class LogitFile:
         num_rows: N, of the split.
         num_outputs: C.
 
+    Raises:
+        TrainingError: there is no room.
+
     Attributes:
         logits: [N, C] float32, mapped into memory.
         seen: [N] which rows have any.
     """
 
     def __init__(self, folder: Path, num_rows: int, num_outputs: int) -> None:
-        with tempfile.TemporaryFile(dir=folder) as file:
-            for start in range(0, num_rows, _ROWS):  # a full disk is an error now, and a signal once it is mapped
-                file.write(bytes(4 * num_outputs * min(_ROWS, num_rows - start)))
-            file.flush()
-            self.logits = np.memmap(file, np.float32, "r+", shape=(num_rows, num_outputs))
+        try:
+            with tempfile.TemporaryFile(dir=folder) as file:
+                for start in range(0, num_rows, _ROWS):  # a full disk is an error now, and a signal once it is mapped
+                    file.write(bytes(4 * num_outputs * min(_ROWS, num_rows - start)))
+                file.flush()
+                self.logits = np.memmap(file, np.float32, "r+", shape=(num_rows, num_outputs))
+        except OSError as error:
+            raise TrainingError(
+                f"cannot write the logits of an evaluation in {folder}: {error.strerror or error}; when there is room "
+                f"again, go on with lx resume {shlex.quote(str(folder))}"
+            ) from error
         self.seen = np.zeros(num_rows, np.bool_)
 
     def put(self, rows: NDArray[np.int64], logits: NDArray[np.float32]) -> None:

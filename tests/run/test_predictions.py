@@ -23,7 +23,8 @@ from lx.training.callbacks import predictions as callback
 from support.corpus import examples
 from support.hostile import Spoil, link, write
 from support.run_files import result
-from support.tiny_run import train_tiny
+from support.tiny_run import tiny, train_tiny
+from support.unbounded import sparse
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")
 
@@ -99,6 +100,30 @@ def test_small_chunks_few_mistakes_no_texts_and_a_longer_run(tmp_path: Path, mon
     assert not list(run.glob(".*.tmp"))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["_note_mistakes", "mistakes"])
+def test_a_write_that_fails_leaves_a_run_that_goes_on(
+    name: str, trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the middle of predictions.arrow, or before mistakes.json."""
+
+    def failing(*args: Any) -> None:
+        raise LxError("no room")
+
+    settings = lx.compose(tiny(trained_run.parent, f"run_dir={tmp_path / 'run'}"))
+    with monkeypatch.context() as patch:
+        patch.setattr(predictions._Split, name, failing)
+        with pytest.raises(LxError, match="no room"):
+            lx.train(settings)
+    run = tmp_path / "run"
+    assert result(run)["status"] == "failed" and not (run / "mistakes.json").exists()
+    assert (run / "predictions.arrow").exists() == (name == "mistakes")
+    assert main(["resume", str(run), "launch=inline"]) == 0
+    for file in ("predictions.arrow", "mistakes.json"):
+        assert (run / file).read_bytes() == (trained_run / file).read_bytes()
+    assert not [path for path in run.iterdir() if path.name.endswith(".tmp")]
+
+
 def columns(**changes: Any) -> dict[str, pa.Array]:
     """Two rows of a classification into three classes."""
     scores = pa.FixedSizeListArray.from_arrays(pa.array([0.5, 0.25, 0.25] * 2, pa.float32()), 3)
@@ -151,6 +176,7 @@ SPOILT: dict[str, tuple[Spoil, str]] = {
     "a link": (lambda run: (arrow()(run), link("predictions.arrow")(run))[1], "is a link"),
     "a pipe": (lambda run: os.mkfifo(run / "predictions.arrow"), "not a regular file"),
     "text": (write("predictions.arrow", "split,row"), "not a whole Arrow file"),
+    "8 GB": (lambda run: (write("predictions.arrow", "")(run), sparse("predictions.arrow")(run))[1], "bytes"),
     "nothing in it": (write("predictions.arrow", b""), "not a whole Arrow file"),
     "bytes": (write("predictions.arrow", b"ARROW1\0\0" + b"\xff" * 64 + b"ARROW1"), "not a whole Arrow file"),
     "compressed": (arrow(options=pa.ipc.IpcWriteOptions(compression="zstd")), "not a whole Arrow file"),

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from lx.run.directory import RunDirectory
+from lx.run.predictions import read_predictions
 from support.commands import lx
 from support.process_table import assert_nothing_left
 from support.ranks import ranks
@@ -116,6 +118,11 @@ def test_promoted_trials_go_on_as_if_they_had_never_paused(folder: Path) -> None
     assert whole.returncode == 0, whole.stderr
     assert losses(folder / "promoted")["1"] == losses(folder / "whole")["1"]
     assert found["1"] == statuses(folder / "whole")["1"]
+    kept = [(folder / name / "1" / "predictions.arrow").read_bytes() for name in ("promoted", "whole")]
+    assert kept[0] == kept[1]
+    paused = RunDirectory(folder / "promoted" / "0")
+    (validation,) = read_predictions(paused).splits.values()
+    assert validation.loss.mean() == pytest.approx(paused.read_result().metrics["val/loss"], rel=1e-5)
 
 
 def test_a_killed_sweep_promotes_what_an_undisturbed_one_promotes(folder: Path) -> None:
