@@ -61,7 +61,7 @@ class Vocabulary:
         A value is (1 + ln count) * idf, over the length of the vector of its bag (Salton and Buckley 1988).
         """
         for bags in count_ngrams(texts, self.words, self.characters):
-            indices = self._find(bags.hashes)
+            indices = self.find(bags.hashes)
             known = np.flatnonzero(indices >= 0)
             bag, columns = bags.bag[known], indices[known]
             values = (1 + np.log(bags.counts[known])) * self.idf[columns]
@@ -86,7 +86,7 @@ class Vocabulary:
         """The n-grams, and in pairs the overlaps."""
         return len(self.hashes) + (BAGS_PER_TEXT if texts_per_row == 2 else 0)
 
-    def _find(self, hashes: Hashes) -> Indices:
+    def find(self, hashes: Hashes) -> Indices:
         """Return the index in [0, F) of each hash, or -1."""
         if kernels.available():
             return self._table.find(hashes)

@@ -117,7 +117,7 @@ def _count(
     """Count the n-grams of the texts of a chunk; see :func:`lx.kernels.ngrams.count_ngrams`."""
     text = np.repeat(np.arange(len(ends)), np.diff(ends, prepend=0))
     keys = [
-        *_ngram_keys(*_words(points, text, folding), words, 0),
+        *_ngram_keys(*_words(points, text, folding)[:2], words, 0),
         *_ngram_keys(points.astype(np.uint64) + np.uint64(1), text, characters, 1),
     ]
     joined = np.concatenate([*keys, np.empty(0, np.uint64)])
@@ -128,18 +128,53 @@ def _count(
     return bag, distinct & _HASH_MASK, np.diff(first, append=len(joined))
 
 
-def _words(points: CodePoints, text: Indices, folding: CodePoints) -> tuple[Hashes, Indices]:
-    """Hash the words of texts: a unit for each word, and the text that it is in."""
+@dataclass(frozen=True)
+class Occurrences:
+    """Where the n-grams of a bag stand in its text.
+
+    Attributes:
+        hashes: Of each occurrence, in the order of their lengths.
+        starts: Its first character.
+        ends: The character after its last one.
+    """
+
+    hashes: Hashes
+    starts: Indices
+    ends: Indices
+
+
+def find_occurrences(text: str, is_second: bool, words: Orders, characters: Orders) -> Iterator[Occurrences]:
+    """Find the n-grams of words, then those of characters, that :func:`count_ngrams` counts; `is_second` of a pair."""
+    points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+    places = np.arange(len(points))
+    word_units, _, word_starts, word_ends = _words(points, np.zeros_like(places), word_characters())
+    bags = (
+        (word_units, word_starts, word_ends, words),
+        (points.astype(np.uint64) + np.uint64(1), places, places + 1, characters),
+    )
+    for kind, (units, starts, ends, orders) in enumerate(bags):
+        keys = list(_ngram_keys(units, np.zeros(len(units), np.int64), orders, kind))
+        hashes = np.concatenate([*keys, np.empty(0, np.uint64)]) & _HASH_MASK
+        yield Occurrences(
+            hashes ^ _SECOND_TEXT if is_second else hashes,
+            np.concatenate([starts[:0], *(starts[: len(part)] for part in keys)]),
+            np.concatenate([ends[:0], *(ends[len(ends) - len(part) :] for part in keys)]),
+        )
+
+
+def _words(points: CodePoints, text: Indices, folding: CodePoints) -> tuple[Hashes, Indices, Indices, Indices]:
+    """Hash the words of texts: a unit for each word, the text that it is in, its first character and that after it."""
     folded = folding[np.minimum(points, len(folding) - 1)].astype(np.uint64)
     inside = np.flatnonzero(folded)
     folded, text = folded[inside], text[inside]
     begins = (np.diff(inside, prepend=-2) > 1) | (np.diff(text, prepend=-1) > 0)
     starts = np.flatnonzero(begins)
     if not len(starts):
-        return folded, text
+        return folded, text, inside, inside
     lengths = np.diff(starts, append=len(inside))
     exponents = np.arange(len(inside)) - np.repeat(starts, lengths)
-    return _mix(np.add.reduceat(folded * _powers(lengths.max())[exponents], starts)), text[starts]
+    hashes = _mix(np.add.reduceat(folded * _powers(lengths.max())[exponents], starts))
+    return hashes, text[starts], inside[starts], inside[starts] + lengths
 
 
 def _ngram_keys(units: Hashes, text: Indices, orders: Orders, kind: int) -> Iterator[Hashes]:

@@ -6,6 +6,7 @@ Axis legend: B batch, T tokens, D model width, H heads, K = D / H head width.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -20,10 +21,15 @@ MASKED = -1e4
 and it is finite, so that a row of nothing but padding gives an average instead of NaN."""
 
 
+Weigh = Callable[[Tensor, Tensor, Tensor, float], Tensor]
+"""Computes attention weights, as `attention_weights` does."""
+
+
 def scaled_dot_product_attention(
     qkv: Float[Tensor, "3 B H T K"],
     bias: Float[Tensor, "#B #H #T T"],
     dropout: int | float = 0.0,
+    weigh: Weigh | None = None,
 ) -> Float[Tensor, "B H T K"]:
     """Compute softmax(Q Kᵀ / sqrt(K) + bias) V, equation 1, with dropout on the attention weights.
 
@@ -31,6 +37,7 @@ def scaled_dot_product_attention(
         qkv: Queries, keys and values.
         bias: Added to the scores; see `attention_bias`.
         dropout: Probability of dropping an attention weight.
+        weigh: Computes the weights on a CPU; None: `attention_weights`.
     """
     if qkv.is_cuda:
         # The fused kernels read any strides; divided along the layer's own output, the gradient is joined in one copy.
@@ -41,7 +48,7 @@ def scaled_dot_product_attention(
     num_texts, num_heads, num_tokens, head_dim = query.shape
     query, key, value = (x.flatten(0, 1) for x in (query, key, value))
     bias = bias.expand(num_texts, num_heads, num_tokens, num_tokens).flatten(0, 1)
-    heads = attention_weights(query / math.sqrt(head_dim), key, bias, dropout) @ value
+    heads = (weigh or attention_weights)(query / math.sqrt(head_dim), key, bias, dropout) @ value
     return heads.view(num_texts, num_heads, num_tokens, head_dim)
 
 
@@ -71,6 +78,20 @@ def attention_bias(
     return (padding if position_bias is None else padding + position_bias).to(dtype)
 
 
+class AttentionWeights(nn.Module):
+    """`attention_weights` as a module, whose forward hooks see the weights of every text and head on a CPU."""
+
+    def forward(
+        self,
+        query: Float[Tensor, "batch Q K"],
+        key: Float[Tensor, "batch T K"],
+        bias: Float[Tensor, "batch Q T"],
+        dropout: int | float,
+    ) -> Float[Tensor, "batch Q T"]:
+        """Compute the weights; `batch` is B * H, or B where the heads are the queries Q of `query`."""
+        return attention_weights(query, key, bias, dropout)
+
+
 class MultiHeadAttention(nn.Module):
     """H attentions side by side, each on its own K features (section 3.2.2)."""
 
@@ -85,6 +106,7 @@ class MultiHeadAttention(nn.Module):
             raise ArgumentError(f"dim={dim} is not divisible by num_heads={num_heads}: every head needs the same width")
         self.num_heads = num_heads
         self.dropout = dropout
+        self.weigh = AttentionWeights()
         self.qkv = nn.Linear(dim, 3 * dim)
         self.output = nn.Linear(dim, dim)
 
@@ -119,7 +141,7 @@ class MultiHeadAttention(nn.Module):
         self, qkv: Float[Tensor, "3 B H T K"], bias: Float[Tensor, "#B #H #T T"], dropout: int | float
     ) -> Float[Tensor, "B H T K"]:
         """Attend from every token, given the projections; see `scaled_dot_product_attention`."""
-        return scaled_dot_product_attention(qkv, bias, dropout)
+        return scaled_dot_product_attention(qkv, bias, dropout, self.weigh)
 
     def _attend_from(
         self,
@@ -142,9 +164,9 @@ class MultiHeadAttention(nn.Module):
         projected = (torch.einsum("bd,hkd->bhk", query[:, 0], query_map) + query_shift) / math.sqrt(head_dim)
         if position.rotates:
             key = position.rotate(torch.einsum("btd,hkd->bhtk", x, key_map) + key_shift[:, None]).flatten(0, 1)
-            weights = attention_weights(projected.flatten(0, 1)[:, None], key, bias.flatten(0, 1)[:, None], dropout)
+            weights: Tensor = self.weigh(projected.flatten(0, 1)[:, None], key, bias.flatten(0, 1)[:, None], dropout)
             weights = weights.view(bias.shape)
         else:
-            weights = attention_weights(torch.einsum("bhk,hkd->bhd", projected, key_map), x, bias, dropout)
+            weights = self.weigh(torch.einsum("bhk,hkd->bhd", projected, key_map), x, bias, dropout)
         heads = torch.einsum("bhd,hkd->bhk", weights @ x, value_map) + weights.sum(-1, keepdim=True) * value_shift
         return heads.to(x.dtype).unsqueeze(2)

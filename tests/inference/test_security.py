@@ -178,14 +178,15 @@ HOSTILE_TO_EVAL: dict[str, tuple[Spoil, str]] = {
 }
 
 
-CASES = [*product(("eval", "predict"), HOSTILE), *product(["eval"], HOSTILE_TO_EVAL)]
+CASES = [*product(("eval", "predict"), HOSTILE), *product(["eval", "explain"], HOSTILE_TO_EVAL)]
 
 
 @pytest.mark.parametrize(("verb", "name"), CASES)
 def test_a_hostile_directory_is_refused(verb: str, name: str, run: Path, capfd: pytest.CaptureFixture[str]) -> None:
     spoil, says = (HOSTILE | HOSTILE_TO_EVAL)[name]
     spoil(run)
-    code = main([verb, "run", *(["--text", "bread"] if verb == "predict" else ["hardware=cpu"])])
+    arguments = {"predict": ["--text", "bread"], "eval": ["hardware=cpu"], "explain": ["--row", "0"]}
+    code = main([verb, "run", *arguments[verb]])
     captured = capfd.readouterr()
     assert code == 2, captured.err
     assert captured.out == ""

@@ -1,0 +1,58 @@
+"""``lx explain``: why a run says what it says of a text."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from lx.cli.arguments import Parser, check_out
+from lx.errors import LxError
+from lx.system.gc import freeze_after_imports
+from lx.system.output import say
+
+
+def run(arguments: list[str]) -> int:
+    """Explain a prediction, in the terminal or in a file, and return the exit code."""
+    args = parser().parse_args(arguments)
+    if (args.text is None) == (args.row is None):
+        raise LxError("give a text with --text TEXT, or a row of the run's test split with --row N")
+    if args.pair is not None and args.text is None:
+        raise LxError("--pair gives the second text of --text, and there is no --text")
+    if args.out is not None and args.out.suffix.lower() not in (".html", ".htm"):
+        raise LxError(f"--out {args.out}: an explanation is written as .html")
+    check_out(args.out, args.run)
+    with freeze_after_imports():
+        from lx.inference.explain.explain import explain, explain_row
+        from lx.inference.load import load_run
+        from lx.inference.texts import texts_of_arguments
+    from lx.report.explanation_terminal import draw
+    from lx.system.console import show
+
+    loaded = load_run(args.run, args.trust)
+    if args.text is None:
+        explanation = explain_row(loaded, args.row, args.label)
+    else:
+        ((text, pair),) = texts_of_arguments([args.text], None if args.pair is None else [args.pair]).rows()
+        explanation = explain(loaded, [text] if pair is None else [text, pair], args.label)
+    show(*draw(explanation))
+    if args.out is not None:
+        from lx.report.explanation_page import page
+        from lx.system.files import output_file
+
+        with output_file(args.out) as path:
+            path.write_text(page(explanation), encoding="utf-8")
+        say(f"written to {args.out}", sys.stderr)
+    return 0
+
+
+def parser() -> Parser:
+    """Return the parser of the arguments."""
+    parser = Parser("explain", "Show what each word of a text adds to its prediction, and what the attention reads.")
+    parser.add_argument("run", metavar="RUN", help="the run directory")
+    parser.add_argument("--text", metavar="TEXT", help="the text")
+    parser.add_argument("--pair", metavar="TEXT", help="the second text, for a run on pairs")
+    parser.add_argument("--row", type=int, metavar="N", help="a row of the run's test split instead, counted from 0")
+    parser.add_argument("--label", metavar="NAME", help="explain this label (default: what is predicted)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="also write a page with all heads: explain.html")
+    parser.add_trust()
+    return parser
