@@ -30,6 +30,9 @@ class WandbRun:
         config: of the run, without the client's own part.
         summaries: every summary that arrived, the last one last.
         history: the logged rows.
+        events: the rows of system metrics.
+        files: names of the files that were uploaded.
+        artifacts: the aliases of each, by its type and its collection.
         exit_codes: one for each time that a client ended the run.
         stop: how a person stopped it: ``agent``, ``client`` or not at all.
     """
@@ -40,6 +43,9 @@ class WandbRun:
     config: dict[str, Any] = field(default_factory=dict)
     summaries: list[dict[str, Any]] = field(default_factory=list)
     history: list[dict[str, Any]] = field(default_factory=list)
+    events: list[dict[str, Any]] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
+    artifacts: dict[tuple[str, str], list[str]] = field(default_factory=dict)
     exit_codes: list[int] = field(default_factory=list)
     stop: str | None = None
 
@@ -185,6 +191,7 @@ class WandbServer:
         return {"upsertBucket": {"bucket": bucket, "inserted": inserted}}
 
     def _CreateRunFiles(self, files: Sequence[str], run: str, **others: Any) -> Any:  # noqa: N802
+        self.runs[run].files += files
         uploads = [{"name": name, "uploadUrl": f"{self.url}/storage/{run}/{name}"} for name in files]
         return {"createRunFiles": {"runID": run, "uploadHeaders": [], "files": uploads}}
 
@@ -194,7 +201,9 @@ class WandbServer:
     def _ArtifactType(self, **others: Any) -> Any:  # noqa: N802
         return {"project": None}
 
-    def _CreateArtifact(self, **others: Any) -> Any:  # noqa: N802
+    def _CreateArtifact(self, input: Mapping[str, Any]) -> Any:  # noqa: N802
+        name = (input["artifactTypeName"], input["artifactCollectionName"])
+        self.runs[input["runName"]].artifacts[name] = [alias["alias"] for alias in input["aliases"] or []]
         sequence = {"id": "sequence", "latestArtifact": None}
         artifact = {"id": "artifact", "state": "COMMITTED", "artifactSequence": sequence}  # there: nothing to upload
         return {"createArtifact": {"artifact": artifact}}
@@ -206,6 +215,8 @@ class WandbServer:
             if file == "wandb-history.jsonl":
                 del run.history[part["offset"] :]
                 run.history += rows
+            elif file == "wandb-events.jsonl":
+                run.events += rows
             elif file == "wandb-summary.json":
                 run.summaries += rows
         if content.get("complete"):

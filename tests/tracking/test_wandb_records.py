@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import signal
+import subprocess
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -17,7 +19,7 @@ from support.corpus import write_splits
 from support.process_table import workers_of
 from support.run_files import result
 from support.waiting import wait_for_steps, wait_until
-from support.wandb_records import parts, rows
+from support.wandb_records import inspect, parts, rows
 from support.wandb_server import WandbRun, WandbServer
 
 pytestmark = pytest.mark.slow
@@ -25,7 +27,16 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    return write_splits(tmp_path)
+    """Rows, one of them with a wrong label, in a repository with a change that is not committed."""
+    folder = write_splits(tmp_path)
+    with (folder / "test.jsonl").open("a") as file:
+        file.write(json.dumps({"text": "bread onion soup", "label": "music"}) + "\n")
+    (folder / "notes").write_text("one\n")
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@example.org"]
+    for command in (["init", "-q"], ["add", "notes"], ["commit", "-q", "-m", "one"]):
+        subprocess.run([*git, *command], cwd=folder, check=True)
+    (folder / "notes").write_text("two\n")
+    return folder
 
 
 @pytest.fixture
@@ -39,7 +50,8 @@ def home(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def tracked(*overrides: str) -> list[str]:
     """A run of some seconds that W&B records."""
-    return [text for text in training("run", *overrides) if text != "logger=csv"]
+    settings = ("logger.wandb.tags=[seven]", "logger.wandb.group=five", "logger.wandb.log_model=true", *overrides)
+    return [text for text in training("run", *settings) if text != "logger=csv"]
 
 
 def expected_rows(run: Path) -> Counter[tuple[int, str]]:
@@ -74,12 +86,56 @@ def assert_complete(run: WandbRun, directory: Path) -> None:
     assert recorded_rows(run.history) == expected_rows(directory)
     steps = [row["_step"] for row in run.history]
     assert steps == sorted(set(steps))
-    ended = result(directory)
+    assert all("epoch" in row for row in run.history if "train/loss" in row or "val/loss" in row)
+
+    ended, environment = result(directory), json.loads((directory / "environment.json").read_text())
+    assert run.config["optimizer.lr"] == 0.03
+    assert run.config["overrides"] == environment["overrides"] != []
+    assert run.config["revision"] == environment["revision"]
+    assert run.config["revision"].endswith("-dirty")
+    assert run.config["corpus.fingerprint"] == json.loads((directory / "model.json").read_text())["data"]
+    assert run.config["corpus.train.rows"] == len((directory.parent / "train.jsonl").read_text().splitlines())
+    assert (run.fields["groupName"], run.fields["jobType"], run.fields["tags"]) == ("five", "train", ["seven"])
+
     assert run.summary["status"] == ended["status"] == "finished"
-    assert run.summary["val/accuracy"] == pytest.approx(ended["metrics"]["val/accuracy"])
+    for name in ("val/accuracy", "test/accuracy"):
+        assert run.summary[name] == pytest.approx(ended["metrics"][name])
+    tables = Counter(key.removesuffix("_table") for row in run.history for key in row if key.startswith("test/"))
+    assert tables == Counter(["test/classes", "test/confusion", "test/reliability", "test/mistakes"])
+    aliases = run.artifacts["model", f"model-{environment['run_id']}"]
+    assert sorted(aliases) == ["best", "latest", f"step-{ended['steps']}"]
+    assert run.files.count("diff.patch") == 1
+    assert run.events, "system metrics"
 
 
 LONG = ("trainer.max_epochs=20", "trainer.save_every_n_steps=7")
+
+
+@pytest.mark.usefixtures("home")
+def test_online(folder: Path) -> None:
+    server = WandbServer()
+    with server.serving() as env:
+        trained = lx(folder, *tracked("trainer.max_epochs=2"), env=env)
+    assert trained.returncode == 0, trained.stderr
+    (run,) = server.runs.values()
+    assert_complete(run, folder / "run")
+    assert run.exit_codes == [0]
+    assert "lx sync" not in trained.stdout
+
+
+@pytest.mark.usefixtures("home")
+def test_online_killed_and_resumed(folder: Path) -> None:
+    server = WandbServer()
+    with server.serving() as env:
+        kill(folder, tracked(*LONG), env)
+        (run,) = server.runs.values()
+        assert (run.exit_codes, run.summary["status"]) == ([], "running"), (
+            "W&B shows a run without heartbeat as crashed"
+        )
+        resumed = lx(folder, "resume", "run", env=env)
+    assert resumed.returncode == 0, resumed.stderr
+    assert_complete(run, folder / "run")
+    assert run.exit_codes == [0]
 
 
 @pytest.mark.usefixtures("home")
@@ -103,12 +159,16 @@ def test_offline_killed_resumed_and_synced(folder: Path) -> None:
 
 
 @pytest.mark.usefixtures("home")
-def test_online_killed_and_resumed(folder: Path) -> None:
-    server = WandbServer()
-    with server.serving() as env:
-        kill(folder, tracked(*LONG), env)
-        resumed = lx(folder, "resume", "run", env=env)
-    assert resumed.returncode == 0, resumed.stderr
-    (run,) = server.runs.values()
-    assert_complete(run, folder / "run")
-    assert run.exit_codes == [0]
+@pytest.mark.parametrize("how", ["failed", "stopped"])
+def test_the_end_of_a_run_that_does_not_finish(how: str, folder: Path) -> None:
+    learning_rate = {"failed": "1e30", "stopped": "0.03"}[how]
+    begun = start(folder, tracked(*LONG, f"optimizer.lr={learning_rate}"), env={"WANDB_MODE": "offline"})
+    if how == "stopped":
+        wait_for_steps(folder / "run", 5)
+        begun.send(signal.SIGTERM)
+    ended = begun.wait()
+    (part,) = parts(folder / "run")
+    summary = json.loads(inspect(part, "--summary"))
+    assert summary["summary"]["status"] == result(folder / "run")["status"] == how, ended.output
+    assert summary["exit_code"] == ended.code == {"failed": 1, "stopped": 143}[how]
+    assert summary["state"] == "failed"
