@@ -79,7 +79,7 @@ def check_out(out: Path | None, run: str | None, overrides: Sequence[str] = (), 
 def check_ending(out: Path | None, *endings: str) -> None:
     """Refuse a name for ``--out`` that promises another format than it would hold."""
     if out is not None and (suffix := out.suffix.lower()) not in ("", *endings):
-        raise LxError(f"--out {out}: what is written is {' or '.join(endings)}, not {suffix}: choose such a name")
+        raise LxError(f"--out {out}: what is written is no {suffix}: choose a name that ends in {', '.join(endings)}")
 
 
 def _is_same(path: Path, other: Path) -> bool:

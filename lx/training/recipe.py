@@ -118,7 +118,9 @@ def resolve(
         facts = corpus_facts(load_corpus(source, label_encoder(source.class_names), options))
         if str(cfg.model._target_).endswith(".TransformerClassifier"):
             choose(facts, settle, one_class=str(cfg.task._target_).endswith(".Classification"))
+        plain = plain_recipe()
+        settle("data.batch_size", min(plain.data.batch_size, facts.rows), f"{facts.rows:,} rows")
         reasons |= dict.fromkeys(auto_keys(cfg), "as recipe=plain")
-        apply_recipe(cfg, plain_recipe())
+        apply_recipe(cfg, plain)
     check_config(cfg, cfg)
     return cfg, reasons

@@ -105,9 +105,17 @@ CASES = [
     of_run("a report over its data", "bench data.train=good.jsonl --out good.jsonl", "is read"),
     of_run("predictions over a run's labels", "predict old good.jsonl --out old/labels.json", "of the run itself"),
     of_run("metrics over a checkpoint", "eval old --out old/checkpoints/best-7.ckpt", "of the run itself"),
-    of_run("predictions named otherwise", "predict old good.jsonl --out a.txt", "--out a.txt", ".jsonl", "not .txt"),
-    of_run("metrics named otherwise", "eval old --out a.csv", "--out a.csv", "what is written is .json, not .csv"),
-    of_run("a report named otherwise", "bench --out a.jsonl", "what is written is .json, not .jsonl"),
+    of_run(
+        "predictions named otherwise",
+        "predict old good.jsonl --out a.txt",
+        "--out a.txt",
+        "no .txt",
+        "ends in .jsonl, ",
+    ),
+    of_run(
+        "metrics named otherwise", "eval old --out a.csv", "--out a.csv", "no .csv: choose a name that ends in .json"
+    ),
+    of_run("a report named otherwise", "bench --out a.jsonl", "no .jsonl: choose a name that ends in .json"),
     of_run("unknown shell", "completion csh", "'csh'", "bash, zsh and fish"),
 ]
 

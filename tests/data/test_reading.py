@@ -115,7 +115,7 @@ REFUSED = {
         "where BIG5 is a guess; it may be GB18030, SHIFT_JIS",
     ),
     "Shift JIS": ("a.csv", "text,label\nこれは日本語です,文\n".encode("shift_jis"), "iconv -f SHIFT_JIS"),
-    "EUC-KR": ("a.csv", "text,label\n오늘 주식 시장이,경제\n".encode("euc-kr"), "iconv -f EUC-KR"),
+    "EUC-KR": ("a.csv", "text,label\n오늘 주식 시장이 크게 올랐다,경제\n".encode("euc-kr"), "iconv -f EUC-KR"),
     "CP1252": ("a.csv", "text,label\nl’été “à” Genève,ville\n".encode("cp1252"), "iconv -f CP1252"),
     "a line that ends": ("a.jsonl", LINES + b'{"text": "x", \n', ":3: not valid JSON: the line ends too soon"),
     "a quote in a text": (

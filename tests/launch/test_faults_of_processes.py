@@ -189,7 +189,7 @@ def test_sigterm_during_validation(folder: Path) -> None:
 
 def test_data_loader_worker_killed(folder: Path) -> None:
     write_rows(folder / "many.jsonl", 2000, start=10000, unbalanced=True)
-    many = ["data.train=many.jsonl", "trainer.max_steps=80", "trainer.save_every_n_steps=3"]
+    many = ["data.train=many.jsonl", "trainer.max_steps=240", "trainer.save_every_n_steps=3"]  # an epoch
     assert_done(train(folder, "no-loaders", *many))
     run = folder / "loaders"
     process = fork(folder, *training(run.name, *many, "hardware.num_workers=2"))

@@ -167,7 +167,7 @@ def _wide_encoding(head: bytes) -> str | None:
 def _not_utf8(where: str, line: bytes) -> LxError:
     byte = next(byte for byte in line.decode("utf-8", "surrogateescape") if "\udc80" <= byte <= "\udcff")
     guess = _guess_encoding(line)
-    others = [name for name in ("GB18030", "BIG5", "SHIFT_JIS", "CP1252") if name != guess]
+    others = [name for name in ("GB18030", "BIG5", "SHIFT_JIS", "EUC-KR", "CP1252") if name != guess]
     return LxError(
         f"{where}: not UTF-8 (byte 0x{ord(byte) - 0xDC00:02x}). Save the file as UTF-8, for example with "
         f"`iconv -f {guess} -t UTF-8 < OLD > NEW`, where {guess} is a guess; it may be {', '.join(others)} or another"
@@ -179,7 +179,8 @@ def _guess_encoding(line: bytes) -> str:
     num_beyond = sum(byte >= 0x80 for byte in line)
     for encoding, character in _DOUBLE_BYTE.items():
         left = sum(byte >= 0x80 for byte in character.sub(b"", line))
-        if num_beyond >= 4 and left <= 0.15 * num_beyond:
+        enough = 24 if encoding == "EUC-KR" else 4  # a few Chinese characters may well have the first bytes of Korean
+        if num_beyond >= enough and left <= 0.15 * num_beyond:
             return encoding
     return "CP1252"
 

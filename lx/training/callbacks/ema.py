@@ -70,7 +70,7 @@ class WeightAverage(Callback):
         weights = self._weights(pl_module)
         previous = [weight.clone() for weight in weights]
         for weight, average in zip(weights, self.averages, strict=True):
-            weight.copy_(average)
+            weight.copy_(shard_like(weight, average))  # it is whole where a run that goes on has nothing left to train
         self.averages = previous
 
     @staticmethod
