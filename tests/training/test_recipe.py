@@ -113,6 +113,13 @@ def test_another_kind_of_model_gets_the_values_of_before(tmp_path: Path) -> None
     assert reasons["trainer.max_epochs"] == "as recipe=plain"
 
 
+def test_the_batches_of_little_data_are_no_larger_than_it(tmp_path: Path) -> None:
+    files = overrides(tmp_path)
+    write_rows(tmp_path / "train.jsonl", 40)
+    for model in ("linear", "bag", "auto"):
+        assert build_run(lx.compose([*files, f"model={model}"]), HARDWARE).cfg.data.batch_size < 40
+
+
 def test_plain_needs_no_data_and_is_the_run_of_before() -> None:
     cfg = lx.compose(["recipe=plain"])
     assert auto_keys(cfg) == []
