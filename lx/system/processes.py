@@ -105,3 +105,12 @@ def exit_process(code: int) -> NoReturn:
 def name_of_signal(code: int) -> str:
     """Return the name of the signal that a negative exit code stands for."""
     return signal.Signals(-code).name + (" (out of memory?)" if code == -signal.SIGKILL else "")
+
+
+def process_seconds() -> float:
+    """Return the seconds since this process began; 0 where /proc does not say."""
+    try:
+        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - int(fields[19]) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError, AttributeError):
+        return 0.0

@@ -34,14 +34,15 @@ class Session:
     Args:
         run: its directory.
         is_first: whether this is the first rank, which writes.
+        seconds_before: that the start of its process has taken so far.
     """
 
-    def __init__(self, run: RunDirectory, is_first: bool) -> None:
+    def __init__(self, run: RunDirectory, is_first: bool, seconds_before: float = 0.0) -> None:
         self.run = run
         self.is_first = is_first
         self.is_resumed = run.model.exists() or run.resumption.exists()
         self._checkpoint: Checkpoint | None = None
-        self.stopwatch = Stopwatch()
+        self.stopwatch = Stopwatch(seconds_before)
 
     @property
     def has_begun(self) -> bool:

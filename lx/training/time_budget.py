@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer
 from typing_extensions import override
 
+from lx.data.plan import batches_per_epoch
 from lx.distributed.process_group import all_reduce_min
 from lx.distributed.rank_info import RankInfo
 from lx.errors import LxError
@@ -20,13 +22,17 @@ from lx.training.run_length import RunLength
 from lx.training.trainer import build_trainer
 
 log = logging.getLogger(__name__)
-_WARMUP, _STEPS = 10, 40
+_UNTIMED = 10  # first steps of a trial: they allocate memory, and meet most shapes for the first time
+_FIRST_STEPS = 40  # of the first trial, which says how many steps the second can take
+_MOST_STEPS = 2000
+_SHARE = 0.04  # of the time, for the second trial
+_CLEARLY = 2.0  # a run that is so many times shorter than the time needs no second trial
 _MARGIN = 0.01  # of the time, for the last checkpoint and the result
 _NEVER = 10**9
 
 
 class _StepClock(Callback):
-    """Seconds and real tokens of the steps after the first few, of this rank's share of the batches."""
+    """Seconds and real tokens of the steps after the first few."""
 
     def __init__(self) -> None:
         self.seconds, self.tokens, self._started = 0.0, 0, 0.0
@@ -35,24 +41,25 @@ class _StepClock(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, index: int
     ) -> None:
-        if trainer.global_step == _WARMUP:
-            self._started = time.perf_counter()
-        elif trainer.global_step > _WARMUP:
+        if trainer.global_step >= _UNTIMED:
             float(outputs["loss"])  # waits for an accelerator
+        if trainer.global_step == _UNTIMED:
+            self._started = time.perf_counter()
+        elif trainer.global_step > _UNTIMED:
             self.seconds, self.tokens = time.perf_counter() - self._started, self.tokens + batch.num_tokens
 
 
-def fit_into_time(built: BuiltRun, hardware: Hardware, rank_info: RankInfo, elapsed: float) -> BuiltRun:
+def fit_into_time(built: BuiltRun, hardware: Hardware, rank_info: RankInfo, elapsed: Callable[[], float]) -> BuiltRun:
     """Shorten a run that would take longer than ``trainer.max_minutes``, unless its steps are given.
 
-    The first steps and a validation are timed, with weights that are thrown away. What follows is a run of a fixed
-    number of steps, ``trainer.max_steps``, like any other: it can be interrupted and resumed.
+    Steps and a validation are timed, with weights that are thrown away. What follows is a run of a fixed number of
+    steps, ``trainer.max_steps``, like any other: it can be interrupted and resumed.
 
     Args:
         built: the run, whose network has its initial weights.
         hardware: of this process.
         rank_info: of this process.
-        elapsed: seconds that the run has taken so far.
+        elapsed: returns the seconds that the run has taken so far.
 
     Raises:
         LxError: the time is too short for a step, or weights are sharded.
@@ -63,21 +70,22 @@ def fit_into_time(built: BuiltRun, hardware: Hardware, rank_info: RankInfo, elap
     if cfg.hardware.strategy == "fsdp":
         raise LxError("trainer.max_minutes cannot time steps with hardware=fsdp: give trainer.max_steps")
     log.info("timing the first steps")
-    started, weights = time.perf_counter(), deepcopy(module.net.state_dict())
-    clock = _StepClock()
-    trial = RunLength(length.steps_per_epoch, _WARMUP + _STEPS, _NEVER)
-    trainer = build_trainer(cfg, hardware, trial, [], [clock], rank_info)
-    trainer.fit(module, datamodule=data)
+    weights = deepcopy(module.net.state_dict())
+    limit = 60 * cfg.trainer.max_minutes * (1 - _MARGIN)
+    trainer, step = _time_steps(built, hardware, rank_info, _FIRST_STEPS)
+    if all_reduce_min(int(limit - elapsed() - _CLEARLY * step * length.total_steps)) <= 0:
+        num_steps = all_reduce_min(min(int(_SHARE * limit / step), _MOST_STEPS))
+        if num_steps > _FIRST_STEPS:
+            trainer, step = _time_steps(built, hardware, rank_info, num_steps)
     begun = time.perf_counter()
     trainer.validate(module, datamodule=data, verbose=False)
     validation = time.perf_counter() - begun
     module.net.load_state_dict(weights)
 
-    lengths = data.tables["train"].lengths
-    step = clock.seconds / max(clock.tokens, 1) * int(lengths.sum()) / length.steps_per_epoch
-    test = validation * len(data.tables.get("test", ())) / len(data.tables["validation"])
-    seconds = 60 * cfg.trainer.max_minutes * (1 - _MARGIN) - elapsed - (begun - started) - 2 * validation - test
-    fitting = all_reduce_min(int(seconds / (step + validation / float(length.validation_interval))))
+    num_tokens = {split: int(table.lengths.sum()) for split, table in data.tables.items()}
+    test = validation * num_tokens.get("test", 0) / num_tokens["validation"]
+    left = limit - elapsed() - validation - test  # one validation more than the intervals have, at the end
+    fitting = all_reduce_min(int(left / (step + validation / float(length.validation_interval))))
     if fitting < 1:
         raise LxError(
             f"trainer.max_minutes={cfg.trainer.max_minutes}: reading the data, a validation and the test take longer"
@@ -95,3 +103,14 @@ def fit_into_time(built: BuiltRun, hardware: Hardware, rank_info: RankInfo, elap
         module=module,
         run_length=replace(length, total_steps=fitting),
     )
+
+
+def _time_steps(built: BuiltRun, hardware: Hardware, rank_info: RankInfo, num_steps: int) -> tuple[Trainer, float]:
+    """Take steps that are thrown away; return their trainer, and the seconds of a step with as many tokens as most."""
+    clock, data = _StepClock(), built.data
+    trial = RunLength(built.run_length.steps_per_epoch, _UNTIMED + num_steps, _NEVER)
+    trainer = build_trainer(built.cfg, hardware, trial, [], [clock], rank_info)
+    trainer.fit(built.module, datamodule=data)
+    lengths = data.tables["train"].lengths
+    tokens = int(lengths.sum()) / batches_per_epoch(len(lengths), data.options.batch_size)
+    return trainer, clock.seconds / max(clock.tokens, 1) * tokens

@@ -36,7 +36,13 @@ with freeze_after_imports(__name__ == "__main__"):
     from lx.system.hardware import is_busy, resolve
     from lx.system.logging import log_to
     from lx.system.output import open_streams, say
-    from lx.system.processes import end_with_parent, exit_process, report_exit, working_directory_last
+    from lx.system.processes import (
+        end_with_parent,
+        exit_process,
+        process_seconds,
+        report_exit,
+        working_directory_last,
+    )
     from lx.system.signals import Stopped, StopRequest, stop_on_signals
     from lx.tasks.base import Evaluation
     from lx.tracking.loggers import build_loggers, check_loggers, finished_at_end, record_results, starting_services
@@ -62,14 +68,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     working_directory_last()
     open_streams()
     (path,) = sys.argv[1:] if arguments is None else arguments
-    return execute(RunDirectory(Path(path)))
+    return execute(RunDirectory(Path(path)), process_seconds())
 
 
-def execute(run: RunDirectory) -> int:
-    """Train a run and turn the way it ends into an exit code and a message."""
+def execute(run: RunDirectory, seconds_before: float = 0.0) -> int:
+    """Train a run and turn the way it ends into an exit code and a message.
+
+    Args:
+        run: its directory.
+        seconds_before: that the start of its process has taken so far.
+    """
     rank_info = RankInfo.from_environment()
     try:
-        train_in(run, rank_info)
+        train_in(run, rank_info, seconds_before)
     except LxError as error:
         return report_exit(f"error: {error}", error.exit_code, secondary=isinstance(error, RanksLostError))
     except Stopped as stopped:
@@ -88,12 +99,13 @@ def execute(run: RunDirectory) -> int:
     return 0
 
 
-def train_in(run: RunDirectory, rank_info: RankInfo | None = None) -> Result:
+def train_in(run: RunDirectory, rank_info: RankInfo | None = None, seconds_before: float = 0.0) -> Result:
     """Train, test and record the run whose ``config.yaml`` lies in a run directory; go on where it was interrupted.
 
     Args:
         run: a fresh directory, or one of a run that was interrupted.
         rank_info: of this process among those that train the run.
+        seconds_before: that the start of its process has taken so far.
 
     Returns:
         How it ended.
@@ -102,7 +114,7 @@ def train_in(run: RunDirectory, rank_info: RankInfo | None = None) -> Result:
         LxError: bad input or configuration. A run that had not begun to train leaves no directory behind.
     """
     rank_info = rank_info or RankInfo.from_environment()
-    session = Session(run, rank_info.is_first)
+    session = Session(run, rank_info.is_first, seconds_before)
     with log_to(run.log, on_screen=rank_info.is_first), stop_on_signals() as stop:
         try:
             return _train(run, rank_info, stop, session)
@@ -146,7 +158,7 @@ def _train(run: RunDirectory, rank_info: RankInfo, stop: StopRequest, session: S
         if built.cfg.hardware.micro_batch == "auto" and built.run_length.total_steps:
             strategy = built.cfg.hardware.strategy
             data.set_micro_batch_size(micro_batch_size(run, built.module, data, hardware, strategy))
-        built = fit_into_time(built, hardware, rank_info, session.stopwatch.seconds)
+        built = fit_into_time(built, hardware, rank_info, lambda: session.stopwatch.seconds)
         cfg, module = built.cfg, built.module
         _refuse_shorter(run, cfg, step, built.run_length.total_steps)
         data.start_at(*built.run_length.position(step))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,12 @@ import yaml
 import lx
 from lx.errors import LxError
 from lx.launch.local import prepare_run
+from lx.run.directory import RunDirectory
 from lx.training import time_budget
+from lx.training.worker import train_in
+from support.run_files import assert_same_weights, has_finished
 from support.tiny_run import tiny, train_tiny
+from support.waiting import wait_until
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")
 
@@ -32,8 +37,8 @@ def test_a_schedule_is_shortened_to_the_time_and_trains_as_if_its_steps_were_giv
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Timing leaves no trace in the weights, and the plan is a number of steps like any other."""
-    monkeypatch.setattr(time_budget, "_STEPS", 5)
-    monkeypatch.setattr(time_budget, "all_reduce_min", lambda fitting: min(fitting, 11))
+    monkeypatch.setattr(time_budget, "_FIRST_STEPS", 5)
+    monkeypatch.setattr(time_budget, "all_reduce_min", lambda count: min(count, 11))
     result = train_tiny(tmp_path, "trainer.max_minutes=1", "trainer.max_epochs=1000000")
     assert result.steps == max_steps(tmp_path / "run") == 11
 
@@ -47,14 +52,32 @@ def test_a_schedule_is_shortened_to_the_time_and_trains_as_if_its_steps_were_giv
     assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
 
 
+@pytest.mark.slow
+def test_a_run_that_is_killed_goes_on_with_its_plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, given = tmp_path / "run", tmp_path / "given"
+    settings = ["trainer.save_every_n_steps=3", "trainer.check_val_every_n_epoch=10"]
+    train_tiny(tmp_path, "trainer.max_steps=150", f"run_dir={given}", *settings)  # and fill the cache
+    monkeypatch.setattr(time_budget, "all_reduce_min", lambda count: min(count, 150))
+    budget = ["trainer.max_minutes=60", "trainer.max_epochs=1000000", *settings]
+    process = multiprocessing.get_context("fork").Process(target=train_tiny, args=(tmp_path, *budget))
+    process.start()
+    wait_until((run / "checkpoints" / "previous.ckpt").exists, "it has saved twice")
+    process.kill()
+    process.join()
+    assert not has_finished(run) and max_steps(run) == 150
+    assert train_in(RunDirectory(run)).steps == max_steps(run) == 150
+    assert "going on after step" in (run / "log.txt").read_text()
+    assert_same_weights(run, given)
+
+
 def test_a_run_that_is_short_enough_stays_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(time_budget, "_STEPS", 5)
+    monkeypatch.setattr(time_budget, "_FIRST_STEPS", 5)
     assert train_tiny(tmp_path, "trainer.max_minutes=60").epochs == 2
     assert max_steps(tmp_path / "run") is None
 
 
 def test_too_short_a_time_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(time_budget, "_STEPS", 5)
+    monkeypatch.setattr(time_budget, "_FIRST_STEPS", 5)
     with pytest.raises(LxError, match=r"trainer\.max_minutes=0\.0001: reading the data"):
         train_tiny(tmp_path, "trainer.max_minutes=0.0001")
     assert not (tmp_path / "run").exists()

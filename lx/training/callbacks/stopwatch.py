@@ -14,10 +14,13 @@ class Stopwatch(Callback):
 
     Work that an interruption has lost does not count: an interrupted run takes as long as an undisturbed one, and
     longer only by starting again.
+
+    Args:
+        seconds_before: that have gone by already.
     """
 
-    def __init__(self) -> None:
-        self._started = time.perf_counter()
+    def __init__(self, seconds_before: float = 0.0) -> None:
+        self._started = time.perf_counter() - seconds_before
 
     @property
     def seconds(self) -> float:
