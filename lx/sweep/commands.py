@@ -11,9 +11,11 @@ from pathlib import Path
 
 from lx.config.session import hydra_session
 from lx.errors import LxError, shorten_text
+from lx.sweep.best_average import choose_average
 from lx.sweep.claims import Claims
 from lx.sweep.leaderboard import Row
-from lx.sweep.plan import ADJUSTABLE, make_plan, seconds_of
+from lx.sweep.limits import seconds_of
+from lx.sweep.plan import ADJUSTABLE, make_plan
 from lx.sweep.record import Record, check_extension
 from lx.sweep.runner import Runner
 from lx.sweep.scheduler import Stop
@@ -82,6 +84,7 @@ def run_sweep(
     Raises:
         LxError: bad input; no run has begun then.
     """
+    started = time.monotonic()
     if "WANDB_SWEEP_ID" in os.environ:
         raise LxError("lx train -m inside a W&B agent: the agent chooses the values, so leave -m out of its command")
     with hydra_session(config_dir) as hydra:
@@ -101,7 +104,7 @@ def run_sweep(
             Record.of(plan, before).write(directory)
             sweep = Sweep(directory, plan, hydra, claims)
             sweep.enqueue_trials()
-        return _work(sweep, show)
+        return _work(sweep, show, started)
 
 
 def work_on_sweep(directory: Path, settings: Sequence[str] = ()) -> SweepResult:
@@ -114,7 +117,7 @@ def work_on_sweep(directory: Path, settings: Sequence[str] = ()) -> SweepResult:
     Raises:
         LxError: no sweep there, or settings of another kind.
     """
-    record = Record.read(directory)
+    started, record = time.monotonic(), Record.read(directory)
     directory = directory.resolve()
     _enter(record.cwd)
     for setting in settings:
@@ -127,17 +130,21 @@ def work_on_sweep(directory: Path, settings: Sequence[str] = ()) -> SweepResult:
         claims = Claims(directory)
         with claims.exclusive():
             sweep = Sweep(directory, plan, hydra, claims)
-        return _work(sweep, show=True)
+        return _work(sweep, True, started)
 
 
-def _work(sweep: Sweep, show: bool) -> SweepResult:
+def _work(sweep: Sweep, show: bool, started: float) -> SweepResult:
+    """Run what is missing; the budget counts from when the command ``started``, on the monotonic clock."""
     plan = sweep.plan
-    stop = Stop(seconds_of(plan.settings["budget"]))
+    budget = seconds_of(plan.settings["budget"])
+    stop = Stop(None if budget is None else started + budget)
     view = View(plan, sweep.directory, sweep.trials, show)
     view.plan()
     with stop.listening(), reporting_loss(sweep.directory):
         code = Runner(sweep, view, stop).run()
     view.end(stopped=stop.exit_code is not None)
+    if plan.is_automatic and not stop.exit_code:
+        choose_average(sweep, show)
     return SweepResult(sweep.directory, code, sweep.ranking())
 
 

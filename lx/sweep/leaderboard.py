@@ -25,7 +25,7 @@ class Row:
         confirmed: the objective on fresh seeds, which selection has not seen.
         confirmed_test: the test split's counterpart of that.
         seconds: of all its runs.
-        state: ``finished``, ``failed``, ``pruned``, ``paused`` or ``unfinished``.
+        state: ``finished``, ``failed``, ``pruned``, ``infeasible``, ``paused`` or ``unfinished``.
         reason: why it failed.
         further: the means of further objectives, by name.
         on_front: whether it has finished on the Pareto front of all objectives, where there are several.
@@ -126,7 +126,7 @@ def _state(trial: TrialDirectory, outcomes: Sequence[Outcome]) -> str:
     if trial.failures.keys() & set(trial.seeds):
         return "failed"
     if trial.dropped:
-        return "pruned"
+        return "infeasible" if trial.infeasible else "pruned"
     statuses = {outcome.status for outcome in outcomes}
     if statuses == {"finished"}:
         return "finished"

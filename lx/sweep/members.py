@@ -30,8 +30,8 @@ def members(path: Path, top: int | None = None) -> list[Path]:
 
     Args:
         path: of a run or a sweep.
-        top: of a sweep, how many of its best runs by their own validation, of whatever trial; None: the finished runs
-            of its best trial, which has one a seed.
+        top: of a sweep, how many of its best runs by their own validation, of whatever trial; None: as many as
+            ``sweep=auto`` found best, and of another sweep the finished runs of its best trial, which has one a seed.
 
     Raises:
         LxError: the path is neither, the sweep has no finished run, or it is damaged.
@@ -52,6 +52,7 @@ def _best_runs(directory: Path, top: int | None) -> list[Path]:
     record = read_json(_own(directory, directory / "sweep.json"))
     metric, mode = str(record["metric"]), str(record["mode"])
     trials = _own_trials(directory)
+    top = top or record.get("top")
     if top is None:
         best = best_finished(rank_trials(trials, metric, mode, record.get("further")))
         runs = _finished([best.trial]) if best is not None else []
@@ -64,7 +65,8 @@ def _best_runs(directory: Path, top: int | None) -> list[Path]:
 
 
 def _finished(trials: Sequence[TrialDirectory]) -> list[Replicate]:
-    runs = [run for trial in trials for run in (*trial.replicates(), *trial.confirmations())]
+    feasible = [trial for trial in trials if not trial.infeasible]
+    runs = [run for trial in feasible for run in (*trial.replicates(), *trial.confirmations())]
     return [run for run in runs if run.outcome().status == "finished" and not math.isnan(_objective(run))]
 
 

@@ -17,7 +17,9 @@ from lx.config.grammar import as_grammar, with_files
 from lx.config.messages import plain_errors
 from lx.config.session import CONFIG_NAME, group_choices
 from lx.errors import LxError
+from lx.sweep.automatic import choose_by_data, open_params, with_factors
 from lx.sweep.combinations import grid, probes, read_trials
+from lx.sweep.limits import seconds_of
 from lx.sweep.space import Axis, Choices, Params, Space, overrides_of, parse_space
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
 _MOST_PROBES = 200
 _NEED_SCIPY = ("lx.sweep.qmc.SobolSampler", "optuna.samplers.GPSampler")
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_COUNTS = ("n_trials", "seeds", "n_jobs", "per_gpu", "threads", "max_failures", "confirm", "confirm_seeds", "max_bytes")
 ADJUSTABLE = frozenset(
     {"n_jobs", "per_gpu", "retries", "max_failures", "budget", "n_trials", "seeds", "confirm", "confirm_seeds"}
 )
@@ -74,6 +76,16 @@ class Plan:
         return dict(text.rsplit(":", 1) for text in self.settings["objectives"])
 
     @property
+    def measures_latency(self) -> bool:
+        """Whether every run measures how long a prediction takes."""
+        return "latency" in self.further_objectives or self.settings["max_latency"] is not None
+
+    @property
+    def is_automatic(self) -> bool:
+        """Whether runs get the time that is left, and the average of the best is considered: ``sweep=auto``."""
+        return bool(self.settings["around"])
+
+    @property
     def num_trials(self) -> int:
         """How many configurations there are."""
         return int(self.settings["n_trials"]) if self.listed is None else len(self.listed)
@@ -99,7 +111,14 @@ def make_plan(hydra: Hydra, overrides: Sequence[str], config_dir: str | None, nu
     others = [text for text in overrides if text not in about_sweep]
     if place := next((text for text in others if text.startswith("run_dir=")), None):
         raise LxError(f"{place}: a sweep has a directory for each of its runs, in that of sweep.dir=DIR")
-    space = parse_space(hydra, others, settings["params"], settings["seeds"])
+    params, chosen = settings["params"], None
+    if settings["around"]:
+        fixed = parse_space(hydra, others, {}, settings["seeds"]).fixed
+        params = open_params(compose_with(hydra, fixed), params)
+        chosen = choose_by_data(hydra, fixed)
+    space = parse_space(hydra, others, params, settings["seeds"])
+    if chosen is not None:
+        space = with_factors(space, settings["around"], chosen)
     listed = _listed(space, settings)
     if listed is None and not space.axes:
         raise LxError("a search needs something to vary: give values as in model=tiny,small or interval(1e-5,1e-2)")
@@ -113,12 +132,12 @@ def make_plan(hydra: Hydra, overrides: Sequence[str], config_dir: str | None, nu
         str(first.objective.metric),
         str(first.objective.mode),
         resolved(first)["hardware"],
-        {} if listed is not None else _defaults(hydra, space),
+        {} if listed is not None else _defaults(hydra, space, chosen),
     )
 
 
-def _defaults(hydra: Hydra, space: Space) -> dict[str, Any]:
-    """The values of the axes in a configuration that sets none of them."""
+def _defaults(hydra: Hydra, space: Space, chosen: DictConfig | None) -> dict[str, Any]:
+    """The values of the axes in a configuration that sets none of them; of intervals those that the data has chosen."""
     from hydra.types import RunMode
     from omegaconf import OmegaConf
 
@@ -138,7 +157,10 @@ def _defaults(hydra: Hydra, space: Space) -> dict[str, Any]:
             )
             if text in axis.values:
                 defaults[axis.key] = text
-        elif isinstance(value, int | float) and axis.low <= value <= axis.high:
+            continue
+        if chosen is not None:
+            value = OmegaConf.select(chosen, axis.key)
+        if isinstance(value, int | float) and axis.low <= value <= axis.high:
             defaults[axis.key] = value
     return defaults
 
@@ -152,7 +174,7 @@ def _compose_settings(hydra: Hydra, overrides: Sequence[str]) -> DictConfig:
 
 
 def _check_settings(settings: Mapping[str, Any]) -> None:
-    for name in ("n_trials", "seeds", "n_jobs", "per_gpu", "threads", "max_failures", "confirm", "confirm_seeds"):
+    for name in _COUNTS:
         value = settings[name]
         if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
             raise LxError(f"sweep.{name} must be a whole number of at least 1, not {value!r}")
@@ -175,21 +197,11 @@ def _check_settings(settings: Mapping[str, Any]) -> None:
         raise LxError("sweep.promote=true pauses trials by itself: leave out sweep/pruner")
     if settings["sampler"] and settings["sampler"]["_target_"] in _NEED_SCIPY and find_spec("scipy") is None:
         raise LxError("this search needs scipy: pip install 'lx[search]', or choose sweep=tpe or sweep=random")
-    seconds_of(settings["budget"])
-
-
-def seconds_of(budget: str | int | None) -> float | None:
-    """A time such as ``90s``, ``30m`` or ``2h`` in seconds.
-
-    Raises:
-        LxError: no such time.
-    """
-    if budget is None:
-        return None
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd]?)", str(budget))
-    if match is None or float(match[1]) <= 0:
-        raise LxError(f"sweep.budget={budget}: a time is a number with s, m, h or d behind it, such as 30m")
-    return float(match[1]) * _UNITS[match[2] or "s"]
+    latency = settings["max_latency"]
+    if latency is not None and (not isinstance(latency, int | float) or latency <= 0):
+        raise LxError(f"sweep.max_latency must be a number of milliseconds above 0, not {latency!r}")
+    if seconds_of(settings["budget"]) is None and settings["around"]:
+        raise LxError("sweep=auto needs a time: sweep.budget=10m")
 
 
 def _listed(space: Space, settings: Mapping[str, Any]) -> list[Params] | None:

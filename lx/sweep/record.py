@@ -35,6 +35,7 @@ class Record:
         revision: of lx, when the sweep was last planned.
         study: the name of the study in a database; None: it lives in the journal.
         fixed: the overrides that all trials share.
+        top: of how many of the best runs the average was better on validation than the best run; None: of none.
     """
 
     overrides: tuple[str, ...]
@@ -48,6 +49,7 @@ class Record:
     revision: str | None = None
     study: str | None = None
     fixed: tuple[str, ...] = ()
+    top: int | None = None
 
     @classmethod
     def of(cls, plan: Plan, before: Record | None) -> Record:

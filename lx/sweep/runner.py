@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import signal
+import statistics
 from contextlib import ExitStack
 
 from lx.errors import LxError
+from lx.sweep.limits import beyond_limits
 from lx.sweep.scheduler import Job, Process, Stop, run_jobs
 from lx.sweep.slots import Slot, slots_for
 from lx.sweep.starter import Starter
@@ -13,6 +16,7 @@ from lx.sweep.state import Sweep
 from lx.sweep.trials import ENDED_WELL, Replicate, TrialDirectory, why_failed
 from lx.sweep.view import View
 
+_LEAST_SHARE, _LEAST_S = 0.5, 2.0  # of the seconds of a typical run, below which no further one begins
 _FIRST_SIGNAL_CODE = 128  # a run that ends because of a signal has this exit code or a larger one, or a negative one
 
 
@@ -78,12 +82,19 @@ class Runner:
                     return replicate
             if (replicate := self._promote(last=False)) is not None:
                 return replicate
-            while (asked := sweep.study.next()) is not None:
+            while self._has_time() and (asked := sweep.study.next()) is not None:
                 if (replicate := self._claim_run(sweep.begin(*asked))) is not None:
                     return replicate
             if self._others_run:
                 return None
             return self._promote(last=True) or self._claim_confirmation()
+
+    def _has_time(self) -> bool:
+        """Whether a further trial could come to something in the time that is left; others end with the budget."""
+        trials = self._sweep.trials.values()
+        seconds = [run.outcome().seconds for trial in trials for run in trial.replicates()]
+        typical = max((statistics.median(seconds) if seconds else 0.0), _LEAST_S)
+        return not self._sweep.plan.is_automatic or self._stop.seconds_left > _LEAST_SHARE * typical
 
     def _claim_confirmation(self) -> Replicate | None:
         """Claim a run on a fresh seed, now that the ranking is settled."""
@@ -113,7 +124,8 @@ class Runner:
         """Start a run, or go on with one that was interrupted."""
         sweep = self._sweep
         try:
-            self._starter.prepare(replicate, sweep.trials[replicate.trial].params)
+            seconds_left = self._stop.seconds_left if sweep.plan.is_automatic else math.inf
+            self._starter.prepare(replicate, sweep.trials[replicate.trial].params, seconds_left)
             if sweep.hearing is not None and sweep.choice.is_judged(replicate, sweep.trials[replicate.trial]):
                 sweep.hearing.open(replicate.trial, replicate.run)
             return self._starter.start(replicate, slot)
@@ -133,6 +145,9 @@ class Runner:
                 return  # another worker has taken it over
             trial, outcome = sweep.trials[replicate.trial], replicate.outcome()
             if code == 0 and outcome.status in ENDED_WELL:
+                if reason := beyond_limits(replicate, sweep.plan.settings):
+                    trial.dropped, trial.infeasible = reason, True
+                    trial.save()
                 if not sweep.choice.is_paused(trial) and not sweep.choice.missing(trial, sweep.trials):
                     sweep.record_end(trial)
                 return

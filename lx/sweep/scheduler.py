@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import time
 from collections import deque
@@ -42,20 +43,28 @@ class Job:
 class Stop:
     """Whether the sweep was asked to stop, by a signal or because its time is over.
 
+    Args:
+        deadline: when its time is over, on the monotonic clock; None: never.
+
     Attributes:
         exit_code: 130 or 143 for a signal; 0 for the budget; None: it goes on.
         at_once: whether a second signal came.
     """
 
-    def __init__(self, seconds: float | None) -> None:
+    def __init__(self, deadline: float | None) -> None:
         self.exit_code: int | None = None
         self.at_once = False
-        self._deadline = None if seconds is None else time.monotonic() + seconds
+        self._deadline = deadline
 
     def receive(self, number: int, frame: FrameType | None) -> None:
         """Handle a signal."""
         self.at_once = self.exit_code is not None
         self.exit_code = 128 + number
+
+    @property
+    def seconds_left(self) -> float:
+        """Seconds until the budget is spent; infinite without one."""
+        return math.inf if self._deadline is None else self._deadline - time.monotonic()
 
     def look_at_clock(self) -> None:
         """Stop when the budget is spent."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
 from pathlib import Path
@@ -43,12 +44,13 @@ class Starter:
         if not ("submit" in plan.hardware or has_ranks(plan.hardware)):
             self._server = ForkServer()  # it imports while the first run is composed
 
-    def prepare(self, replicate: Replicate, params: Params) -> None:
+    def prepare(self, replicate: Replicate, params: Params, seconds_left: float = math.inf) -> None:
         """Make the directory of a run, unless it is there.
 
         Args:
             replicate: the run.
             params: of its trial.
+            seconds_left: that it may take.
 
         Raises:
             LxError: training would refuse its configuration, or its directory cannot be made.
@@ -57,7 +59,7 @@ class Starter:
         replicate.output.parent.mkdir(parents=True, exist_ok=True)
         if not run.config.exists():
             run.discard()  # what a process left that was killed while it made the directory
-            self._compose(replicate, params)
+            self._compose(replicate, params, seconds_left)
 
     def start(self, replicate: Replicate, slot: Slot) -> Process:
         """Start a run that is prepared, or go on with one that was interrupted.
@@ -84,14 +86,16 @@ class Starter:
         replicate.output.symlink_to(os.path.relpath(job.log, replicate.output.parent))
         return job
 
-    def _compose(self, replicate: Replicate, params: Params) -> None:
+    def _compose(self, replicate: Replicate, params: Params, seconds_left: float) -> None:
         overrides = [*self._plan.space.fixed, *overrides_of(params), f"seed={replicate.seed}"]
         if not any(text.startswith("hardware.threads=") for text in overrides):
             overrides.append(f"hardware.threads={self._threads}")
         cfg = compose_with(self._hydra, [*overrides, "launch=process"])
         cfg.run_dir = str(replicate.run.path)
         cfg.name = f"{cfg.name}-{replicate.trial}"
-        cfg.objective.latency |= "latency" in self._plan.further_objectives
+        cfg.objective.latency |= self._plan.measures_latency
+        if math.isfinite(seconds_left):
+            cfg.trainer.max_minutes = min(cfg.trainer.max_minutes or math.inf, seconds_left / 60)
         if (wandb := (cfg.logger or {}).get("wandb")) is not None:
             wandb.group, wandb.job_type = wandb.group or self._name, wandb.job_type or "trial"
         prepare_run(cfg, overrides)

@@ -128,7 +128,7 @@ class Sweep:
             if trial.failures or len(values) < len(means):
                 self.study.finish(trial.number, None, "failed", "; ".join(trial.failures.values()))
             else:
-                pruned = any(outcome.status == "pruned" for outcome in outcomes)
+                pruned = trial.infeasible or any(outcome.status == "pruned" for outcome in outcomes)
                 self.study.finish(trial.number, values, "pruned" if pruned else "finished")
         self.write_leaderboard()
 

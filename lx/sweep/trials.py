@@ -133,6 +133,7 @@ class TrialDirectory:
         failures: why replicates failed, by seed.
         attempts: how often each replicate was started after it was killed, by seed.
         dropped: why it gets no further seeds, though it has not failed.
+        infeasible: whether that is because a run of it is beyond ``sweep.max_bytes`` or ``sweep.max_latency``.
         fresh_seeds: of the runs that confirm it, which the ranking does not look at.
     """
 
@@ -144,6 +145,7 @@ class TrialDirectory:
     failures: dict[int, str] = field(default_factory=dict)
     attempts: dict[int, int] = field(default_factory=dict)
     dropped: str = ""
+    infeasible: bool = False
     fresh_seeds: list[int] = field(default_factory=list)
     _replicates: dict[int, Replicate] = field(default_factory=dict, init=False, repr=False, compare=False)
 
@@ -175,6 +177,7 @@ class TrialDirectory:
             "failures": self.failures,
             "attempts": self.attempts,
             "dropped": self.dropped,
+            "infeasible": self.infeasible,
             "fresh_seeds": self.fresh_seeds,
         }
         atomic_write_json(self.path / "trial.json", content)
@@ -198,6 +201,7 @@ class TrialDirectory:
             failures=failures,
             attempts=attempts,
             dropped=content.get("dropped", ""),
+            infeasible=content.get("infeasible", False),
             fresh_seeds=content.get("fresh_seeds", []),
         )
 

@@ -67,6 +67,8 @@ class View:
         plan = self._plan
         seeds, trials = len(plan.space.seeds), plan.num_trials
         runs = f"{trials:,} x {count(seeds, 'seed')} = {count(trials * seeds, 'run')}"
+        if plan.is_automatic:
+            runs = f"as many as {plan.settings['budget']} have room for"
         runs += f", {plan.settings['n_jobs']} at a time"
         table = Table(show_header=False, title=Text(f"sweep {self._directory}"), title_justify="left")
         table.add_row("trials", runs)
@@ -129,12 +131,16 @@ class View:
         """How many runs are done and trials have failed or were pruned, and how long the others will take."""
         plan = self._plan
         total, done = plan.num_trials * len(plan.space.seeds), self._done()
-        texts = [f"{done:,} of {count(total, 'run')} done"]
+        texts = [f"{count(done, 'run')} done" if plan.is_automatic else f"{done:,} of {count(total, 'run')} done"]
         states = Counter(row.state for row in rows)
-        texts += [f"{count(states[name], 'trial')} {name}" for name in ("failed", "pruned", "paused") if states[name]]
+        texts += [
+            f"{count(states[name], 'trial')} {name}"
+            for name in ("failed", "pruned", "infeasible", "paused")
+            if states[name]
+        ]
         left = total - done - sum(len(row.trial.seeds) for row in rows if row.state == "failed")
         seconds = self._seconds_left(done - self._done_before, left, running)
-        if left > 0 and seconds is not None:
+        if left > 0 and seconds is not None and not plan.is_automatic:
             texts.append(f"{duration(seconds)} left")
         return ", ".join(texts)
 

@@ -1,0 +1,72 @@
+"""The space of ``sweep=auto``: around what the data chooses, and only where the configuration leaves a choice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from lx.config.auto import AUTO, is_auto
+from lx.config.compose import compose_with
+from lx.sweep.space import Axis, Interval, Space
+
+if TYPE_CHECKING:
+    from hydra._internal.hydra import Hydra
+    from omegaconf import DictConfig
+
+
+def open_params(cfg: DictConfig, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of the axes in a sweep's file that a configuration leaves open.
+
+    Args:
+        cfg: composed from what the command line fixes.
+        params: keys to values; where these include ``auto``, the setting has to be ``auto``, and else a number or that.
+    """
+    from omegaconf import OmegaConf
+
+    def is_open(key: str, values: Any) -> bool:
+        if is_auto(cfg, key):
+            return True
+        value = OmegaConf.select(cfg, key, default=None)
+        return isinstance(value, int | float) and not (isinstance(values, list) and AUTO in values)
+
+    return {key: values for key, values in params.items() if is_open(key, values)}
+
+
+def with_factors(space: Space, around: Mapping[str, Sequence[float]], chosen: DictConfig) -> Space:
+    """Add the axes that are given as factors of what the data has chosen, but for keys that are fixed or vary already.
+
+    Args:
+        space: so far.
+        around: keys to the smallest and the largest factor.
+        chosen: the configuration with nothing in it ``auto``.
+    """
+    from omegaconf import OmegaConf
+
+    taken = {axis.key for axis in space.axes} | {text.partition("=")[0].lstrip("+~") for text in space.fixed}
+    if "trainer.max_steps" in taken:  # the length is given
+        taken.add("trainer.max_epochs")
+    axes: list[Axis] = []
+    for key, (low, high) in around.items():
+        value = OmegaConf.select(chosen, key, default=None)
+        if key not in taken and isinstance(value, int | float) and value > 0:
+            integer = isinstance(value, int)
+            least, most = (max(1, round(value * factor)) if integer else value * factor for factor in (low, high))
+            if least < most:
+                axes.append(Interval(key, least, most, log=True, integer=integer))
+    return replace(space, axes=(*space.axes, *axes))
+
+
+def choose_by_data(hydra: Hydra, fixed: Sequence[str]) -> DictConfig:
+    """Compose a configuration and let the data choose what is ``auto``; the data is read, or found in the cache.
+
+    Raises:
+        LxError: the data is refused.
+    """
+    from lx.config.instantiate import build
+    from lx.data.sources.build import build_source
+    from lx.tasks.base import encoder_factory
+    from lx.training.recipe import resolve
+
+    cfg = compose_with(hydra, fixed)
+    return resolve(cfg, build_source(cfg.data), encoder_factory(build(cfg.task, "task")))[0]

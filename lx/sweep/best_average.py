@@ -1,0 +1,92 @@
+"""Whether the average of a sweep's best runs is better than the best alone, by what each kept of its validation."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import NDArray
+
+from lx.errors import LxError
+from lx.inference.average import averaged_task
+from lx.inference.load import load_run
+from lx.run.predictions import read_predictions
+from lx.sweep.members import members
+from lx.sweep.record import Record
+from lx.system.output import say
+from lx.tasks.base import Evaluation
+
+if TYPE_CHECKING:
+    from lx.sweep.state import Sweep
+
+log = logging.getLogger(__name__)
+
+
+_MOST_MEMBERS = 5
+
+
+def choose_average(sweep: Sweep, show: bool) -> None:
+    """Note in ``sweep.json`` of how many of the best runs the average is best on validation, and say so."""
+    record = Record.read(sweep.directory)
+    try:
+        runs = members(sweep.directory, _MOST_MEMBERS)
+        count, objectives = best_average(runs, record.metric, record.mode)
+    except LxError as error:
+        log.warning("the best runs were not averaged: %s", error)
+        return
+    replace(record, top=count).write(sweep.directory)
+    if show:
+        alone, together = objectives[0], objectives[count - 1]
+        best = f"the best run: {record.metric} {alone:.4f}"
+        text = best if count == 1 else f"the average of the best {count} runs: {record.metric} {together:.4f}; {best}"
+        say(f"{text}. To use it: lx predict {shlex.quote(str(sweep.directory))}", sys.stderr)
+
+
+def best_average(runs: Sequence[Path], metric: str, mode: str, trust: Sequence[str] = ()) -> tuple[int, list[float]]:
+    """Say of how many of the best runs the average is best on validation; of equals, the one with the smallest loss.
+
+    Args:
+        runs: directories of finished runs on the same validation split, the best first.
+        metric: the objective, such as ``val/accuracy``.
+        mode: ``max`` or ``min``.
+        trust: packages whose classes may be built from the runs' configurations.
+
+    Returns:
+        The number of runs, and the objective of the average of the best 1, 2, ... of them.
+
+    Raises:
+        LxError: the runs cannot be averaged.
+    """
+    loaded = [load_run(run, trust) for run in runs]
+    task = averaged_task(loaded)
+    kept = [read_predictions(run.directory).splits["validation"] for run in loaded]
+    labels = task.collate(_encoded(kept[0].labels))
+    evaluations: list[Evaluation] = []
+    for count in range(1, len(runs) + 1):
+        mean = np.mean([split.scores for split in kept[:count]], axis=0, dtype=np.float64)
+        task = averaged_task(loaded[:count])
+        metrics = task.metrics(choose=False)
+        metrics.update(task.logits_of(torch.from_numpy(mean)), labels)
+        evaluations.append(task.summarize(metrics.compute(), choose=False))
+    sign = 1.0 if mode == "max" else -1.0
+    objectives = [evaluation.scalars[metric.removeprefix("val/")] for evaluation in evaluations]
+    ranking = [
+        (sign * objective, -evaluation.scalars["loss"])
+        for objective, evaluation in zip(objectives, evaluations, strict=True)
+    ]
+    return max(range(len(runs)), key=ranking.__getitem__) + 1, objectives
+
+
+def _encoded(labels: NDArray[Any]) -> pa.Array:
+    """Return labels as the task encodes them."""
+    if labels.ndim == 2:
+        return pa.array([np.flatnonzero(row) for row in labels], pa.list_(pa.int32()))
+    return pa.array(labels)
