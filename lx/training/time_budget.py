@@ -22,8 +22,8 @@ from lx.training.run_length import RunLength
 from lx.training.trainer import build_trainer
 
 log = logging.getLogger(__name__)
-_UNTIMED = 10  # first steps of a trial: they allocate memory, and meet most shapes for the first time
-_FIRST_STEPS = 40  # of the first trial, which says how many steps the second can take
+_UNTIMED = 5  # first steps of a trial: they allocate memory, and meet most shapes for the first time
+_FIRST_STEPS = 15  # of the first trial, which says how many steps the second can take
 _MOST_STEPS = 2000
 _SHARE = 0.04  # of the time, for the second trial
 _CLEARLY = 2.0  # a run that is so many times shorter than the time needs no second trial
