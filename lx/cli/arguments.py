@@ -99,6 +99,8 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise what the command line prints."""
         message = message.replace(", key=value", "")  # which is never required
+        if setting := re.match(r"unrecognized arguments: --?([\w/]+(?:\.\w+)*=\S+)", message):
+            message += f"\n  if a setting is meant, it has no hyphens: {setting[1]}"
         raise LxError(f"{message}\n  {self.prog} --help lists the arguments")
 
     def format_help(self) -> str:

@@ -117,6 +117,11 @@ def _written(text: str, several: bool) -> str:
     if _PLAIN.fullmatch(text):
         return text
     key, equals, value = text.partition("=")
+    if key != key.rstrip() or (not equals and "＝" in text):
+        word = shlex.quote(re.sub(r"\s*[=＝]\s*", "=", text, count=1))
+        raise LxError(
+            f"{shorten_text(key)!r}: a setting is written without spaces, with ASCII's =: {shorten_text(word)}"
+        )
     if not equals and not text.startswith("~"):
         hint = f"; to read that file: {shlex.quote(f'data.train={text}')}, or data.test=" if _exists(text) else ""
         raise LxError(f"{shorten_text(text)!r} is no setting: a setting is written key=value{hint}")

@@ -116,6 +116,9 @@ CASES = [
         "metrics named otherwise", "eval old --out a.csv", "--out a.csv", "no .csv: choose a name that ends in .json"
     ),
     of_run("a report named otherwise", "bench --out a.jsonl", "no .jsonl: choose a name that ends in .json"),
+    of_run(
+        "a setting with hyphens", "check --data.train=good.jsonl", "--data.train", "no hyphens: data.train=good.jsonl"
+    ),
     of_run("unknown shell", "completion csh", "'csh'", "bash, zsh and fish"),
 ]
 

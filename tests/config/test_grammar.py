@@ -95,6 +95,8 @@ def test_what_could_be_read_in_several_ways_is_refused(override: str, says: str)
         ("data.batch_size= 16", "without spaces: data.batch_size=16"),
         ("seed=1 data.text ='my text'", "data.text: .*: 'data.text=my text'"),
         ("+callbacks.x =", r"\+callbacks.x: .*: \+callbacks.x=value"),
+        ("'data.text = x'", "'data.text ': .* with ASCII's =: data.text=x"),
+        ("data.text＝文本", "'data.text＝文本': .* with ASCII's =: 'data.text=文本'"),
         ("data.test= model=tiny", "data.test is empty"),
         ("data.test= ~logger", "data.test is empty"),
         ("data.test=a= b", "'b' is no setting"),

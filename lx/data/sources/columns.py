@@ -52,7 +52,7 @@ class Columns:
             LxError: A column is missing, or stands there twice.
         """
         found = []
-        for option, column in self.named().items():
+        for column in self.named().values():
             positions = _positions(column, header)
             if len(positions) > 1:
                 raise LxError(
@@ -60,9 +60,11 @@ class Columns:
                     f"{positions[1] + 1}. Give one of them another name"
                 )
             if not positions:
+                missing = [each for each, name in self.named().items() if not _positions(name, header)]
+                advice = advice or f"Set {' and '.join(f'{each}...' for each in missing)}"
                 raise LxError(
                     f"{where}: there is no column {quote(column)}{did_you_mean(column, header)}. "
-                    f"The columns are: {shorten(header)}. {advice or f'Set {option}...'}"
+                    f"The columns are: {shorten(header)}. {advice}"
                 )
             found += positions
         return found + (_positions(self.id, header)[:1] if self.id is not None else [])

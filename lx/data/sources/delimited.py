@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _LONGEST_FIELD = 64 * 2**20  # characters; also bounds what a quote that is never closed can swallow
 _NUM_HEAD = 200  # lines that are looked at before the first record is handed out
+_ENDS = {*"，。！？!?"}  # punctuation of sentences, which a name has not
+_OTHER_MARKS = ("“", "‘", "「", "«", "'")
 _LONG_NAME = 40  # characters; a longer name of a column is more likely a text
 
 
@@ -123,7 +125,9 @@ def _advice(header: Sequence[str]) -> str:
     """Return what to do about a header without the columns; nothing if it looks like one."""
     if header[0].startswith("sep="):
         return "Remove the first line, which only Excel reads"
-    if len(header) > 1 and any(len(name) > _LONG_NAME or tidy(name).isdecimal() for name in header):
+    if any("，" in name for name in header) and len(header) == 1:
+        return "Separate columns by the comma of ASCII (,), not by the full-width one (，)"
+    if len(header) > 1 and any(len(name) > _LONG_NAME or tidy(name).isdecimal() or _ENDS & {*name} for name in header):
         return "Is the first line a row of data? Put a line above it with the names of the columns, such as text,label"
     if len(header) == 1 and not header[0].isidentifier():
         return "Separate columns by commas, tabs, semicolons or |"
@@ -133,6 +137,8 @@ def _advice(header: Sequence[str]) -> str:
 def _cure(dialect: _Dialect, record: list[str]) -> str:
     if dialect.quoted and any(field.startswith(' "') for field in record):
         return "A space stands before a quotation mark, which is then text like any other: remove the space"
+    if other_marks := [field[0] for field in record if field[:1] in _OTHER_MARKS]:
+        return f'Only " is a quotation mark, and {other_marks[0]} is text like any other'
     names = {",": "a comma", "\t": "a tab", ";": "a semicolon", "|": "a |"}
     if dialect.quoted:
         return f"Put a field with {names[dialect.delimiter]} or a line break in it between quotation marks"

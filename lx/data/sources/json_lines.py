@@ -28,6 +28,8 @@ def read_json_lines(path: Path, columns: Columns) -> Iterator[Record]:
                 continue
             row = _parse(path, number, line, is_first=not names)
             if not names:
+                if not columns.are_in([*row]) and any(isinstance(value, list) for value in row.values()):
+                    raise _no_lines(f"{path}:{number}: rows in a list inside an object")
                 _refuse_repeated_names(path, number, line, columns)
                 header = list(row)
                 names = [header[index] for index in columns.find(f"{path}:{number}", header)]
