@@ -136,7 +136,7 @@ def _pair(
         better, worse = (a.name, b.name) if a_is_better else (b.name, a.name)
         verdict = f"{better} is better than {worse}"
         if num_seeds == (1, 1):
-            verdict += ", these two runs: of other seeds one each says nothing"
+            verdict += "; one seed each says nothing of other seeds"
     else:
         verdict = f"cannot tell {_advice(difference, num_seeds)}"
     return Pair(

@@ -97,7 +97,10 @@ def _lines(comparison: Comparison) -> list[str]:
     """Return the verdicts, and how they were found."""
     several = "" if len(comparison.pairs) == 1 else f"; p adjusted for {len(comparison.pairs)} pairs"
     alone = all(len(seeds) == 1 for seeds in comparison.seeds.values())
-    note = f"By a paired bootstrap over rows{'' if alone else ' and seeds'}{several}"
+    exact = (
+        ", or McNemar's exact test where its p is larger" if any(pair.mcnemar_p for pair in comparison.pairs) else ""
+    )
+    note = f"By a paired bootstrap over rows{'' if alone else ' and seeds'}{exact}{several}"
     return [*(f"{pair.a}, {pair.b}: {pair.verdict}" for pair in comparison.pairs), note]
 
 

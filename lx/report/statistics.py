@@ -62,7 +62,7 @@ class Difference:
 
 
 def paired_difference(a: Values, b: Values, seed: int = 0) -> Difference:
-    """Compare the means of A [S_A, N] and B [S_B, N] over examples and seeds by a bootstrap with B draws.
+    """Compare the means of A [S_A, N] and B [S_B, N] over examples and seeds by a bootstrap.
 
     The examples are the same for both and are resampled together, as in Efron and Tibshirani 1993, chapter 16; their
     seeds are drawn apart. With d[i] the difference of the two means over seeds on example i::

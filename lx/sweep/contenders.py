@@ -30,6 +30,8 @@ def compare(paths: Sequence[str | Path]) -> Comparison:
     Raises:
         LxError: a directory holds no runs, or the runs cannot be compared: their test rows, tasks or classes differ.
     """
+    if not paths:
+        raise LxError("there is nothing to compare: name two runs, or a sweep")
     shared = os.path.commonpath([Path(path).absolute().parent for path in paths])
     found = [entry for path in paths for entry in _find(Path(path), os.path.relpath(path, shared), len(paths) == 1)]
     if twice := next((name for name, times in Counter(name for name, _ in found).items() if times > 1), None):
@@ -39,6 +41,9 @@ def compare(paths: Sequence[str | Path]) -> Comparison:
 
 def _find(path: Path, name: str, is_alone: bool) -> list[tuple[str, list[Path]]]:
     """Return the name and the runs of each contender in a directory; of a sweep, each finished trial is one."""
+    trial = TrialDirectory.load(path) if path.name.isdecimal() else None
+    if trial is not None and (finished := _finished(trial)):
+        return [(name, finished)]
     if RunDirectory(path).config.exists() or not path.is_dir():
         return [(name, [path])]
     if not (path / "sweep.json").exists():

@@ -70,7 +70,7 @@ def test_two_runs_that_differ(tmp_path: Path, capfd: pytest.CaptureFixture[str])
     values = comparison.results["test/accuracy"]
     assert pair.difference.estimate == pytest.approx(values[0][0] - values[1][0])  # type: ignore[index]
     assert pair.difference.low > 0 and pair.probability > 0.99 and pair.mcnemar_p is not None and pair.mcnemar_p < 0.01
-    assert pair.verdict.startswith("good is better than bad, these two runs")
+    assert pair.verdict.startswith("good is better than bad; one seed each")
     assert main(["compare", str(bad), str(good)]) == 0
     said = capfd.readouterr().out
     assert "optimizer.lr" in said and "optimizer.eps" not in said and "run_dir" not in said
@@ -122,6 +122,11 @@ def test_a_sweep(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     single = make_run(tmp_path / "single", 0.8)
     assert lx.compare([tmp_path / "sweep", single]).names == ["sweep: model=bag", "sweep: model=small", "single"]
     assert lx.compare([tmp_path / "sweep" / "0", single]).names == ["sweep/0", "single"]
+    grown = TrialDirectory(3, tmp_path / "sweep" / "3", {"model": "base"}, [0, 1], flat_seed=0)
+    for seed in grown.seeds:  # the first run of a trial that began with one seed lies in its own directory
+        make_run(grown.replicate(seed).run.path, 0.8, seed)
+    grown.save()
+    assert lx.compare([grown.path, single]).seeds == {"sweep/3": [0, 1], "single": [0]}
 
 
 def test_files(tmp_path: Path) -> None:
@@ -169,6 +174,11 @@ def spoilt(name: str, content: str) -> Callable[[Path], list[Path]]:
 
 def many(folder: Path) -> list[Path]:
     return [make_run(folder / str(number), 0.8, number, rows=5) for number in range(13)]
+
+
+def test_nothing_to_compare() -> None:
+    with pytest.raises(LxError, match="name two runs"):
+        lx.compare([])
 
 
 REFUSED: dict[str, tuple[Callable[[Path], list[Path]], str]] = {
