@@ -1,4 +1,4 @@
-"""The objective: what the best checkpoint, early stopping and sweeps look at, and in which direction it is better."""
+"""The objective: what early stopping and sweeps look at, in which direction it is better, and the best checkpoint."""
 
 from __future__ import annotations
 
@@ -17,12 +17,20 @@ LARGER_IS_BETTER = (
 
 
 def follow_metric(cfg: DictConfig) -> None:
-    """Replace ``objective.mode=auto`` by the direction in which the metric is better, where lx knows the metric."""
+    """Replace what is ``auto`` in ``objective``: the mode by that in which the metric is better, where lx knows it."""
     from omegaconf import OmegaConf
 
-    name = str(OmegaConf.select(cfg, "objective.metric")).removeprefix("val/")
-    if OmegaConf.select(cfg, "objective.mode") == "auto" and name in (*SMALLER_IS_BETTER, *LARGER_IS_BETTER):
-        cfg.objective.mode = "min" if name in SMALLER_IS_BETTER else "max"
+    metric = str(OmegaConf.select(cfg, "objective.metric"))
+    if OmegaConf.select(cfg, "objective.mode") == "auto" and _is_known(metric):
+        cfg.objective.mode = _better(metric)
+    if OmegaConf.select(cfg, "objective.checkpoint") == "auto":
+        cfg.objective.checkpoint = "val/loss" if metric == "val/accuracy" else metric
+
+
+def checkpoint_metric(objective: DictConfig) -> tuple[str, str]:
+    """Return the metric of the best checkpoint and its mode."""
+    metric = objective.get("checkpoint", objective.metric)  # runs of before have none
+    return metric, objective.mode if metric == objective.metric else _better(metric)
 
 
 def check_objective(objective: DictConfig) -> None:
@@ -38,9 +46,23 @@ def check_objective(objective: DictConfig) -> None:
             f"objective.metric={metric} is none that lx knows{did_you_mean(metric, known)}; there are: "
             f"{', '.join(known)}. For a metric of your own task give objective.mode=max or objective.mode=min, too"
         )
-    best = "min" if metric.removeprefix("val/") in SMALLER_IS_BETTER else "max"
-    if metric in known and mode != best:
+    best = _better(metric)
+    if _is_known(metric) and mode != best:
         raise LxError(
             f"objective.mode={mode} would keep the worst by objective.metric={metric}, of which "
             f"{'less' if best == 'min' else 'more'} is better: leave objective.mode out"
         )
+    checkpoint = objective.get("checkpoint", metric)  # runs of before have none
+    if checkpoint != metric and not _is_known(checkpoint):
+        raise LxError(
+            f"objective.checkpoint={checkpoint} is none that lx knows{did_you_mean(checkpoint, known)}; there are: "
+            f"{', '.join(known)}, and the metric of the objective"
+        )
+
+
+def _is_known(metric: str) -> bool:
+    return metric.removeprefix("val/") in (*SMALLER_IS_BETTER, *LARGER_IS_BETTER)
+
+
+def _better(metric: str) -> str:
+    return "min" if metric.removeprefix("val/") in SMALLER_IS_BETTER else "max"

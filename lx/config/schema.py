@@ -30,10 +30,11 @@ from lx.config.ranges import (
 
 @dataclass(frozen=True)
 class Objective:
-    """What the best checkpoint, early stopping and sweeps look at."""
+    """What early stopping and sweeps look at, and the best checkpoint."""
 
     metric: str
     mode: Annotated[str, one_of("auto", "max", "min")]
+    checkpoint: str
 
 
 @dataclass(frozen=True)

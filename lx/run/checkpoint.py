@@ -135,7 +135,7 @@ def read_reached(path: Path) -> dict[str, Any]:
     return {
         "steps": steps,
         "epochs": steps // state.get("steps_per_epoch", steps + 1),  # states of lx 0.1 do not say
-        "objective": state.get("best"),
+        "objective": state.get("best_objective", state.get("best")),
         "metrics": state.get("best_metrics", {}),
     }
 

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from lx.config.instantiate import argument_keys, build, build_network
+from lx.config.objective import checkpoint_metric
 from lx.config.schema import DataSettings
 from lx.data.datamodule import TextDataModule
 from lx.data.plan import LoaderOptions
@@ -176,7 +177,8 @@ def build_run_length(cfg: DictConfig, steps_per_epoch: int) -> RunLength:
 
 def build_module(cfg: DictConfig, net: nn.Module, task: Task, total_steps: int) -> TextClassifier:
     """The LightningModule with the optimizer of ``cfg.optimizer`` and the schedule of ``cfg.scheduler``."""
-    _check_objective(cfg.objective.metric, task)
+    for key, metric in (("metric", cfg.objective.metric), ("checkpoint", checkpoint_metric(cfg.objective)[0])):
+        _check_measured(f"objective.{key}", metric, task)
 
     def optimizer(net: nn.Module) -> Optimizer:
         groups = parameter_groups(net, cfg.optimizer.weight_decay)
@@ -192,9 +194,9 @@ def build_module(cfg: DictConfig, net: nn.Module, task: Task, total_steps: int) 
     return TextClassifier(net, task, optimizer, schedule, cfg.trainer.gradient_clip_val, guard, cfg.seed)
 
 
-def _check_objective(metric: str, task: Task) -> None:
-    """Refuse an objective that validation does not measure, before training."""
+def _check_measured(key: str, metric: str, task: Task) -> None:
+    """Refuse a metric that validation does not measure, before training."""
     known = sorted(f"val/{name}" for name in task.metric_names)
     if metric not in known:
         hint = did_you_mean(metric, known)
-        raise LxError(f"objective.metric={metric} is not measured{hint}; there are: {', '.join(known)}")
+        raise LxError(f"{key}={metric} is not measured{hint}; there are: {', '.join(known)}")

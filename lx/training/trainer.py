@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from typing_extensions import override
 
 from lx.config.instantiate import build
+from lx.config.objective import checkpoint_metric
 from lx.distributed.fsdp import ShardedStrategy
 from lx.distributed.rank_info import RankInfo
 from lx.run.directory import RunDirectory
@@ -47,7 +48,7 @@ def build_callbacks(
     checkpoint = Checkpoint(
         run,
         cfg.objective.metric,
-        cfg.objective.mode,
+        *checkpoint_metric(cfg.objective),
         run_length,
         trainer.save_every_n_steps,
         trainer.save_every_n_minutes,

@@ -84,6 +84,8 @@ CASES = [
         "did you mean 'val/accuracy'",
         "val/loss",
     ),
+    setting("unknown metric of the best", "objective.checkpoint=val/los", "did you mean 'val/loss'"),
+    setting("a metric of another task", "objective.checkpoint=val/rmse", "objective.checkpoint=val/rmse is not"),
     setting("unknown precision", "hardware.precision=bf17", "hardware.precision=bf17", "bf16-mixed"),
     setting("unknown accelerator", "hardware.accelerator=abacus", "hardware.accelerator=abacus", "cpu, gpu or mps"),
     setting("unknown class weights", "task.class_weights={spice:2}", "'spice'", "food, music, space"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,7 +20,7 @@ from lx.tasks.classification import Classification
 from lx.training.callbacks.ema import WeightAverage
 from lx.training.module import TextClassifier
 from support.corpus import write_rows
-from support.run_files import losses
+from support.run_files import losses, rows
 from support.tiny_run import tiny, train_tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")
@@ -238,6 +239,37 @@ def test_eight_rows_are_learnt_by_heart(tmp_path: Path) -> None:
     result = lx.train(lx.compose(tiny(tmp_path, *more, *valid, f"run_dir={tmp_path / 'overfit'}")))
     assert list(losses(tmp_path / "overfit").values())[-1] < 0.05
     assert result.metrics["val/accuracy"] == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "metric", "best"),
+    [
+        ([], "val/loss", min),
+        (["objective.checkpoint=val/accuracy"], "val/accuracy", max),
+        (["objective.metric=val/f1_macro"], "val/f1_macro", max),
+    ],
+)
+def test_the_best_checkpoint(
+    settings: list[str], metric: str, best: Callable[[list[float]], float], tmp_path: Path
+) -> None:
+    """The loss falls on after all are right."""
+    more = [
+        "logger=csv",
+        "trainer.log_every_n_steps=6",
+        "trainer.max_epochs=6",
+        "optimizer.lr=0.05",
+        "scheduler=constant",
+    ]
+    result = train_tiny(tmp_path, *more, *settings)
+    validations = [row for row in rows(tmp_path / "run") if row["val/loss"]]
+    values = [float(row[metric]) for row in validations]
+    expected = validations[values.index(best(values))]
+    accuracies = [row["val/accuracy"] for row in validations]
+    assert (expected["step"] == validations[accuracies.index(max(accuracies))]["step"]) == (metric != "val/loss")
+    checkpoint = torch.load(result.best_checkpoint, weights_only=True)
+    objective = "val/f1_macro" if metric == "val/f1_macro" else "val/accuracy"
+    assert checkpoint["step"] == int(expected["step"])
+    assert result.objective == checkpoint["objective"] == pytest.approx(float(expected[objective]))
 
 
 def test_from_python(tmp_path: Path) -> None:

@@ -33,16 +33,17 @@ class Checkpoint(Callback):
 
     ``last.ckpt`` is the whole training state after a step, saved every so many steps, every so many minutes, before
     each validation and at the end; ``previous.ckpt`` is the one before it. ``best.ckpt`` holds the weights of the
-    validation with the best objective, and what the task chose there: ``{"weights", "step", "epoch", "objective",
-    "choices"}``; further ones, where they are kept, are ``best-STEP.ckpt``.
+    best validation, and what the task chose there: ``{"weights", "step", "epoch", "objective", "choices"}``; further
+    ones, where they are kept, are ``best-STEP.ckpt``.
 
     Only the first rank writes, beside training, and the others do not wait for it, unless each holds a
     shard of the training state and all are needed.
 
     Args:
         run: where the checkpoints go.
-        metric: the objective, for example ``val/accuracy``.
-        mode: ``max`` if more is better, ``min`` if less is.
+        objective: the metric that is reported of the best validation, for example ``val/accuracy``.
+        metric: the one that says which validation is the best, for example ``val/loss``.
+        mode: of that metric; ``max`` if more is better, ``min`` if less is.
         run_length: when validations come, and the end.
         every_n_steps: steps between two saves; None: do not count.
         every_n_minutes: minutes between two saves; None: do not look at the clock.
@@ -52,6 +53,7 @@ class Checkpoint(Callback):
     def __init__(
         self,
         run: RunDirectory,
+        objective: str,
         metric: str,
         mode: str,
         run_length: RunLength,
@@ -60,14 +62,15 @@ class Checkpoint(Callback):
         keep_best: int = 1,
     ) -> None:
         self.run = run
+        self.objective = objective
         self.metric = metric
         self.sign = 1.0 if mode == "max" else -1.0
         self.run_length = run_length
         self.every_n_steps = every_n_steps or run_length.total_steps
         self.every_n_seconds = math.inf if every_n_minutes is None else 60 * every_n_minutes
         self.keep_best = keep_best
-        self.kept: list[tuple[float, int]] = []  # objective and step of the best, the best first
-        self.best_objective: float | None = None
+        self.kept: list[tuple[float, int]] = []  # metric and step of the best, the best first
+        self.best: float | None = None
         self.best_metrics: dict[str, float] = {}
         self.best_evaluation: Evaluation | None = None
         self.validated_step = self.step = 0
@@ -78,6 +81,11 @@ class Checkpoint(Callback):
     def reached(self) -> Reached:
         """How far the run has come."""
         return Reached(self.step, self.run_length.position(self.step)[0], self.best_objective, self.best_metrics)
+
+    @property
+    def best_objective(self) -> float | None:
+        """The objective of the best validation; None: there was none."""
+        return self.best_metrics.get(self.objective)
 
     @override
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -106,21 +114,21 @@ class Checkpoint(Callback):
         assert isinstance(pl_module, TextClassifier)
         self.validated_step = step = trainer.global_step
         measured = pl_module.scalars("val")
-        objective = measured[self.metric]
-        best = self.best_objective
-        is_best = best is None or self.sign * objective > self.sign * best or math.isnan(best)
-        ranked = sorted([*self.kept, (objective, step)], key=lambda entry: -self.sign * entry[0])
+        value, best = measured[self.metric], self.best
+        is_best = best is None or self.sign * value > self.sign * best or math.isnan(best)
+        ranked = sorted([*self.kept, (value, step)], key=lambda entry: -self.sign * entry[0])
         self.kept = [entry for entry in ranked if not math.isnan(entry[0])][: self.keep_best]
         if is_best:
-            self.best_objective = objective
+            self.best = value
             self.best_metrics, self.best_evaluation = measured, pl_module.evaluations["val"]
         record_best(trainer.loggers, self.best_metrics)  # a logger itself keeps the last values
-        if is_best or (self.keep_best > 1 and (objective, step) in self.kept):
+        if is_best or (self.keep_best > 1 and (value, step) in self.kept):
             weights = full_state_dict(pl_module.net)
             if trainer.is_global_zero:
                 epoch, _ = self.run_length.position(max(step - 1, 0))  # that of the last step
                 choices = pl_module.evaluations["val"].choices
-                content = {"weights": weights, "step": step, "epoch": epoch, "objective": objective, "choices": choices}
+                content = {"weights": weights, "step": step, "epoch": epoch, "choices": choices}
+                content["objective"] = measured[self.objective]
                 self._writer.submit(content, partial(self._keep, is_best, [step for _, step in self.kept]))
                 if trainer.state.fn != TrainerFn.FITTING:
                     self._writer.wait()
@@ -164,7 +172,8 @@ class Checkpoint(Callback):
     def state_dict(self) -> dict[str, Any]:
         evaluation = self.best_evaluation
         return {
-            "best": self.best_objective,
+            "best": self.best,
+            "best_objective": self.best_objective,
             "best_metrics": self.best_metrics,
             "best_summary": None if evaluation is None else evaluation.to_plain(),
             "kept": [list(entry) for entry in self.kept],
@@ -175,9 +184,9 @@ class Checkpoint(Callback):
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         evaluation = state_dict["best_summary"]
-        self.best_objective, self.best_metrics = state_dict["best"], state_dict["best_metrics"]
+        self.best, self.best_metrics = state_dict["best"], state_dict["best_metrics"]
         self.best_evaluation = None if evaluation is None else Evaluation.from_plain(evaluation)
-        self.kept = [(objective, step) for objective, step in state_dict["kept"]]
+        self.kept = [(value, step) for value, step in state_dict["kept"]]
         self.validated_step = state_dict["validated_step"]
 
     def _keep(self, is_best: bool, kept: list[int], content: dict[str, Any]) -> None:
