@@ -80,3 +80,17 @@ class Tracker(Protocol):
 
     def finish(self, status: str, exit_code: int) -> None:
         """Close the record with the run's end state."""
+
+
+@runtime_checkable
+class ReportTracker(Protocol):
+    """A logger that can show the run's report.
+
+    Attributes:
+        wants_report: Whether it does.
+    """
+
+    wants_report: bool
+
+    def record_report(self, path: Path) -> None:
+        """Show an HTML file."""

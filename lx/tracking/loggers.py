@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from inspect import signature
+from pathlib import Path
 from threading import Thread
 from typing import Any
 
@@ -15,7 +16,8 @@ from lightning.pytorch.loggers import Logger
 from lx.config.instantiate import build
 from lx.errors import LxError
 from lx.system.signals import Stopped
-from lx.tracking.context import RunContext, RunResults, Tracker
+from lx.tracking.context import ReportTracker, RunContext, RunResults, Tracker
+from lx.tracking.media import report_of
 from lx.tracking.mlflow import check_store
 from lx.tracking.tensorboard import require_tensorboard
 from lx.tracking.wandb_agent import end_of_stopped
@@ -83,6 +85,16 @@ def record_results(loggers: Sequence[Logger], results: RunResults) -> None:
     for logger in loggers:
         if isinstance(logger, Tracker):
             logger.record_results(results)
+
+
+def record_report(loggers: Sequence[Logger], run_dir: Path) -> None:
+    """Make the report of a run that has its result, for the loggers that show it."""
+    showing = [logger for logger in loggers if isinstance(logger, ReportTracker) and logger.wants_report]
+    if showing:
+        with report_of(run_dir) as path:
+            for logger in showing:
+                if path is not None:
+                    logger.record_report(path)
 
 
 @contextmanager

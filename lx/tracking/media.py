@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from lx.run.directory import RunDirectory
 from lx.tasks.base import ResultTable
 from lx.tracking.context import RunResults
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+log = logging.getLogger(__name__)
 _MOST_ROWS = 200  # of a table as text
 _MOST_CLASSES = 60  # that a picture can show
 
@@ -39,6 +46,23 @@ def figures(results: RunResults) -> Iterator[tuple[str, Figure]]:
             yield name, _lines(table)
         elif table.chart == "confusion_matrix" and len({row[0] for row in table.rows}) <= _MOST_CLASSES:
             yield name, _matrix(table)
+
+
+@contextmanager
+def report_of(run_dir: Path) -> Iterator[Path | None]:
+    """Give the file of a run's report while the block runs; None without matplotlib, or if it cannot be made."""
+    if find_spec("matplotlib") is None or find_spec("lx.report.run_page") is None:
+        yield None
+        return
+    with TemporaryDirectory(prefix="lx-report-") as folder:
+        path: Path | None = Path(folder) / "report.html"
+        try:
+            record = import_module("lx.report.record").read_run(RunDirectory(run_dir))
+            import_module("lx.report.run_page").run_page(record).write(path)
+        except Exception as error:
+            log.warning("the run's report could not be made: %s", error)
+            path = None
+        yield path
 
 
 def _lines(table: ResultTable) -> Figure:

@@ -145,10 +145,10 @@ class MlflowTracker(Logger):
     def _start(self, experiment: str) -> None:
         for name, most in _PATIENCE.items():
             os.environ.setdefault(name, most)
-        for name in ("mlflow", "alembic"):
-            logging.getLogger(name).setLevel(logging.WARNING)
         from mlflow.tracking import MlflowClient
 
+        for name in ("mlflow", "alembic"):
+            logging.getLogger(name).setLevel(logging.WARNING)
         with _one_at_a_time(self._uri):
             client = MlflowClient(self._uri)
             known = client.get_experiment_by_name(experiment)

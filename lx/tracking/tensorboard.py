@@ -58,7 +58,8 @@ class TensorBoardTracker(TensorBoardLogger):
         settings = {
             key: value if isinstance(value, int | float) else str(value) for key, value in self._run.settings.items()
         }
-        self.log_hyperparams(settings, dict(results.metrics), results.step)
+        metrics = {key if key.startswith("test/") else f"best/{key}": value for key, value in results.metrics.items()}
+        self.log_hyperparams(settings, metrics, results.step)  # val/... is the curve
         for name, table in results.tables.items():
             self.experiment.add_text(f"{results.split}/{name}", markdown(table.columns, table.rows), results.step)
         for name, figure in figures(results):

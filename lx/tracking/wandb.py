@@ -6,9 +6,7 @@ W&B is a record, not a part of training: when it fails, one warning says so and 
 from __future__ import annotations
 
 import logging
-import os
 import shlex
-import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,8 +18,8 @@ from lightning.pytorch.utilities import rank_zero_only
 from lx.system.private_api import ignoring_experiment
 from lx.tracking.context import RunContext, RunResults
 from lx.tracking.csv import earlier_rows
-from lx.tracking.wandb_identity import identity
-from lx.tracking.wandb_media import as_wandb, model_artifact, save_diff, staging_below
+from lx.tracking.wandb_arguments import client_settings, identity
+from lx.tracking.wandb_media import as_panel, as_wandb, model_artifact, save_diff, staging_below
 from lx.tracking.wandb_mode import Mode, choose_mode
 from lx.tracking.wandb_parts import Part, last_row, parts_of
 
@@ -58,6 +56,7 @@ class WandbTracker(WandbLogger):
         init_timeout: Seconds to wait for W&B at the start.
         finish_timeout: Seconds to wait for the upload at the end; what is left can be synced later.
         log_model: Keep the best checkpoint, with what prediction needs beside it, as an artifact.
+        report: Show the run's report as a panel; ``auto``: unless it is a trial of a sweep.
 
     Raises:
         LxError: ``mode`` is unknown, or asks for credentials that are not there.
@@ -77,8 +76,10 @@ class WandbTracker(WandbLogger):
         finish_timeout: float,
         job_type: str | None = None,
         log_model: bool = False,
+        report: bool | str = "auto",
     ) -> None:
         self._run, self._keeps_model = run, log_model
+        self._shows_report = job_type != "trial" if report == "auto" else bool(report)
         self._parts = parts_of(run.dir)  # of earlier sessions
         self._is_new = not self._parts and run.step == 0
         self._arguments: dict[str, Any] = {
@@ -93,15 +94,7 @@ class WandbTracker(WandbLogger):
             "reinit": "create_new",  # a run that the caller has open is not ours to write to or to finish
         }
         super().__init__(name=run.name, save_dir=run.dir, project=self._arguments["project"])
-        self._settings: dict[str, Any] = {
-            "silent": True,
-            "console": "off",  # RUN/log.txt has it; capturing it would fight the progress bar
-            "init_timeout": init_timeout,
-            "finish_timeout": finish_timeout,
-            "finish_timeout_raises": True,
-            "x_transaction_log_flush_interval": 1.0,  # seconds of rows that a kill can cost, instead of 15
-            "stop_fn": _stop_this_process,
-        }
+        self._settings = client_settings(init_timeout, finish_timeout)
         self._last_row = -1  # that earlier sessions have recorded
         self._part: Part | None = None
         self._experiment: Run | None = self._start(*choose_mode(mode))
@@ -147,6 +140,17 @@ class WandbTracker(WandbLogger):
             if self._keeps_model and results.checkpoint is not None:
                 artifact = model_artifact(self._run, results)
                 self._experiment.log_artifact(artifact, aliases=["latest", "best", f"step-{results.step}"])
+
+    @property
+    def wants_report(self) -> bool:
+        """Whether :meth:`record_report` does something."""
+        return self._experiment is not None and self._shows_report
+
+    @rank_zero_only
+    def record_report(self, path: Path) -> None:
+        """Show an HTML file as a panel."""
+        with self._never_raising("write the report"), staging_below(self._run.dir):
+            self._log({"report": as_panel(path)}, None, _RESULTS)
 
     @rank_zero_only
     def finish(self, status: str, exit_code: int) -> None:
@@ -243,8 +247,3 @@ class WandbTracker(WandbLogger):
                 str(error) or type(error).__name__,
                 self.sync_command,
             )
-
-
-def _stop_this_process() -> None:
-    """Stop the run as a signal does, after a checkpoint: W&B calls this when a person has stopped it there."""
-    os.kill(os.getpid(), signal.SIGTERM)

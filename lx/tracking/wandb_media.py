@@ -14,7 +14,7 @@ from lx.tasks.base import ResultTable
 from lx.tracking.context import RunContext, RunResults
 
 if TYPE_CHECKING:
-    from wandb import Artifact, Run, Table
+    from wandb import Artifact, Html, Run, Table
     from wandb.plot.custom_chart import CustomChart
 
 
@@ -39,6 +39,13 @@ def as_wandb(table: ResultTable) -> Table | CustomChart:
         fields=dict(zip(fields, table.columns, strict=False)),
         string_fields={"title": table.title},
     )
+
+
+def as_panel(page: Path) -> Html:
+    """Convert an HTML file, which stays as it is."""
+    import wandb
+
+    return wandb.Html(page, inject=False)
 
 
 def model_artifact(run: RunContext, results: RunResults) -> Artifact:

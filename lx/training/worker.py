@@ -45,7 +45,14 @@ with freeze_after_imports(__name__ == "__main__"):
     )
     from lx.system.signals import Stopped, StopRequest, stop_on_signals
     from lx.tasks.base import Evaluation
-    from lx.tracking.loggers import build_loggers, check_loggers, finished_at_end, record_results, starting_services
+    from lx.tracking.loggers import (
+        build_loggers,
+        check_loggers,
+        finished_at_end,
+        record_report,
+        record_results,
+        starting_services,
+    )
     from lx.tracking.wandb_agent import end_of_stopped
     from lx.training.builders import build_run
     from lx.training.callbacks.checkpoint import Checkpoint
@@ -193,6 +200,7 @@ def _train(run: RunDirectory, rank_info: RankInfo, stop: StopRequest, session: S
             if rank_info.is_first:
                 record_results(loggers, run_results(run, result, module.task.tables(evaluation)))
                 run.write_result(result)
+                record_report(loggers, run.path)
         if rank_info.is_first:
             show_result(run, result, module.task.show(evaluation), loggers)
     return result

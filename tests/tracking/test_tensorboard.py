@@ -32,11 +32,13 @@ def test_scalars_texts_figures_and_hyperparameters(tmp_path: Path) -> None:
     logger = TensorBoardTracker(context(tmp_path))
     logger.log_metrics({"train/loss": 0.5}, 3)
     logger.finalize("success")  # as Lightning does before the results are there
-    logger.record_results(RunResults(7, {"test/accuracy": 0.75}, TABLES))
+    logger.record_results(RunResults(7, {"test/accuracy": 0.75, "val/loss": 0.5}, TABLES))
     logger.finish("finished", 0)
     read = events(tmp_path)
     assert [(event.step, event.value) for event in read.Scalars("train/loss")] == [(3, 0.5)]
     assert [(event.step, event.value) for event in read.Scalars("test/accuracy")] == [(7, 0.75)]
+    assert "val/loss" not in read.Tags()["scalars"]
+    assert [event.value for event in read.Scalars("best/val/loss")] == [0.5]
     texts = {tag: read.Tensors(tag)[-1].tensor_proto.string_val[0].decode() for tag in read.Tags()["tensors"]}
     assert "| optimizer.lr | 0.25 |" in texts["settings/text_summary"]
     assert "| &lt;script>\\|体育 | 0.5000 |" in texts["test/classes/text_summary"]

@@ -9,6 +9,7 @@ import signal
 import subprocess
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,7 @@ def assert_complete(run: WandbRun, directory: Path) -> None:
         assert run.summary[name] == pytest.approx(ended["metrics"][name])
     tables = Counter(key.removesuffix("_table") for row in run.history for key in row if key.startswith("test/"))
     assert tables == Counter(["test/classes", "test/confusion", "test/reliability", "test/mistakes"])
+    assert sum("report" in row for row in run.history) == (find_spec("lx.report.run_page") is not None)
     aliases = run.artifacts["model", f"model-{environment['run_id']}"]
     assert sorted(aliases) == ["best", "latest", f"step-{ended['steps']}"]
     assert run.files.count("diff.patch") == 1

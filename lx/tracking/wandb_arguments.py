@@ -1,9 +1,11 @@
-"""Where a run stands in W&B: its project, user or team, group, kind and name."""
+"""What ``wandb.init`` takes: where a run stands in W&B, and how the client behaves."""
 
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Sequence
+from typing import Any
 
 from lx.tracking.context import RunContext
 from lx.tracking.wandb_mode import read_settings
@@ -12,7 +14,7 @@ from lx.tracking.wandb_mode import read_settings
 def identity(
     run: RunContext, project: str | None, entity: str | None, group: str | None, job_type: str | None
 ) -> dict[str, str | None]:
-    """Return what ``wandb.init`` takes, from the settings of a run, the W&B agent, and the environment."""
+    """Return project, user or team, group, kind and name: by the run's settings, the W&B agent, and the environment."""
     variable = os.environ.get
     agent, configured = run.agent, variable("WANDB_PROJECT") or read_settings().get("project")
     return {
@@ -28,3 +30,21 @@ def _experiment(overrides: Sequence[str]) -> str | None:
     """Return the experiment that the command line chooses."""
     chosen = [text.partition("=")[2] for text in overrides if text.startswith("experiment=")]
     return chosen[-1] if chosen and chosen[-1] not in ("", "null") else None
+
+
+def client_settings(init_timeout: float, finish_timeout: float) -> dict[str, Any]:
+    """Return the client's settings; timeouts are in seconds."""
+    return {
+        "silent": True,
+        "console": "off",  # RUN/log.txt has it; capturing it would fight the progress bar
+        "init_timeout": init_timeout,
+        "finish_timeout": finish_timeout,
+        "finish_timeout_raises": True,
+        "x_transaction_log_flush_interval": 1.0,  # seconds of rows that a kill can cost, instead of 15
+        "stop_fn": _stop_this_process,
+    }
+
+
+def _stop_this_process() -> None:
+    """Stop the run as a signal does, after a checkpoint: W&B calls this when a person has stopped it there."""
+    os.kill(os.getpid(), signal.SIGTERM)
