@@ -44,6 +44,7 @@ VERBS = (
     Verb("predict", "RUN [FILE | -]", "label texts from a file, standard input or --text"),
     Verb("compare", "RUN RUN ...", "what differs between runs or trials, and whether the difference is real"),
     Verb("explain", "RUN --text TEXT", "show what each word adds to a prediction, and the attention"),
+    Verb("report", "RUN ... | SWEEP", "write an HTML file of curves, confusions, mistakes; or of a sweep"),
     Verb("bench", "[key=value ...]", "measure how fast a configuration trains on this machine", composes=True),
     Verb("sync", "RUN ...", "upload to W&B what runs and sweeps have recorded offline"),
     Verb("completion", "bash|zsh|fish", "print the script that completes commands and settings with the tab key"),

@@ -24,15 +24,9 @@ from lx.tasks.class_labels import ClassEncoder
 from lx.tasks.class_metrics import ChoosingMetrics, ClassMetrics
 from lx.tasks.class_names import check_class_names, require_same_classes
 from lx.tasks.class_weights import ClassWeights, one_weight_each
+from lx.tasks.confusion import confusion_cells, confusion_details, most_confused
 from lx.tasks.losses import CrossEntropy
-from lx.tasks.tables import (
-    confusion_cells,
-    confusion_details,
-    confusion_table,
-    most_confused,
-    reliability_table,
-    worst_classes,
-)
+from lx.tasks.tables import confusion_table, reliability_table, worst_classes
 
 _PARTS = ("encoder_accuracy", "expert_accuracy")  # where there is an expert
 

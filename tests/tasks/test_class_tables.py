@@ -8,7 +8,8 @@ from rich.cells import cell_len
 from rich.console import Console, RenderableType
 
 from lx.system.files import to_json
-from lx.tasks.tables import confusion_cells, confusion_details, confusion_table, most_confused, worst_classes
+from lx.tasks.confusion import confusion_cells, confusion_details, most_confused
+from lx.tasks.tables import confusion_table, worst_classes
 
 NAMES = ["体育[b]", "科技", "World"]
 CONFUSION = confusion_cells({"confusion_matrix": [[5, 2, 0], [3, 7, 1], [0, 0, 0]]})

@@ -1,0 +1,113 @@
+"""Figures of what a run says of each row: calibration, errors against length, numbers against predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from numpy.typing import NDArray
+
+from lx.report.drawing import MUTED, SERIES, Figure, canvas, legend
+
+_MOST_POINTS = 2000
+_LENGTH_BINS = 10
+_IN_TEXTS = "{:,.0f}".format
+
+
+def reliability_figure(bins: Mapping[str, Mapping[str, Any]]) -> Figure:
+    """Draw the reliability diagram (Guo et al. 2017): accuracy against confidence.
+
+    Args:
+        bins: of each kind of probabilities, ``unscaled`` and ``scaled``: ``count``, ``confidence`` and ``accuracy``.
+    """
+    said = []
+    with canvas(height=3.9) as (drawing, axes):
+        axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=":", label="perfectly calibrated")
+        names = {"unscaled": "before scaling", "scaled": "after scaling"}
+        for index, (kind, name) in enumerate(names.items()):
+            if kind not in bins:
+                continue
+            count, confidence, accuracy = (
+                np.asarray(bins[kind][k], float) for k in ("count", "confidence", "accuracy")
+            )
+            total = max(count.sum(), 1.0)
+            error = float((count * np.abs(confidence - accuracy)).sum() / total)
+            text, dashes = f"{name}: error {error:.3f}", "-" if index else "--"
+            axes.plot(confidence[count > 0], accuracy[count > 0], dashes, color=SERIES[1 - index], label=text)
+            sizes = 8 + 150 * np.sqrt(count / total)
+            axes.scatter(confidence[count > 0], accuracy[count > 0], sizes[count > 0], SERIES[1 - index], alpha=0.6)
+            said.append(f"{name} the expected calibration error is {error:.4f}")
+        axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="accuracy", title="reliability")
+        legend(drawing, axes, columns=1)
+    description = f"Accuracy against mean confidence of each bin: {'; '.join(said)}. Larger dots hold more texts."
+    return Figure("reliability", "Reliability diagram", description, drawing)
+
+
+def length_figure(lengths: NDArray[np.int32], max_length: int, num_truncated: int) -> Figure:
+    """Draw how many tokens the texts have."""
+    with canvas() as (drawing, axes):
+        longest = int(lengths.max())
+        axes.hist(lengths, bins=min(40, longest), range=(0.5, longest + 0.5), color=SERIES[0])
+        title = f"tokens a text; {num_truncated / len(lengths):.1%} truncated at {max_length:,}"
+        axes.set(xlabel="tokens", ylabel="texts", title=title)
+        axes.yaxis.set_major_formatter(lambda value, _: _IN_TEXTS(value))
+    low, middle, high = np.percentile(lengths, (5, 50, 95))
+    description = f"Histogram: the median text has {middle:.0f} tokens, nine of ten have {low:.0f} to {high:.0f}."
+    return Figure("lengths", "Lengths of the test texts", f"{description} {num_truncated:,} are truncated.", drawing)
+
+
+def error_figure(lengths: NDArray[np.int32], values: NDArray[np.float64], metric: str) -> Figure:
+    """Draw the mean of a metric, with 95% intervals, for texts of similar length.
+
+    Args:
+        lengths: [N] tokens of each text.
+        values: [N] what each text adds to the metric.
+        metric: its name.
+    """
+    edges = np.unique(np.quantile(lengths, np.linspace(0, 1, _LENGTH_BINS + 1)))
+    places = np.clip(np.searchsorted(edges, lengths, side="right") - 1, 0, max(len(edges) - 2, 0))
+    count = np.bincount(places)
+    mean = np.bincount(places, values) / count
+    variance = np.maximum(np.bincount(places, values**2) / count - mean**2, 0)
+    middle = np.bincount(places, lengths) / count
+    with canvas() as (drawing, axes):
+        margin = 1.96 * np.sqrt(variance / count)
+        axes.errorbar(middle, mean, margin, marker="o", markersize=4, capsize=2, color=SERIES[0], ecolor=MUTED)
+        axes.set(xlabel="tokens, groups of about equally many texts", title=f"{metric} against length, 95% interval")
+    ends = f"{mean[0]:.4g} for the shortest texts, {mean[-1]:.4g} for the longest"
+    return Figure("length-error", f"{metric} against text length", f"Mean {metric}: {ends}.", drawing)
+
+
+def number_figures(labels: NDArray[np.float64], values: NDArray[np.float64]) -> list[Figure]:
+    """Draw predicted against true numbers, and the residuals."""
+    correlation = float(np.corrcoef(labels, values)[0, 1]) if labels.std() and values.std() else 0.0
+    with canvas(height=3.6) as (drawing, axes):
+        _draw_cloud(axes, labels, values)
+        ends = [min(labels.min(), values.min()), max(labels.max(), values.max())]
+        axes.plot(ends, ends, color=MUTED, linewidth=1, linestyle=":")
+        axes.set(xlabel="true", ylabel="predicted", title="predicted against true")
+    text = f"{len(labels):,} texts; their correlation is {correlation:.3f}. On the dotted line predictions are right."
+    against = Figure("predicted-true", "Predicted against true", text, drawing)
+    residuals = values - labels
+    with canvas() as (drawing, axes):
+        axes.hist(residuals, bins=50, color=SERIES[0])
+        axes.axvline(0, color=MUTED, linewidth=1, linestyle=":")
+        axes.set(xlabel="predicted minus true", ylabel="texts", title="residuals")
+    text = f"Histogram: mean {residuals.mean():.4g}, standard deviation {residuals.std():.4g}."
+    return [against, Figure("residuals", "Residuals", text, drawing)]
+
+
+def _draw_cloud(axes: Axes, labels: NDArray[np.float64], values: NDArray[np.float64]) -> None:
+    """Draw points; many as a picture that is darker where there are more."""
+    if len(labels) <= _MOST_POINTS:
+        axes.scatter(labels, values, s=9, alpha=0.35, color=SERIES[0], linewidths=0)
+        return
+    counts, across, up = np.histogram2d(labels, values, bins=80)
+    image = np.zeros((*counts.T.shape, 4))
+    image[..., :3] = to_rgb(SERIES[0])
+    image[..., 3] = np.where(counts.T > 0, 0.12 + 0.88 * np.sqrt(counts.T / counts.max()), 0)
+    extent = (across[0], across[-1], up[0], up[-1])
+    axes.imshow(image, extent=extent, origin="lower", aspect="auto", interpolation="nearest")

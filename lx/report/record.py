@@ -1,0 +1,84 @@
+"""What a report reads of a run directory, which may be a stranger's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lx.data.tokens.table import TokenTable
+from lx.errors import LxError
+from lx.report.drawing import label
+from lx.report.history import Series, read_history
+from lx.run.directory import RunDirectory
+from lx.run.predictions import Predictions, read_predictions
+from lx.run.result import Result
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What a report reads of a run.
+
+    Attributes:
+        run: its directory.
+        name: as it is called in the report.
+        config: its configuration.
+        environment: content of ``environment.json``.
+        sizes: content of ``model.json``; nothing of a run that has not got so far.
+        result: how it ended; None: it has not.
+        history: its metrics against the step.
+        predictions: of validation and test; None: there are none.
+        test: token ids of the test split; None: there are none.
+    """
+
+    run: RunDirectory
+    name: str
+    config: dict[str, Any]
+    environment: dict[str, Any]
+    sizes: dict[str, Any]
+    result: Result | None
+    history: Mapping[str, Series]
+    predictions: Predictions | None
+    test: TokenTable | None
+
+    @property
+    def class_names(self) -> list[str]:
+        """The names of the classes, in label order; none of a task without classes."""
+        names = self.run.read_json(self.run.labels) if _is_there(self.run.labels) else []
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise LxError(f"{self.run.labels} does not hold the names of classes")
+        return names
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """The metrics of the best validation and of the test, as far as they are numbers."""
+        found = self.result.metrics if self.result is not None else {}
+        return {str(name): float(value) for name, value in found.items() if isinstance(value, int | float)}
+
+
+def read_run(run: RunDirectory) -> RunRecord:
+    """Read a run, perhaps a stranger's; it may still be under way.
+
+    Raises:
+        LxError: no run, or one whose files are damaged.
+    """
+    config = run.read_config()
+    environment = run.read_json(run.environment) if _is_there(run.environment) else {}
+    if not isinstance(environment, dict):
+        raise LxError(f"{run.environment} does not hold the environment of a run")
+    return RunRecord(
+        run,
+        label(run.path.resolve().name, 60),
+        config,
+        environment,
+        run.read_sizes() if _is_there(run.model) else {},
+        run.read_result() if _is_there(run.result) else None,
+        read_history(run),
+        read_predictions(run) if _is_there(run.predictions) else None,
+        TokenTable(run.trusted(run.test)) if _is_there(run.test) else None,
+    )
+
+
+def _is_there(path: Path) -> bool:
+    return path.is_symlink() or path.exists()

@@ -1,0 +1,89 @@
+"""The report of several runs: their curves together, and what differs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from lx.config.flatten import flatten
+from lx.errors import LxError
+from lx.report.curves import curves
+from lx.report.page import Block, Figures, Page, Section, Table, Text
+from lx.report.record import RunRecord
+from lx.report.run_page import DAMAGE
+from lx.report.tables import count, duration
+
+_MOST_DRAWN = 24
+_ABSENT = "-"
+_OF_THE_RUN = ("name", "run_dir", "resume", "launch", "recipe")
+
+
+def runs_page(records: Sequence[RunRecord]) -> Page:
+    """Build the report of several runs.
+
+    Raises:
+        LxError: the files of one are damaged.
+    """
+    records = _with_own_names(records)
+    try:
+        sections = [
+            Section("Results", [_results(records)]),
+            Section("What differs", [_differences(records)]),
+            Section("Learning curves", _curves(records)),
+        ]
+    except DAMAGE as error:
+        raise LxError(f"one of the runs is damaged: {type(error).__name__}: {error}") from error
+    names = ", ".join(record.name for record in records[:8])
+    return Page(count(len(records), "run"), f"{names}{', ...' if len(records) > 8 else ''}", sections)
+
+
+def _with_own_names(records: Sequence[RunRecord]) -> list[RunRecord]:
+    """Name runs by their directory, and by that above it where names are the same."""
+    names = [record.name for record in records]
+    if len(set(names)) == len(names):
+        return list(records)
+    longer = ["/".join(record.run.path.resolve().parts[-2:]) for record in records]
+    unique = [name if len(set(longer)) == len(longer) else f"{name} ({i + 1})" for i, name in enumerate(longer)]
+    return [replace(record, name=name) for record, name in zip(records, unique, strict=True)]
+
+
+def _results(records: Sequence[RunRecord]) -> Block:
+    metrics = list(dict.fromkeys(name for record in records for name in record.metrics))[:30]
+    rows = []
+    for record in records:
+        result = record.result
+        ended = [result.status, result.steps, duration(float(result.seconds))] if result else ["not ended", "", ""]
+        rows.append([record.name, *ended, *(record.metrics.get(name, _ABSENT) for name in metrics)])
+    note = "Whether a difference is more than chance is what lx compare computes."
+    return Table("Results of each run", ["run", "status", "steps", "time", *metrics], rows, note=note)
+
+
+def _differences(records: Sequence[RunRecord]) -> Block:
+    configs = [flatten(record.config) for record in records]
+    keys = [
+        key for key in dict.fromkeys(key for config in configs for key in config) if not key.startswith(_OF_THE_RUN)
+    ]
+    revisions = [record.environment.get("revision") for record in records]
+    rows: list[list[Any]] = []
+    for key in keys:
+        values = [str(config.get(key, _ABSENT)) for config in configs]
+        if len(set(values)) > 1:
+            rows.append([key, *values])
+    if len(set(map(str, revisions))) > 1:
+        rows.append(["git revision", *map(str, revisions)])
+    if not rows:
+        return Text("Their configurations are the same.")
+    return Table("Settings that differ", ["setting", *(record.name for record in records)], rows)
+
+
+def _curves(records: Sequence[RunRecord]) -> list[Block]:
+    histories = {record.name: record.history for record in records if record.history}
+    without = [record.name for record in records if not record.history]
+    shown = dict(list(histories.items())[:_MOST_DRAWN])
+    blocks: list[Block] = [Figures(curves(shown))] if shown else []
+    if len(histories) > len(shown):
+        blocks.append(Text(f"The first {_MOST_DRAWN} of {len(histories)} runs are drawn."))
+    if without:
+        blocks.append(Text(f"Without metrics.csv, because the logger csv was off: {', '.join(without[:20])}."))
+    return blocks
