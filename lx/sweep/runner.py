@@ -152,6 +152,11 @@ class Runner:
                     sweep.record_end(trial)
                 return
             reason = why_failed(code, outcome, replicate.last_lines())
+            if sweep.plan.is_automatic and "trainer.max_minutes=" in reason:
+                trial.dropped = "too little time was left for it"
+                trial.save()
+                sweep.record_end(trial)
+                return
             ended_by_signal = code < 0 or code >= _FIRST_SIGNAL_CODE or reason.startswith("killed")
             if ended_by_signal and self._stop.exit_code is not None:
                 return  # this worker was stopped: the run can be resumed
