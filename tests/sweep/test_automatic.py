@@ -92,15 +92,15 @@ SMALL += ["tokenizer=word", "trainer.max_epochs=2", "logger=none"]
 
 @pytest.mark.slow
 def test_a_search_keeps_to_its_time_and_its_best_runs_predict_together(folder: Path) -> None:
-    done = lx(folder, "train", "-m", *command(folder, *SMALL, "sweep.budget=90s", "sweep.dir=timed"))
+    done = lx(folder, "train", "-m", *command(folder, *SMALL, "sweep.n_trials=2", "sweep.budget=5m", "sweep.dir=timed"))
     assert done.returncode == 0, done.stderr
     began = (folder / "timed" / "0" / "environment.json").stat().st_mtime
     ended = max(path.stat().st_mtime for path in (folder / "timed").rglob("result.json"))
-    assert ended - began < 90 + 10, "the time, and a step and a save"
+    assert ended - began < 300 + 10, "the time, and a step and a save"
     rows = leaderboard(folder / "timed")
-    assert len(rows) > 1
+    assert len(rows) == 2
     first = yaml.safe_load((folder / "timed" / "0" / "config.yaml").read_text())
-    assert first["optimizer"]["lr"] == 1e-3 and first["trainer"]["max_minutes"] < 1
+    assert first["optimizer"]["lr"] == 1e-3 and first["trainer"]["max_minutes"] < 5
     top = json.loads((folder / "timed" / "sweep.json").read_text())["top"]
     assert 1 <= top <= 5 and "lx predict timed" in done.stderr
     runs = members(folder / "timed")
@@ -121,7 +121,7 @@ def test_trials_beyond_a_limit_are_infeasible(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     states = {row["model.dim"]: row["state"] for row in leaderboard(folder / "limited")}
     for row in leaderboard(folder / "limited"):
-        size = prediction_bytes(RunDirectory(Path(row["run_dir"])))
+        size = prediction_bytes(RunDirectory(folder / row["run_dir"]))
         assert (row["state"] == "infeasible") == (size > 40000) == ("more than sweep.max_bytes" in row["reason"])
-        assert result(Path(row["run_dir"]))["latency"] is not None
+        assert result(folder / row["run_dir"])["latency"] is not None
     assert set(states.values()) == {"finished", "infeasible"}
