@@ -44,12 +44,13 @@ def command(folder: Path, *overrides: str) -> list[str]:
 def test_the_search_begins_at_what_the_data_chooses(folder: Path, hydra: Any) -> None:
     plan = make_plan(hydra, command(folder), None)
     axes = {axis.key: axis for axis in plan.axes}
-    lr, epochs = axes["optimizer.lr"], axes["trainer.max_epochs"]
-    assert isinstance(lr, Interval) and isinstance(epochs, Interval)
+    lr, epochs, batch_size = axes["optimizer.lr"], axes["trainer.max_epochs"], axes["data.batch_size"]
+    assert isinstance(lr, Interval) and isinstance(epochs, Interval) and isinstance(batch_size, Interval)
     assert epochs.integer and lr.log and not lr.integer
     assert plan.defaults["trainer.max_epochs"] == 30 and plan.defaults["optimizer.lr"] == 1e-3
     assert (epochs.low, epochs.high) == (15, 60)
-    assert plan.defaults["tokenizer"] == plan.defaults["model.dim"] == plan.defaults["data.batch_size"] == "auto"
+    assert (batch_size.low, batch_size.high) == (16, plan.defaults["data.batch_size"]) == (16, 32)
+    assert plan.defaults["tokenizer"] == plan.defaults["model.dim"] == "auto"
     assert plan.defaults.keys() == axes.keys(), "the first trial is what the data chooses, in everything"
 
 
@@ -60,7 +61,7 @@ def test_the_search_begins_at_what_the_data_chooses(folder: Path, hydra: Any) ->
         (["trainer.max_steps=20"], {"trainer.max_epochs"}),
         (["model.dim=32", "tokenizer=char"], {"model.dim", "tokenizer"}),
         (["model=bag"], {"model.num_layers", "model.conv_width", "model.token_dropout"}),
-        (["recipe=plain"], {"model.num_layers", "tokenizer", "data.batch_size"}),
+        (["recipe=plain"], {"model.num_layers", "tokenizer"}),
     ],
 )
 def test_what_is_given_narrows_the_search(folder: Path, hydra: Any, overrides: list[str], gone: set[str]) -> None:
