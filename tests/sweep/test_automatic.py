@@ -22,7 +22,7 @@ from lx.sweep.space import Choices, Interval
 from support.commands import lx
 from support.corpus import write_splits
 from support.run_files import result
-from support.sweeps import leaderboard
+from support.sweeps import leaderboard, sweep
 
 
 @pytest.fixture(scope="module")
@@ -114,15 +114,13 @@ def test_a_search_keeps_to_its_time_and_its_best_runs_predict_together(folder: P
 
 
 @pytest.mark.slow
-def test_trials_beyond_a_limit_are_infeasible(folder: Path) -> None:
-    settings = ["model.dim=8,64", "sweep.n_trials=4", "sweep.sampler.n_startup_trials=1"]
-    limits = ["sweep.max_bytes=40000", "sweep.max_latency=100000", "sweep.dir=limited"]
-    fixed = [text for text in SMALL if not text.startswith("model.dim")]
-    done = lx(folder, "train", "-m", *command(folder, *fixed, *settings, *limits))
+def test_trials_beyond_a_limit_are_infeasible_in_any_sweep(folder: Path) -> None:
+    limits = ["sweep.max_bytes=120000", "sweep.max_latency=100000"]
+    done = lx(folder, *sweep("limited", "model.dim=8,64", "trainer.max_epochs=1", *limits))
     assert done.returncode == 0, done.stderr
-    states = {row["model.dim"]: row["state"] for row in leaderboard(folder / "limited")}
-    for row in leaderboard(folder / "limited"):
-        size = prediction_bytes(RunDirectory(folder / row["run_dir"]))
-        assert (row["state"] == "infeasible") == (size > 40000) == ("more than sweep.max_bytes" in row["reason"])
-        assert result(folder / row["run_dir"])["latency"] is not None
-    assert set(states.values()) == {"finished", "infeasible"}
+    small, large = sorted(leaderboard(folder / "limited"), key=lambda row: int(row["model.dim"]))
+    sizes = [prediction_bytes(RunDirectory(folder / row["run_dir"])) for row in (small, large)]
+    assert sizes[0] < 120_000 < sizes[1]
+    assert (small["state"], large["state"]) == ("finished", "infeasible")
+    assert large["reason"] == f"{sizes[1]:,} bytes are more than sweep.max_bytes=120000"
+    assert result(folder / small["run_dir"])["latency"] > 0
