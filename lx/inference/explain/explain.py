@@ -61,7 +61,9 @@ def explain(loaded: LoadedRun, texts: Sequence[str], label: str | None = None) -
     if loaded.has_pairs:
         shown = [replace(text, name=name) for text, name in zip(shown, columns, strict=True)]
     explanation = Explanation(str(loaded.directory.path), shown, describe_prediction(prediction), scores)
-    return explanation if reading is None else _with_network(explanation, reading, loaded.expert is not None)
+    if reading is None:
+        return replace(explanation, notes=["model=linear has no attention"])
+    return _with_network(explanation, reading, loaded.expert is not None)
 
 
 def explain_row(loaded: LoadedRun, number: int, label: str | None = None) -> Explanation:

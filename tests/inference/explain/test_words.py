@@ -62,6 +62,11 @@ def test_the_texts_of_a_pair_and_the_truncated_end() -> None:
     assert len(words.spans) == 3 and max(words.word_of) < 2
 
 
+def test_what_shares_a_token_is_one_word() -> None:
+    words = divide("a %)! b", [(0, 1), (1, 5), (6, 7)])
+    assert words.spans == [(0, 1), (2, 5), (6, 7)] and words.word_of == [0, 1, 2]
+
+
 def test_words_that_the_tokenizer_does_not_have() -> None:
     tokens = read_tokens(tokenizer("word"), ["stop zebra"], 16)
     assert tokens.unknown(["stop zebra"]) == ["zebra"]
