@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -51,18 +50,19 @@ def figures(results: RunResults) -> Iterator[tuple[str, Figure]]:
 @contextmanager
 def report_of(run_dir: Path) -> Iterator[Path | None]:
     """Give the file of a run's report while the block runs; None without matplotlib, or if it cannot be made."""
-    if find_spec("matplotlib") is None or find_spec("lx.report.run_page") is None:
+    if find_spec("matplotlib") is None:
         yield None
         return
+    from lx.report.record import read_run
+    from lx.report.run_page import run_page
+
     with TemporaryDirectory(prefix="lx-report-") as folder:
-        path: Path | None = Path(folder) / "report.html"
+        path = Path(folder) / "report.html"
         try:
-            record = import_module("lx.report.record").read_run(RunDirectory(run_dir))
-            import_module("lx.report.run_page").run_page(record).write(path)
+            run_page(read_run(RunDirectory(run_dir))).write(path)
         except Exception as error:
             log.warning("the run's report could not be made: %s", error)
-            path = None
-        yield path
+        yield path if path.exists() else None
 
 
 def _lines(table: ResultTable) -> Figure:
