@@ -110,9 +110,9 @@ def _is_ignored(key: str) -> bool:
 
 
 def changed_settings(configs: Sequence[dict[str, Any]]) -> list[str]:
-    """Return the settings that are not the same in all."""
+    """Return the settings that are not the same in all; one that a run does not have is as good as null."""
     keys = dict.fromkeys(key for config in configs for key in config)
-    return [key for key in keys if any(config.get(key, ...) != configs[0].get(key, ...) for config in configs)]
+    return [key for key in keys if any(config.get(key) != configs[0].get(key) for config in configs)]
 
 
 def shared_split(contenders: Sequence[Contender]) -> str:

@@ -63,7 +63,7 @@ def make_run(
 
 def test_two_runs_that_differ(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     good = make_run(tmp_path / "good", 0.9, optimizer={"lr": 0.1, "eps": 1.0})
-    bad = make_run(tmp_path / "bad", 0.7, optimizer={"lr": 0.2, "eps": 1.0})
+    bad = make_run(tmp_path / "bad", 0.7, optimizer={"lr": 0.2, "eps": 1.0, "foreach": None})
     comparison = lx.compare([good, bad])
     (pair,) = comparison.pairs
     assert comparison.settings == {"optimizer.lr": [0.1, 0.2]}
