@@ -130,9 +130,10 @@ def load_encoder(path: str) -> Any:
     transformers = import_transformers()
     try:
         check_model_type(transformers.AutoConfig.from_pretrained(path, trust_remote_code=False).model_type)
-        return transformers.AutoModel.from_pretrained(
+        encoder = transformers.AutoModel.from_pretrained(
             path, trust_remote_code=False, use_safetensors=True, dtype=torch.float32
         )
+        return encoder.train()  # its dropouts are off as it is loaded, and Lightning leaves modes as they are
     except (OSError, ValueError) as error:
         reason = str(error).strip().split("\n")[0]
         raise ArgumentError(

@@ -73,6 +73,10 @@ def test_padding_does_not_change_logits(bert: Path) -> None:
     torch.testing.assert_close(net(*longer), net(token_ids, mask, token_types), rtol=1e-5, atol=1e-6)
 
 
+def test_dropouts_are_on_from_the_start(bert: Path) -> None:
+    assert all(module.training for module in build(bert).modules())
+
+
 def test_gradients_reach_every_parameter(bert: Path) -> None:
     net = build(bert)
     net(*batch()).square().sum().backward()

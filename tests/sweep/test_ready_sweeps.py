@@ -35,4 +35,5 @@ def test_a_kind_of_sweep_can_be_planned(name: str) -> None:
     with hydra_session() as hydra:
         plan = make_plan(hydra, [f"sweep={name}", "model=tiny,small", *more], None)
     assert plan.num_trials == (2 if name == "grid" else 3)
-    assert [axis.key for axis in plan.axes] == ["model"]
+    keys = [axis.key for axis in plan.axes]
+    assert keys == ["model"] or (name == "auto" and "model" in keys)  # which searches beside it, too

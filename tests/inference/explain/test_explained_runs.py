@@ -143,7 +143,6 @@ def test_the_word_that_decides_the_label_has_the_largest_share(
     assert errors == 0
 
 
-@pytest.mark.filterwarnings("ignore:.*module.*in eval mode at the start of training")  # as it is loaded
 def test_a_pretrained_encoder(tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
     rows = examples(60)
