@@ -49,7 +49,7 @@ class Part:
     def last_row(self) -> dict[str, float]:
         """Read the last row with wandb's own reader; empty without one. A killed client leaves the log cut off."""
         last: dict[str, float] = {}
-        command = [sys.executable, "-m", "wandb", "leet", "inspect", "--json", str(self.log)]
+        command = [sys.executable, "-P", "-m", "wandb", "leet", "inspect", "--json", str(self.log)]
         environment = {**os.environ, "WANDB_ERROR_REPORTING": "false"}
         with subprocess.Popen(
             command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL

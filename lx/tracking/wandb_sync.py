@@ -58,7 +58,7 @@ def _sync(parts: Sequence[Part]) -> None:
     A run that is left half uploaded could not be continued without repeated rows, so an interrupt waits for its end; a
     second one does not.
     """
-    command = [sys.executable, "-m", "wandb", "sync", "--include-online", "-n", str(_RUNS_AT_A_TIME)]
+    command = [sys.executable, "-P", "-m", "wandb", "sync", "--include-online", "-n", str(_RUNS_AT_A_TIME)]
     with TemporaryDirectory(prefix="lx-sync-") as logs:
         environment = {**os.environ, "WANDB_DIR": logs, "WANDB_MODE": "online"}
         process = subprocess.Popen(

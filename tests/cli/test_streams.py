@@ -62,7 +62,7 @@ def test_files_of_the_users_own_hide_no_package(trained_run: Path, tmp_path: Pat
     settings = tiny(trained_run.parent, f"run_dir={tmp_path}/run", "trainer.max_steps=2", "logger=default")
     done = lx(tmp_path, "train", *settings)
     assert done.returncode == 0, done.stderr
-    assert "switched off" not in done.stderr and "wandb sync" in done.stdout
+    assert "switched off" not in done.stderr and "lx sync" in done.stdout
 
 
 def test_classes_of_the_users_own_are_found(trained_run: Path, tmp_path: Path) -> None:
