@@ -216,9 +216,8 @@ class WandbTracker(WandbLogger):
         run.define_metric("trainer/global_step")
         run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
         run.summary["status"] = "running"
-        if self._is_new:
-            save_diff(run, self._run.revision)
-        else:
+        save_diff(run, self._run.revision)  # each session: a client that is killed may not have sent its own
+        if not self._is_new:
             self._go_on(run)
         return run
 
