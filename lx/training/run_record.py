@@ -146,5 +146,7 @@ def run_results(run: RunDirectory, result: Result, tables: Mapping[str, ResultTa
 
 
 def _cell(value: Any) -> Any:
-    """A label set is one cell."""
+    """A set of labels, or their probabilities, are one cell of text: W&B wants one type a column."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {probability:.3f}" for name, probability in value.items())
     return ", ".join(map(str, value)) if isinstance(value, list) else value
