@@ -38,7 +38,7 @@ def build_once(final: Path, build: Callable[[Path], None]) -> Path:
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
         with _locked(final.with_name(f".{final.name}.lock")):
-            if not final.is_dir():  # nobody has built it while this process waited
+            if not final.is_dir():  # no other process has built it meanwhile
                 _build(final, build)
     except OSError as error:
         raise LxError(

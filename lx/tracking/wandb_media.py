@@ -62,7 +62,7 @@ def model_artifact(run: RunContext, results: RunResults) -> Artifact:
 
 
 def save_diff(run: Run, revision: str | None) -> None:
-    """Keep how tracked files differ from the revision as ``diff.patch``, unless W&B is told to leave git alone."""
+    """Keep how tracked files differ from the revision as ``diff.patch``, unless W&B's settings disable git."""
     if (revision or "").endswith("-dirty") and not run.settings.disable_git and (patch := diff()):
         path = Path(run.settings.files_dir) / "diff.patch"
         path.write_bytes(patch)
