@@ -53,7 +53,7 @@ def test_a_sweep_that_is_killed_again_and_again_ends_as_an_undisturbed_one(folde
             os.killpg(running.pid, signal.SIGKILL)
         running.wait()
         assert_nothing_left(folder / "killed")
-    done = lx(folder, "sweep", "resume", "killed")
+    done = lx(folder, *sweep("killed", *axes))  # goes on, and begins if even the first lines were not written
     assert done.returncode == 0, done.stderr
     assert objectives(folder / "killed") == objectives(folder / "undisturbed")
     assert losses(folder / "killed") == losses(folder / "undisturbed")

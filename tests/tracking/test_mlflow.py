@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import multiprocessing
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ from lx.errors import LxError
 from lx.tracking.context import RunContext, RunResults
 from lx.tracking.csv import CsvLogger
 from lx.tracking.mlflow import MlflowTracker, check_store
+from support.waiting import wait_until
 from tracking.test_tensorboard import TABLES
 
 pytest.importorskip("mlflow")
@@ -26,16 +30,27 @@ def tracker(path: Path, step: int = 0, **settings: Any) -> MlflowTracker:
     return MlflowTracker(run, **{"tracking_uri": uri, "experiment": "books", "log_model": True, **settings})
 
 
-@pytest.mark.slow
-def test_everything_is_read_back_and_nothing_twice(tmp_path: Path) -> None:
-    from mlflow.tracking import MlflowClient
-
-    first, csv = tracker(tmp_path), CsvLogger(tmp_path / "metrics.csv")
+def session_that_is_killed(path: Path) -> None:
+    first, csv = tracker(path), CsvLogger(path / "metrics.csv")
     for step in (1, 2, 3):
         for logger in (first, csv):
             logger.log_metrics({"train/loss": step}, step)
     first.save()
-    csv.log_metrics({"train/loss": 4}, 4)  # went down with the first session
+    client = first.experiment
+    assert client is not None
+    wait_until(lambda: len(client.get_metric_history(first.version, "train/loss")) == 3, "MLflow's thread writes")
+    csv.log_metrics({"train/loss": 4}, 4)  # goes down with this session
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_everything_is_read_back_and_nothing_twice(tmp_path: Path) -> None:
+    from mlflow.tracking import MlflowClient
+
+    first = multiprocessing.get_context("spawn").Process(target=session_that_is_killed, args=(tmp_path,))
+    first.start()
+    first.join()
+    assert first.exitcode == -signal.SIGKILL
     (tmp_path / "best.ckpt").write_text("weights")
 
     resumed = tracker(tmp_path, step=4)
