@@ -25,8 +25,8 @@ _LONGEST = 40  # letters of a value in a table
 
 
 @dataclass(frozen=True)
-class _Grid:
-    """A table before it is drawn."""
+class Grid:
+    """A table of a comparison, before it is drawn for a terminal, for a page or as Markdown."""
 
     title: str
     columns: list[str]
@@ -36,14 +36,14 @@ class _Grid:
 def comparison_tables(comparison: Comparison) -> list[Table | Text]:
     """Return tables of what differs in settings and results, and of every pair, with a line that explains them."""
     drawn: list[Table | Text] = []
-    for grid in _grids(comparison):
+    for grid in comparison_grids(comparison):
         table = Table(title=Text(grid.title), title_justify="left")
         for column in grid.columns:
             table.add_column(Text(column), overflow="fold")
         for row in grid.rows:
             table.add_row(*map(Text, row))
         drawn.append(table)
-    return [*drawn, *map(Text, _lines(comparison))]
+    return [*drawn, *map(Text, comparison_lines(comparison))]
 
 
 def check_format(path: Path | None) -> None:
@@ -60,7 +60,8 @@ def write_comparison(path: Path, comparison: Comparison) -> None:
         temporary.write_text(write(comparison), encoding="utf-8", newline="")
 
 
-def _grids(comparison: Comparison) -> list[_Grid]:
+def comparison_grids(comparison: Comparison) -> list[Grid]:
+    """Return what differs in settings, what differs in results, and every pair."""
     names = comparison.names
     seeds = [", ".join(map(str, comparison.seeds[name])) for name in names]
     settings = [[key, *map(_value, values)] for key, values in comparison.settings.items()]
@@ -71,9 +72,9 @@ def _grids(comparison: Comparison) -> list[_Grid]:
     ]
     metric = f"{comparison.metric} on {comparison.num_rows:,} rows of {comparison.split}"
     return [
-        _Grid("settings that differ", ["", *names], [["seed", *seeds], *settings]),
-        _Grid("results that differ, mean ± deviation over seeds", ["", *names], results),
-        _Grid(f"{metric}, A minus B", _pair_columns(comparison), [_pair_row(comparison, p) for p in comparison.pairs]),
+        Grid("settings that differ", ["", *names], [["seed", *seeds], *settings]),
+        Grid("results that differ, mean ± deviation over seeds", ["", *names], results),
+        Grid(f"{metric}, A minus B", _pair_columns(comparison), [_pair_row(comparison, p) for p in comparison.pairs]),
     ]
 
 
@@ -93,7 +94,7 @@ def _pair_row(comparison: Comparison, pair: Pair) -> list[str]:
     return [pair.a, pair.b, *shown]
 
 
-def _lines(comparison: Comparison) -> list[str]:
+def comparison_lines(comparison: Comparison) -> list[str]:
     """Return the verdicts, and how they were found."""
     several = "" if len(comparison.pairs) == 1 else f"; p adjusted for {len(comparison.pairs)} pairs"
     alone = all(len(seeds) == 1 for seeds in comparison.seeds.values())
@@ -126,11 +127,11 @@ def _measured(name: str, mean: float, deviation: float | None) -> str:
 
 def _markdown(comparison: Comparison) -> str:
     parts = []
-    for grid in _grids(comparison):
+    for grid in comparison_grids(comparison):
         lines = [grid.columns, ["---"] * len(grid.columns), *grid.rows]
         rows = ("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
         parts.append("\n".join([f"**{grid.title}**", "", *rows, ""]))
-    return "\n".join([*parts, *(f"- {_cell(line)}" for line in _lines(comparison)), ""])
+    return "\n".join([*parts, *(f"- {_cell(line)}" for line in comparison_lines(comparison)), ""])
 
 
 def _cell(text: str) -> str:

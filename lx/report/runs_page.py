@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from lx.config.flatten import flatten
 from lx.errors import LxError
+from lx.report.compare import compare_contenders
+from lx.report.comparison import comparison_grids, comparison_lines
+from lx.report.contenders import changed_settings, read_contender
 from lx.report.curves import curves
 from lx.report.page import Block, Figures, Page, Section, Table, Text
 from lx.report.record import RunRecord
@@ -29,6 +31,7 @@ def runs_page(records: Sequence[RunRecord]) -> Page:
     try:
         sections = [
             Section("Results", [_results(records)]),
+            Section("Is the difference real?", _comparison(records)),
             Section("What differs", [_differences(records)]),
             Section("Learning curves", _curves(records)),
         ]
@@ -55,23 +58,27 @@ def _results(records: Sequence[RunRecord]) -> Block:
         result = record.result
         ended = [result.status, result.steps, duration(float(result.seconds))] if result else ["not ended", "", ""]
         rows.append([record.name, *ended, *(record.metrics.get(name, _ABSENT) for name in metrics)])
-    note = "Whether a difference is more than chance is what lx compare computes."
-    return Table("Results of each run", ["run", "status", "steps", "time", *metrics], rows, note=note)
+    return Table("Results of each run", ["run", "status", "steps", "time", *metrics], rows)
+
+
+def _comparison(records: Sequence[RunRecord]) -> list[Block]:
+    """Return what ``lx compare`` says of each pair, or why it can say nothing."""
+    try:
+        comparison = compare_contenders([read_contender(record.name, [record.run.path]) for record in records])
+    except LxError as error:
+        return [Text(f"This cannot be told: {error}.")]
+    grid, note = comparison_grids(comparison)[-1], comparison_lines(comparison)[-1]
+    rows = [[*row, pair.verdict] for row, pair in zip(grid.rows, comparison.pairs, strict=True)]
+    return [Table(grid.title, [*grid.columns, "verdict"], rows, note=f"{note}.")]
 
 
 def _differences(records: Sequence[RunRecord]) -> Block:
-    configs = [flatten(record.config) for record in records]
-    keys = [
-        key for key in dict.fromkeys(key for config in configs for key in config) if not key.startswith(_OF_THE_RUN)
+    settings = [{**flatten(record.config), "git revision": record.environment.get("revision")} for record in records]
+    rows = [
+        [key, *(str(each.get(key, _ABSENT)) for each in settings)]
+        for key in changed_settings(settings)
+        if not key.startswith(_OF_THE_RUN)
     ]
-    revisions = [record.environment.get("revision") for record in records]
-    rows: list[list[Any]] = []
-    for key in keys:
-        values = [str(config.get(key, _ABSENT)) for config in configs]
-        if len(set(values)) > 1:
-            rows.append([key, *values])
-    if len(set(map(str, revisions))) > 1:
-        rows.append(["git revision", *map(str, revisions)])
     if not rows:
         return Text("Their configurations are the same.")
     return Table("Settings that differ", ["setting", *(record.name for record in records)], rows)

@@ -12,6 +12,7 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
+import lx
 from lx.cli.main import main
 from lx.report.history import read_history
 from lx.report.sweep_figures import expected_best
@@ -74,6 +75,16 @@ def test_several_runs(tmp_path: Path) -> None:
     assert main(["report", str(tmp_path / "0"), str(tmp_path / "1"), "--out", str(tmp_path / "both.html")]) == 0
     html = (tmp_path / "both.html").read_text(encoding="utf-8")
     assert re.search(r"<td>seed</td><td[^>]*>0</td><td[^>]*>1</td>", html)
+    verdict = lx.compare([tmp_path / "0", tmp_path / "1"]).pairs[0].verdict
+    assert f">{verdict}</td>" in html and "95% interval" in html
+
+
+def test_runs_that_cannot_be_compared_say_why(tmp_path: Path) -> None:
+    for name, classes in (("run", ["a", "b"]), ("other", ["a", "b", "c"])):
+        write_run(tmp_path / name, classes)
+    assert main(["report", str(tmp_path / "run"), str(tmp_path / "other")]) == 0
+    html = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "their classes differ" in html and "95% interval" not in html
 
 
 @pytest.mark.parametrize(
