@@ -6,7 +6,6 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 _MOST_PROBES = 200
-_NEED_SCIPY = ("lx.sweep.qmc.SobolSampler", "optuna.samplers.GPSampler")
 _COUNTS = ("n_trials", "seeds", "n_jobs", "per_gpu", "threads", "max_failures", "confirm", "confirm_seeds", "max_bytes")
 ADJUSTABLE = frozenset(
     {"n_jobs", "per_gpu", "retries", "max_failures", "budget", "n_trials", "seeds", "confirm", "confirm_seeds"}
@@ -195,8 +193,6 @@ def _check_settings(settings: Mapping[str, Any]) -> None:
             raise LxError("sweep.objectives: sweep.race and sweep.confirm choose by one objective: leave them out")
     if settings["promote"] and settings["pruner"]:
         raise LxError("sweep.promote=true pauses trials by itself: leave out sweep/pruner")
-    if settings["sampler"] and settings["sampler"]["_target_"] in _NEED_SCIPY and find_spec("scipy") is None:
-        raise LxError("this search needs scipy: pip install 'lx[search]', or choose sweep=tpe or sweep=random")
     latency = settings["max_latency"]
     if latency is not None and (not isinstance(latency, int | float) or latency <= 0):
         raise LxError(f"sweep.max_latency must be a number of milliseconds above 0, not {latency!r}")

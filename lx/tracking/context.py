@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from lx.config.flatten import flatten
 from lx.tasks.base import ResultTable
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -94,3 +98,23 @@ class ReportTracker(Protocol):
 
     def record_report(self, path: Path) -> None:
         """Show an HTML file."""
+
+
+@contextmanager
+def never_raising(service: str, action: str, give_up: Callable[[], str]) -> Iterator[None]:
+    """Give a tracker up, with one warning, on whatever goes wrong inside: network, database, disk.
+
+    Args:
+        service: Its name, for the warning.
+        action: What the block does, for the warning.
+        give_up: Switches the tracker off, and returns how the warning ends: what a person can do.
+    """
+    try:
+        yield
+    except Exception as error:
+        log.warning("%s could not %s: %s. Training goes on%s", service, action, reason_of(error), give_up())
+
+
+def reason_of(error: Exception) -> str:
+    """Return the first line of an error's message, or the name of its kind if it has none."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -18,8 +18,6 @@ from lx.errors import LxError
 from lx.system.signals import Stopped
 from lx.tracking.context import ReportTracker, RunContext, RunResults, Tracker
 from lx.tracking.media import report_of
-from lx.tracking.mlflow import check_store
-from lx.tracking.tensorboard import require_tensorboard
 from lx.tracking.wandb_agent import end_of_stopped
 from lx.tracking.wandb_mode import choose_mode
 
@@ -41,21 +39,17 @@ def build_loggers(nodes: Mapping[str, Any] | None, run: RunContext) -> list[Logg
 
 
 def check_loggers(nodes: Mapping[str, Any] | None) -> None:
-    """Refuse the settings of a logger of lx's own that cannot work, without starting it.
+    """Refuse settings that cannot work, without starting a logger; its class may check them by ``check_settings``.
 
     Raises:
         LxError: as :func:`build_loggers`.
     """
     for name, node in (nodes or {}).items():
         if node is not None and node.get("_partial_"):
-            _require_accepted(build(node, f"logger.{name}", _convert_="all"), f"logger.{name}")
-        target = "" if node is None else str(node.get("_target_"))
-        if target == "lx.tracking.wandb.WandbTracker":
-            choose_mode(node["mode"])
-        elif target == "lx.tracking.tensorboard.TensorBoardTracker":
-            require_tensorboard()
-        elif target == "lx.tracking.mlflow.MlflowTracker":
-            check_store(node["tracking_uri"])
+            factory = build(node, f"logger.{name}", _convert_="all")
+            _require_accepted(factory, f"logger.{name}")
+            if hasattr(factory.func, "check_settings"):
+                factory.func.check_settings(factory.keywords)
 
 
 def _require_accepted(factory: partial[Logger], where: str) -> None:
@@ -100,11 +94,8 @@ def record_report(loggers: Sequence[Logger], run_dir: Path) -> None:
 @contextmanager
 def starting_services(nodes: Mapping[str, Any] | None) -> Iterator[None]:
     """Start in a thread, while the block runs, what loggers would wait for afterwards: W&B's service."""
-    node = (nodes or {}).get("wandb")
-    if node is None or "mode" not in node:
-        yield
-        return
-    thread = Thread(target=_start_wandb, args=(node["mode"],))
+    node = (nodes or {}).get("wandb") or {}
+    thread = Thread(target=_start_wandb, args=(node.get("mode", "disabled"),))
     thread.start()
     try:
         yield

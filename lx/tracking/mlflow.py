@@ -11,7 +11,7 @@ import shlex
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from lx.errors import LxError
-from lx.tracking.context import RunContext, RunResults
+from lx.tracking.context import RunContext, RunResults, never_raising
 from lx.tracking.csv import earlier_rows
 from lx.tracking.media import figures
 
@@ -66,6 +66,11 @@ class MlflowTracker(Logger):
         self._client: MlflowClient | None = None
         with self._never_raising("start"):
             self._start(experiment)
+
+    @staticmethod
+    def check_settings(settings: Mapping[str, Any]) -> None:
+        """Check the store, as :func:`check_store` does."""
+        check_store(settings["tracking_uri"])
 
     @property
     def name(self) -> str:
@@ -191,16 +196,12 @@ class MlflowTracker(Logger):
                 for operations in self._sent:
                     operations.wait()
 
-    @contextmanager
-    def _never_raising(self, action: str) -> Iterator[None]:
-        """Give MLflow up, with one warning, on whatever goes wrong inside: network, database, disk."""
-        try:
-            yield
-        except Exception as error:
-            self._client = None
-            log.warning(
-                "MLflow could not %s at %s: %s. Training goes on", action, self._uri, str(error).partition("\n")[0]
-            )
+    def _never_raising(self, action: str) -> AbstractContextManager[None]:
+        return never_raising("MLflow", f"{action} at {self._uri}", self._give_up)
+
+    def _give_up(self) -> str:
+        self._client = None
+        return ""
 
 
 def check_store(tracking_uri: str | None) -> str:

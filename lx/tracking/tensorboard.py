@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib.util import find_spec
+from typing import Any
 
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
@@ -29,7 +30,7 @@ class TensorBoardTracker(TensorBoardLogger):
     """
 
     def __init__(self, run: RunContext) -> None:
-        require_tensorboard()
+        self.check_settings({})
         super().__init__(save_dir=run.dir, name="tensorboard", version="", purge_step=run.step)
         self._run = run
         writer = self.experiment
@@ -41,6 +42,15 @@ class TensorBoardTracker(TensorBoardLogger):
             if step == run.step:
                 self.log_metrics(row, step)
                 self._there |= row.keys()
+
+    @staticmethod
+    def check_settings(settings: Mapping[str, Any]) -> None:
+        """Raise LxError unless the ``tensorboard`` package is installed."""
+        if find_spec("tensorboard") is None:
+            raise LxError(
+                "logger=tensorboard needs the package tensorboard, which is not installed. "
+                "Install it with: pip install 'lx[tensorboard]'"
+            )
 
     @override
     @rank_zero_only
@@ -70,12 +80,3 @@ class TensorBoardTracker(TensorBoardLogger):
         """Write the end state as text."""
         self.experiment.add_text("status", status)
         self.finalize(status)
-
-
-def require_tensorboard() -> None:
-    """Raise LxError unless the ``tensorboard`` package is installed."""
-    if find_spec("tensorboard") is None:
-        raise LxError(
-            "logger=tensorboard needs the package tensorboard, which is not installed. "
-            "Install it with: pip install 'lx[tensorboard]'"
-        )

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import logging
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,7 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from lx.system.private_api import ignoring_experiment
-from lx.tracking.context import RunContext, RunResults
+from lx.tracking.context import RunContext, RunResults, never_raising, reason_of
 from lx.tracking.csv import earlier_rows
 from lx.tracking.wandb_arguments import client_settings, identity
 from lx.tracking.wandb_media import as_panel, as_wandb, model_artifact, save_diff, staging_below
@@ -98,6 +98,11 @@ class WandbTracker(WandbLogger):
         self._last_row = -1  # that earlier sessions have recorded
         self._part: Part | None = None
         self._experiment: Run | None = self._start(*choose_mode(mode))
+
+    @staticmethod
+    def check_settings(settings: Mapping[str, Any]) -> None:
+        """Check the mode, as :func:`lx.tracking.wandb_mode.choose_mode` does."""
+        choose_mode(settings["mode"])
 
     @property
     def experiment(self) -> Any:
@@ -185,7 +190,7 @@ class WandbTracker(WandbLogger):
         try:
             run = self._init(mode)
         except Exception as error:
-            reason = str(error).strip().partition("\n")[0] or type(error).__name__
+            reason = reason_of(error)
             if mode == "offline":
                 log.warning("W&B is switched off for this run: %s", reason)
                 return None
@@ -231,18 +236,11 @@ class WandbTracker(WandbLogger):
             self.log_metrics(row, step)
         self._last_row = max(self._last_row, run.step - 1)  # a validation that is done again is recorded as well
 
-    @contextmanager
-    def _never_raising(self, action: str) -> Iterator[None]:
-        """Give W&B up, with one warning, on whatever goes wrong inside: network, service, disk."""
-        try:
-            yield
-        except Exception as error:
-            self._experiment = None
-            if self._part is not None:
-                self._part.mark_incomplete()
-            log.warning(
-                "W&B could not %s: %s. Training goes on; upload what was kept with: %s",
-                action,
-                str(error) or type(error).__name__,
-                self.sync_command,
-            )
+    def _never_raising(self, action: str) -> AbstractContextManager[None]:
+        return never_raising("W&B", action, self._give_up)
+
+    def _give_up(self) -> str:
+        self._experiment = None
+        if self._part is not None:
+            self._part.mark_incomplete()
+        return f"; upload what was kept with: {self.sync_command}"
