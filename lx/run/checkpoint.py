@@ -128,18 +128,6 @@ def read_step(path: Path) -> int:
     return step
 
 
-def read_reached(path: Path) -> dict[str, Any]:
-    """Return the arguments of :class:`lx.run.ending.Reached` for a training state; raise LxError if it is damaged."""
-    steps, content = read_step(path), load_plain(path, mmap=True)
-    state = content.get("callbacks", {}).get("Checkpoint", {})
-    return {
-        "steps": steps,
-        "epochs": steps // state.get("steps_per_epoch", steps + 1),  # states of lx 0.1 do not say
-        "objective": state.get("best_objective", state.get("best")),
-        "metrics": state.get("best_metrics", {}),
-    }
-
-
 def load_best(run: RunDirectory) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Load the best weights of a run, on the CPU, and what its task chose on that validation.
 

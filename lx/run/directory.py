@@ -131,18 +131,8 @@ class RunDirectory:
 
     def files(self) -> tuple[Path, ...]:
         """Every file of the run but its checkpoints."""
-        settings = (
-            self.config,
-            self.resumption,
-            self.recipe,
-            self.environment,
-            self.tokenizer,
-            self.labels,
-            self.model,
-        )
-        inputs = (self.micro_batch, self.test, self.linear, self.linear_test)
-        made = (self.log, self.metrics, self.predictions, self.mistakes, self.result, self.reports, self.verdict)
-        return (*settings, *inputs, *made, self.lock)
+        paths = [path for path in vars(self).values() if path is not self.path]
+        return tuple(path for path in paths if path.parent == self.path)
 
     def write_config(self, config: Mapping[str, Any]) -> None:
         """Save the resolved configuration."""
@@ -239,14 +229,10 @@ def default_run_dir(name: str) -> Path:
 
 
 def _refuse_interpolations(node: object, path: Path) -> None:
-    if isinstance(node, dict):
-        for key, value in node.items():
-            _refuse_interpolations(key, path)
-            _refuse_interpolations(value, path)
-    elif isinstance(node, list):
-        for value in node:
-            _refuse_interpolations(value, path)
-    elif isinstance(node, str) and "${" in node:
+    children = [*node, *node.values()] if isinstance(node, dict) else node if isinstance(node, list) else ()
+    for child in children:
+        _refuse_interpolations(child, path)
+    if isinstance(node, str) and "${" in node:
         raise LxError(
             f"{path} holds an interpolation ({shorten_text(node)!r}): a run's configuration is resolved, plain data"
         )

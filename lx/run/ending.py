@@ -77,9 +77,16 @@ def record_end(
 
 
 def _last_state(run: RunDirectory) -> Reached:
-    from lx.run.checkpoint import read_reached  # imports torch
+    from lx.run.checkpoint import load_plain, read_step  # imports torch
 
     for path in (run.last, run.previous):
         with suppress(LxError):  # missing or damaged
-            return Reached(**read_reached(run.trusted(path)))
+            steps = read_step(run.trusted(path))
+            state = load_plain(path, mmap=True).get("callbacks", {}).get("Checkpoint", {})
+            return Reached(
+                steps,
+                steps // state.get("steps_per_epoch", steps + 1),  # states of lx 0.1 do not say
+                state.get("best_objective", state.get("best")),
+                state.get("best_metrics", {}),
+            )
     return Reached()

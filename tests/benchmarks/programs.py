@@ -10,68 +10,20 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from baselines import serve
+from examples import Clock, Collate, Examples
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from lx.bench.benchmark import Speed
 from lx.bench.timers import wait_for_device
 from lx.data.datamodule import TextDataModule
 from lx.system.hardware import Hardware, resolve
 from lx.training.builders import BuiltRun, build_run
-
-
-class Examples(Dataset[dict[str, Any]]):
-    """Token ids and labels of the training split, one at a time, as these programs are used to."""
-
-    def __init__(self, data: TextDataModule, count: int | None = None) -> None:
-        table = data.tables["train"]
-        rows = np.arange(len(table) if count is None else min(count, len(table)))
-        self.pad_id = data.tokenizer.pad_id
-        self.lengths = table.lengths[rows].tolist()
-        self.items: list[dict[str, Any]] = []
-        for start in range(0, len(rows), 1000):
-            part = rows[start : start + 1000]
-            ids = np.full((len(part), int(table.lengths[part].max())), self.pad_id, np.int64)
-            table.gather(part, ids)
-            for row, tokens in zip(part.tolist(), ids, strict=True):
-                self.items.append(
-                    {"input_ids": tokens[: table.lengths[row]].tolist(), "labels": table.labels[row].as_py()}
-                )
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __getitem__(self, row: int) -> dict[str, Any]:
-        return self.items[row]
-
-
-class Collate:
-    """Pads a batch, to its longest example or to a fixed length.
-
-    Attributes:
-        num_tokens: real ones of each batch so far; counted here, where no program has to ask a device.
-    """
-
-    def __init__(self, pad_id: int, length: int | None = None) -> None:
-        self.pad_id = pad_id
-        self.length = length
-        self.num_tokens: list[int] = []
-
-    def __call__(self, items: list[dict[str, Any]]) -> dict[str, Tensor]:
-        self.num_tokens.append(sum(len(item["input_ids"]) for item in items))
-        length = self.length or max(len(item["input_ids"]) for item in items)
-        ids = torch.full((len(items), length), self.pad_id)
-        mask = torch.zeros(len(items), length, dtype=torch.int64)
-        for row, item in enumerate(items):
-            ids[row, : len(item["input_ids"])] = torch.tensor(item["input_ids"])
-            mask[row, : len(item["input_ids"])] = 1
-        return {"input_ids": ids, "attention_mask": mask, "labels": torch.tensor([item["labels"] for item in items])}
 
 
 def bert(cfg: DictConfig, data: TextDataModule, num_outputs: int) -> nn.Module:
@@ -108,21 +60,13 @@ class HuggingFace:
         from transformers import Trainer as HfTrainer
         from transformers import TrainerCallback, TrainingArguments
 
-        hardware, tuned = self.hardware, self.tuned
+        clock, tuned = Clock(self.hardware, warmup, steps), self.tuned
 
-        class Clock(TrainerCallback):
-            seconds = 0.0
-
+        class Steps(TrainerCallback):
             def on_step_end(self, args: Any, state: Any, control: Any, **others: Any) -> None:
-                if state.global_step == warmup:
-                    wait_for_device(hardware)
-                    self.seconds = -time.perf_counter()
-                if state.global_step == warmup + steps:
-                    wait_for_device(hardware)
-                    self.seconds += time.perf_counter()
+                clock.step_ended(state.global_step)
 
         collate = Collate(self.examples.pad_id, None if tuned else self.cfg.data.max_length)
-        clock = Clock()
         with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             arguments = TrainingArguments(
@@ -130,9 +74,9 @@ class HuggingFace:
                 per_device_train_batch_size=self.cfg.data.batch_size,
                 max_steps=warmup + steps,
                 learning_rate=5e-4,
-                use_cpu=hardware.device.type == "cpu",
+                use_cpu=self.hardware.device.type == "cpu",
                 torch_compile=self.compiled,
-                bf16=tuned and hardware.autocast_dtype is not None,
+                bf16=tuned and self.hardware.autocast_dtype is not None,
                 train_sampling_strategy="group_by_length" if tuned else "random",
                 report_to=[],
                 save_strategy="no",
@@ -141,7 +85,7 @@ class HuggingFace:
                 remove_unused_columns=False,
             )
             trainer = HfTrainer(
-                self.net, arguments, data_collator=collate, train_dataset=self.examples, callbacks=[clock]
+                self.net, arguments, data_collator=collate, train_dataset=self.examples, callbacks=[Steps()]
             )
             trainer.train()
         tokens = sum(collate.num_tokens[warmup : warmup + steps])
@@ -187,35 +131,26 @@ class Lightning:
 
     def run(self, warmup: int, steps: int) -> Speed:
         """Train with Lightning's own loop."""
-        hardware = self.hardware
+        clock = Clock(self.hardware, warmup, steps)
 
-        class Clock(Callback):
-            seconds, count = 0.0, 0
-
+        class Steps(Callback):
             def on_train_batch_end(self, trainer: Trainer, module: Any, outputs: Any, batch: Any, index: int) -> None:
-                self.count += 1
-                if self.count == warmup:
-                    wait_for_device(hardware)
-                    self.seconds = -time.perf_counter()
-                if self.count == warmup + steps:
-                    wait_for_device(hardware)
-                    self.seconds += time.perf_counter()
+                clock.step_ended(trainer.global_step)
 
-        clock = Clock()
         collate = Collate(self.examples.pad_id)
-        pinned = hardware.device.type == "cuda"
+        pinned = self.hardware.device.type == "cuda"
         loader = DataLoader(
             self.examples, self.cfg.data.batch_size, shuffle=True, collate_fn=collate, pin_memory=pinned
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             trainer = Trainer(
-                accelerator=hardware.accelerator,
+                accelerator=self.hardware.accelerator,
                 devices=1,
                 precision=self.precision,
                 max_steps=warmup + steps,
                 max_epochs=-1,
-                callbacks=[clock],
+                callbacks=[Steps()],
                 logger=False,
                 enable_checkpointing=False,
                 enable_model_summary=False,

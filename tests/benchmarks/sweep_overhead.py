@@ -77,7 +77,8 @@ def sweep(trials: int, folder: Path, more: list[str]) -> float:
 def with_trainer(trials: int, folder: Path, more: list[str]) -> float:
     """Let Optuna drive transformers.Trainer in this process; the seconds that it took, without imports."""
     import optuna
-    from programs import Collate, Examples, bert
+    from examples import Collate, Examples
+    from programs import bert
     from transformers import Trainer, TrainingArguments
 
     import lx

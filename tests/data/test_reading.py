@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
-import re
-import unicodedata
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from lx.data.corpus.clean import read_clean
-from lx.data.corpus.corpus import load_corpus
 from lx.data.sources.files import FileSource
 from lx.errors import LxError
 from lx.tasks.class_labels import ClassEncoder
-from lx.tasks.multilabel_labels import LabelSetEncoder
-from support.corpus import data_settings
 
 PLAIN = b"text,label\none,a\ntwo,b\n"
 ROWS = [("one", "a"), ("two", "b")]
@@ -211,164 +203,3 @@ def test_refused_with_cause_and_cure(tmp_path: Path, case: str) -> None:
     told = str(refusal.value)
     assert told.startswith(str(path)) and message in told
     assert len(told) < 1000 and told.isprintable()
-
-
-def folder(path: Path, *names: str) -> Path:
-    for name in names:
-        (path / name).parent.mkdir(parents=True, exist_ok=True)
-        (path / name).write_text(f"words of {name}\r\n")
-    return path
-
-
-def test_folders_of_texts(tmp_path: Path) -> None:
-    """Endings in any case; hidden files, and folders without a text, are mentioned."""
-    names = ["a/2.TXT", "a/1.txt", "b/1.Txt", "a/._1.txt", "b/.x.TXT", ".git/1.txt", "c/1.md", "top.txt"]
-    source = FileSource(folder(tmp_path / "train", *names))
-    (rows,) = source.read("train")
-    assert list(zip(rows.texts, rows.labels, strict=True)) == [
-        ("words of a/1.txt\n", "a"),
-        ("words of a/2.TXT\n", "a"),
-        ("words of b/1.Txt\n", "b"),
-    ]
-    hidden, without = source.notes("train")
-    assert "2 hidden files, such as ._1.txt, are left out" in hidden
-    assert without.endswith("no .txt files, and so no class, in c")
-    before = source.fingerprint()
-    (tmp_path / "train/a/._1.txt").write_text("changed")
-    assert source.fingerprint() == before
-    corpus = load_corpus(source, ClassEncoder(None), data_settings(tmp_path / "cache", validation_fraction=0.5))
-    assert corpus.report.warnings()[:2] == [hidden, without]
-
-
-def unreadable(path: Path) -> None:
-    path.unlink()
-    path.symlink_to("nowhere")
-
-
-BROKEN: dict[str, tuple[str, Callable[[Path], object], str]] = {
-    "dangling link": ("a/1.txt", unreadable, "a/1.txt: a link to nowhere, which does not exist"),
-    "folder with a file's name": (
-        "a/1.txt",
-        lambda path: (path.unlink(), path.mkdir()),
-        "a/1.txt: cannot be read: Is a ",
-    ),
-    "LFS pointer": ("a/1.txt", lambda path: path.write_bytes(LFS), "run `git lfs pull`"),
-    "UTF-16": ("b/1.txt", lambda path: path.write_text("some words", "utf-16"), "b/1.txt: the encoding is UTF-16"),
-}
-
-
-@pytest.mark.parametrize("case", BROKEN)
-def test_a_file_of_a_folder_that_cannot_be_read(tmp_path: Path, case: str) -> None:
-    name, spoil, message = BROKEN[case]
-    source = FileSource(folder(tmp_path / "train", "a/1.txt", "b/1.txt"))
-    spoil(tmp_path / "train" / name)
-    with pytest.raises(LxError, match=re.escape(message)):
-        source.fingerprint(), list(source.read("train"))
-
-
-def test_paths_that_are_no_files(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe.csv")
-    (tmp_path / "link.csv").symlink_to("gone.csv")
-    folder(tmp_path / "tables", "train.csv")
-    for path, message in (
-        (tmp_path / "pipe.csv", "is a pipe or a device"),
-        (tmp_path / "link.csv", "is a link to gone.csv, which does not exist"),
-        (tmp_path / ("x" * 300 + ".csv"), "cannot be read: File name too long"),
-        ("~nobody-of-this-name/a.csv", "no such user's folder"),
-    ):
-        with pytest.raises(LxError, match=message):
-            FileSource(path)
-    with pytest.raises(LxError, match=r"If train\.csv in it is meant, name the file itself"):
-        list(FileSource(tmp_path / "tables").read("train"))
-
-
-NFC, NFD = "café", unicodedata.normalize("NFD", "café")
-
-
-@pytest.mark.parametrize(
-    ("train", "names", "ids", "other", "other_ids"),
-    [
-        ([NFD, "thé", NFC], [NFD, "thé"], [0, 1, 0], [NFC, " thé "], [0, 1]),
-        (["True", "False", "True"], ["False", "True"], [1, 0, 1], [True, "false", "TRUE"], [1, 0, 1]),
-        ([True, False], ["false", "true"], [1, 0], ["True", "FALSE"], [1, 0]),
-        (["True", True, "no"], ["True", "no"], [0, 0, 1], ["true"], [0]),
-    ],
-)
-def test_spellings_of_one_class(
-    train: list[Any], names: list[str], ids: list[int], other: list[Any], other_ids: list[int]
-) -> None:
-    for encoder, wrap in ((ClassEncoder(None), lambda label: label), (LabelSetEncoder(None), lambda label: [label])):
-        first, _ = encoder.encode([wrap(label) for label in train], learn=True)
-        final = encoder.finish() or (lambda labels: labels)
-        assert encoder.label_set(final(first))["class_names"] == names
-        assert final(first).to_pylist() == [wrap(index) for index in ids]
-        second, invalid = encoder.encode([wrap(label) for label in other], learn=False)
-        assert not invalid.any()
-        assert second.to_pylist() == [wrap(index) for index in other_ids]
-
-
-def test_joined_spellings_change_the_fingerprint(tmp_path: Path) -> None:
-    """Runs that were trained while these were two classes must not go on with one; all other runs must."""
-    for name, labels in (("one", [NFC, NFC, "b", "b"]), ("two", [NFC, NFD, "b", "b"])):
-        path = tmp_path / f"{name}.jsonl"
-        path.write_text("".join(json.dumps({"text": f"t {n}", "label": x}) + "\n" for n, x in enumerate(labels)))
-    options = data_settings(tmp_path / "cache", validation_fraction=0.5)
-    prints = []
-    for name in ("one", "two", "two"):
-        encoder = ClassEncoder(None)
-        corpus = load_corpus(FileSource(tmp_path / f"{name}.jsonl"), encoder, options)
-        prints.append((corpus.fingerprint, corpus.report.class_table() is not None, corpus.label_set["class_counts"]))
-    assert prints[0] != prints[1] == prints[2]
-
-
-@pytest.mark.parametrize(
-    ("names", "good", "bad", "message"),
-    [
-        (["1", "2", "3"], [1, "3", 2], 0, "the label '0' is not among the class names: 1, 2, 3"),
-        (["0", "1", "2"], [0, "2"], 3, "the label '3' is not among the class names: 0, 1, 2"),
-        (["10", "20"], [0, 1, 10, "20"], 2, "the label 2 is out of range: there are 2 class names, 0 to 1"),
-        (["no", "yes"], [0, "1", "yes"], "1" * 5000, "is not among the class names: no, yes"),
-    ],
-)
-def test_integers_against_names(names: list[str], good: list[Any], bad: Any, message: str) -> None:
-    encoder = ClassEncoder(names)
-    _, invalid = encoder.encode([*good, bad], learn=True)
-    assert np.flatnonzero(invalid).tolist() == [len(good)]
-    refusal = str(encoder.refusal("a.csv:4", bad))
-    assert message in refusal and len(refusal) < 1000
-
-
-WRONG_COLUMNS = {
-    "all different": ([f"text {n},id {n}" for n in range(40)], None, "40 classes for 40 rows: is data.label the right"),
-    "unknown, all different": ([f"{n % 4},{'long ' * 99}{n}" for n in range(40)], "1,x", "40 classes for 40 rows: is"),
-    "several labels a text": (
-        [f"{n % 20},c{n % 7}" for n in range(100)],
-        None,
-        "Most of the 20 texts stand under more",
-    ),
-    "few rows": ([f"text {n},id {n}" for n in range(6)], None, "Give more rows, or a file of its own by"),
-}
-
-
-@pytest.mark.parametrize("case", WRONG_COLUMNS)
-def test_wrong_columns(tmp_path: Path, case: str) -> None:
-    train, test, message = WRONG_COLUMNS[case]
-    (tmp_path / "a.csv").write_text("\n".join(["text,label", *train]))
-    (tmp_path / "b.csv").write_text(f"text,label\n{test}\n")
-    source = FileSource(tmp_path / "a.csv", test=None if test is None else tmp_path / "b.csv")
-    with pytest.raises(LxError, match=message) as refusal:
-        load_corpus(source, ClassEncoder(None), data_settings(tmp_path / "cache"))
-    assert len(str(refusal.value)) < 1000
-
-
-def test_fingerprints_of_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs of lx 0.1 go on: what their data's fingerprint was made of stays."""
-    monkeypatch.chdir(tmp_path)
-    Path("a.csv").write_bytes(PLAIN)
-    folder(tmp_path / "texts", "a/1.txt", "b/1.txt")
-    assert FileSource("a.csv").fingerprint() == "489c737c2eac47e840e6f750b9504a87"
-    assert (
-        FileSource("a.csv", test="a.csv", text="x", text_pair="y", class_names=["a"]).fingerprint()
-        == "6d9ef73e37b0a710bf877d74c6735d15"
-    )
-    assert FileSource("texts").fingerprint() == "b56fabf9cc2ad3a0db787598cc8aaf92"
