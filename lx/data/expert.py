@@ -20,7 +20,9 @@ from lx.linear.expert import LinearExpert
 from lx.linear.settings import ExpertSettings
 from lx.system.cache import build_once, digest
 
-_FORMAT = 3  # raise it when an expert of the same rows and settings becomes another
+_FORMAT = 4  # raise it when an expert of the same rows and settings becomes another
+
+_HELD_OUT = "held_out.npz"
 
 ClassIds = Callable[[pa.Array], NDArray[np.int64]]
 
@@ -33,13 +35,18 @@ class FittedExpert:
         tensors: File of the expert that test and prediction use; see ``LinearExpert.state_dict``.
         log_probabilities: Files of its log-probabilities, by split: of the validation split those of an expert that
             has learned from the training split alone, and of the test split those of the expert in ``tensors``.
-        facts: ``ngrams``, ``C``, ``refit`` (whether ``tensors`` has learned from the validation split too) and the
-            ``seconds`` that fitting took.
+        facts: ``ngrams``, ``C``, ``refit`` (whether ``tensors`` has learned from the validation split too),
+            ``held_out`` (how many rows :meth:`held_out` returns) and the ``seconds`` that fitting took.
     """
 
     tensors: Path
     log_probabilities: dict[str, Path]
     facts: dict[str, Any]
+
+    def held_out(self) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Return rows [K] of the training split, and log-probabilities [K, C] by fits that have not seen them."""
+        with np.load(self.tensors.with_name(_HELD_OUT)) as arrays:
+            return arrays["rows"], arrays["log_probabilities"]
 
 
 def fit_expert(
@@ -59,10 +66,13 @@ def fit_expert(
     def fit(folder: Path) -> None:
         started = time.perf_counter()
         expert = final = _fit(corpus, ["train"], settings, num_classes, class_ids)
+        validated = expert.validated
+        assert validated is not None  # the expert was fitted just now
         if settings.refit:
-            assert expert.c is not None  # it was fitted just now
-            final = _fit(corpus, ["train", "validation"], replace(settings, C=expert.c), num_classes, class_ids)
-        facts = {"ngrams": final.num_ngrams, "C": expert.c, "refit": settings.refit}
+            final = _fit(corpus, ["train", "validation"], replace(settings, C=validated.c), num_classes, class_ids)
+        facts = {"ngrams": final.num_ngrams, "C": validated.c, "refit": settings.refit}
+        facts["held_out"] = len(validated.rows)
+        np.savez(folder / _HELD_OUT, rows=validated.rows, log_probabilities=validated.log_probabilities)
         for name in corpus.splits.keys() - {"train"}:
             path = folder / f"{name}.npy"
             _write_log_probabilities(path, expert if name == "validation" else final, corpus.splits[name])

@@ -6,6 +6,7 @@ Axis legend: N rows, F known n-grams, C classes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from torch.nn.functional import embedding_bag
 from lx.errors import LxError
 from lx.linear.features import Vocabulary, learn_vocabulary
 from lx.linear.settings import C_CANDIDATES, ExpertSettings
-from lx.linear.solver import fit_calibrated, num_fits
+from lx.linear.solver import CrossValidation, fit_calibrated, num_fits
 from lx.linear.tensors import check_tensors
 from lx.system.progress import track
 
@@ -28,7 +29,12 @@ class LinearExpert:
     """A linear classifier of n-grams with calibrated probabilities: tensors and numpy arrays alone."""
 
     def __init__(
-        self, vocabulary: Vocabulary, weights: Tensor, bias: Tensor, texts_per_row: int, c: float | None = None
+        self,
+        vocabulary: Vocabulary,
+        weights: Tensor,
+        bias: Tensor,
+        texts_per_row: int,
+        validated: CrossValidation | None = None,
     ) -> None:
         """Join the parts.
 
@@ -38,10 +44,10 @@ class LinearExpert:
                 pairs with a row more for each of their overlaps.
             bias: [C] or [1].
             texts_per_row: 2 for pairs, else 1.
-            c: The C that it was fitted with; None of an expert that was read.
+            validated: What cross-validation found as it was fitted; None of an expert that was read.
         """
         self.vocabulary, self.weights, self.bias, self.texts_per_row = vocabulary, weights, bias, texts_per_row
-        self.c = c
+        self.validated = validated
 
     @property
     def num_ngrams(self) -> int:
@@ -80,11 +86,12 @@ class LinearExpert:
         features = vocabulary.matrix(columns)
         candidates = C_CANDIDATES if isinstance(settings.C, str) else (settings.C,)
         with track("fitting the linear expert", num_fits(candidates), "fits") as advance:
-            fitted, c = fit_calibrated(features, labels, num_classes, candidates, advance)
+            fitted, validated = fit_calibrated(features, labels, num_classes, candidates, advance)
         weights, bias = torch.from_numpy(fitted.weights), torch.from_numpy(fitted.bias)
         if num_classes == 2:
             weights, bias = weights[:, 1:] - weights[:, :1], bias[1:] - bias[:1]
-        return cls(vocabulary, weights.float().contiguous(), bias.float(), len(columns), c)
+        validated = replace(validated, rows=rows[validated.rows])
+        return cls(vocabulary, weights.float().contiguous(), bias.float(), len(columns), validated)
 
     def log_probabilities(self, texts: Sequence[str], pairs: Sequence[str] | None) -> NDArray[np.float32]:
         """Return the logarithms of the probabilities [N, C] of the classes.

@@ -44,10 +44,25 @@ class LinearMap:
         return scores
 
 
+@dataclass(frozen=True)
+class CrossValidation:
+    """What fits that leave rows out have found.
+
+    Attributes:
+        c: The chosen C.
+        rows: [K], ascending, that the calibration was fitted on.
+        log_probabilities: [K, C] of them, by fits that have not seen them.
+    """
+
+    c: float
+    rows: NDArray[np.int64]
+    log_probabilities: NDArray[np.float32]
+
+
 def fit_calibrated(
     features: csr_matrix, labels: Labels, num_classes: int, candidates: Sequence[float], report: Callable[[int], None]
-) -> tuple[LinearMap, float]:
-    """Fit a linear SVM whose scores are logits, and return it with its C.
+) -> tuple[LinearMap, CrossValidation]:
+    """Fit a linear SVM whose scores are logits, and return it with what cross-validation has found.
 
     In cross-validation the scores of the rows that each fold leaves out are calibrated: logits are a * score + b, with
     a > 0 and one b a class (vector scaling with one scale, Guo et al. 2017). C is the candidate whose calibrated scores
@@ -65,23 +80,26 @@ def fit_calibrated(
     sample = shuffled[:: -(-len(labels) // MAX_ROWS_OF_FOLDS)]
     sampled, sampled_labels = features[sample], labels[sample]
     fold = np.arange(len(sample)) % NUM_FOLDS
-    calibrations = []
+    found = []
     for c in candidates:
         scores = np.empty((len(sample), num_classes))
         for number in range(NUM_FOLDS):
             scores[fold == number] = _left_out_scores(sampled, sampled_labels, num_classes, c, fold == number)
             report(1)
-        calibrations.append(_calibrate(scores, sampled_labels))
-    best = int(np.argmin([calibration.loss for calibration in calibrations]))
-    calibration = calibrations[best]
+        found.append((c, scores, _calibrate(scores, sampled_labels)))
+    c, scores, calibration = min(found, key=lambda each: each[2].loss)
+    rows = sample
     if len(sample) < len(labels):
         left_out = np.isin(np.arange(len(labels)), shuffled[::10])
-        scores = _left_out_scores(features, labels, num_classes, candidates[best], left_out)
-        calibration = _calibrate(scores, labels[left_out])
-    fitted = _fit(features, labels, num_classes, candidates[best])
+        rows = np.flatnonzero(left_out)
+        scores = _left_out_scores(features, labels, num_classes, c, left_out)
+        calibration = _calibrate(scores, labels[rows])
+    fitted = _fit(features, labels, num_classes, c)
     report(1)
+    order = np.argsort(rows)
+    logits = torch.from_numpy(calibration.scale * scores[order] + calibration.shift)
     fitted = LinearMap(fitted.weights * calibration.scale, fitted.bias * calibration.scale + calibration.shift)
-    return fitted, candidates[best]
+    return fitted, CrossValidation(c, rows[order], logits.log_softmax(1).float().numpy())
 
 
 def num_fits(candidates: Sequence[float]) -> int:

@@ -65,7 +65,7 @@ def read_history(run: RunDirectory) -> dict[str, Series]:
     history = {}
     for name in names:
         values = table[name].to_numpy()
-        known = np.isfinite(values) & np.isfinite(steps)
+        known = np.isfinite(values) & (steps > 0)  # model=linear takes no step
         if known.any():
             history[name] = Series(steps[known], values[known])
     return history

@@ -5,34 +5,49 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
+from lx.errors import shorten_text
+from lx.report.page import Block, Table, Text
+from lx.report.record import RunRecord
+from lx.run.mistakes import read_mistakes
 
-from lx.errors import LxError, shorten_text
-from lx.report.page import Table
-from lx.run.directory import RunDirectory
-from lx.run.predictions import SplitPredictions
-
-_MOST = 50
+_MOST = 30
 _LONGEST = 2000  # letters of a text
+_COLUMNS = ("row", "label", "prediction", "probability", "text", "text_pair")
+_WITHOUT_EXPERT = (
+    "Of the train split there is no such list: a network remembers its training texts. A linear expert beside it "
+    "(model/expert=linear, for one class a text) judges each by a fit that has not seen it."
+)
 
 
-def mistakes_table(run: RunDirectory) -> Table | None:
-    """Build the table of the gravest mistakes, with their texts; None if there are none, or they were not kept."""
-    if not run.mistakes.is_symlink() and not run.mistakes.exists():
-        return None
-    content = run.read_json(run.mistakes)
-    mistakes = content.get("mistakes") if isinstance(content, dict) else None
-    if not isinstance(mistakes, list) or not all(isinstance(mistake, dict) for mistake in mistakes):
-        raise LxError(f"{run.mistakes} does not hold the mistakes of a run")
-    if not mistakes:
-        return None
-    columns = [
-        name for name in ("row", "label", "prediction", "probability", "text", "text_pair") if name in mistakes[0]
-    ]
+def mistakes_blocks(record: RunRecord) -> list[Block]:
+    """Build the table of the gravest mistakes of the test split, with their texts."""
+    mistakes = read_mistakes(record.run).get("test")
+    return [_table("The gravest mistakes of the test split", mistakes)] if mistakes else []
+
+
+def label_blocks(record: RunRecord) -> list[Block]:
+    """Build tables of labels that may be wrong, in validation and train.
+
+    They are those that a model which has not seen them contradicts most confidently (Northcutt et al. 2021).
+    """
+    by_split = read_mistakes(record.run)
+    expert = record.result.details.get("expert", {}) if record.result is not None else {}
+    held_out = f"{expert.get('held_out', 0):,} texts were judged, each by a fit that had not seen it. "
+    blocks: list[Block] = []
+    for split, judge, note in (("validation", "the run", ""), ("train", "the linear expert", held_out)):
+        if mistakes := by_split.get(split):
+            caption = f"Labels of the {split} split that {judge} contradicts most confidently"
+            blocks.append(_table(caption, mistakes, note))
+    return [*blocks, Text(_WITHOUT_EXPERT)] if blocks and "train" not in by_split else blocks
+
+
+def _table(caption: str, mistakes: Sequence[Mapping[str, Any]], note: str = "") -> Table:
+    columns = [name for name in _COLUMNS if name in mistakes[0]]
     rows = [[_plain(mistake.get(name)) for name in columns] for mistake in mistakes[:_MOST]]
-    note = "" if "text" in columns else "Their texts were not kept: data.keep_texts=false."
-    split = "test" if content.get("split") == "test" else "validation"
-    return Table(f"The gravest mistakes of the {split} split", columns, rows, note=note)
+    note += "Rows are counted from 0, in the order of the split, without empty texts."
+    if "text" not in columns:
+        note += " Their texts were not kept: data.keep_texts=false."
+    return Table(caption, columns, rows, note=note)
 
 
 def _plain(value: Any) -> Any:
@@ -43,35 +58,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float):
         return round(value, 4)
     return shorten_text(str(value), _LONGEST) if not isinstance(value, int) else value
-
-
-def noise_table(split: SplitPredictions, class_names: Sequence[str]) -> Table | None:
-    """Build the table of validation rows whose label the model denies with the most confidence.
-
-    They are ranked by the probability of the predicted class minus that of the label: the normalized margin of
-    Kuan and Mueller 2022.
-
-    Args:
-        split: of a classification.
-        class_names: in label order.
-    """
-    scores, labels = split.scores, split.labels
-    predicted = scores.argmax(axis=1)
-    rows = np.arange(len(labels))
-    gaps = scores[rows, predicted] - scores[rows, labels]
-    order = np.argsort(-gaps, kind="stable")[:_MOST]
-    found = [
-        [
-            int(split.rows[row]),
-            class_names[labels[row]],
-            class_names[predicted[row]],
-            round(float(scores[row, predicted[row]]), 4),
-            round(float(scores[row, labels[row]]), 4),
-        ]
-        for row in order
-        if gaps[row] > 0
-    ]
-    columns = ["row", "label", "prediction", "its probability", "that of the label"]
-    note = "Rows are counted from 0, in the order of the split, without empty texts."
-    caption = "Labels of the validation split that may be wrong: the most confident disagreements"
-    return Table(caption, columns, found, note=note) if found else None

@@ -12,7 +12,7 @@ import yaml
 from lx.errors import LxError
 from lx.report.class_tables import class_blocks
 from lx.report.curves import curves
-from lx.report.mistakes import mistakes_table, noise_table
+from lx.report.mistakes import label_blocks, mistakes_blocks
 from lx.report.outcomes import error_figure, length_figure, number_figures, reliability_figure
 from lx.report.page import Block, Code, Facts, Figures, Page, Section, Text
 from lx.report.record import RunRecord
@@ -22,8 +22,8 @@ _TILES = 6
 DAMAGE = (AttributeError, IndexError, KeyError, TypeError, ValueError, OverflowError)
 """What reading a stranger's file can raise where its content is not what lx writes."""
 _WITHOUT_PREDICTIONS = (
-    "There is no predictions.arrow: the run has not ended, or its lx was older. Errors against length, numbers against "
-    "predictions and labels that may be wrong are missing; lx eval computes metrics, but no predictions.arrow."
+    "There is no predictions.arrow: the run has not ended, or its lx was older. Errors against length and numbers "
+    "against predictions are missing; lx eval computes metrics, but no predictions.arrow."
 )
 
 
@@ -63,7 +63,8 @@ def _sections(record: RunRecord) -> list[Section]:
         Section("Learning curves", _curves(record)),
         Section("Classes", class_blocks(details)),
         Section("Predictions", _predictions(record, details)),
-        Section("Mistakes", _mistakes(record)),
+        Section("Mistakes", mistakes_blocks(record)),
+        Section("Labels that may be wrong", label_blocks(record)),
         Section("What it was", _facts(record)),
         Section("How to repeat it", _repetition(record)),
     ]
@@ -71,7 +72,7 @@ def _sections(record: RunRecord) -> list[Section]:
 
 def _curves(record: RunRecord) -> list[Block]:
     if not record.history:
-        return [Text("There is no metrics.csv: the run was trained without the logger csv (logger=csv).")]
+        return [Text("There are none: the run took no steps, or was trained without the logger csv (logger=csv).")]
     return [Figures(curves({record.name: record.history}))]
 
 
@@ -90,14 +91,6 @@ def _predictions(record: RunRecord, details: Mapping[str, Any]) -> list[Block]:
             figures += number_figures(test.labels, test.scores[:, 0].astype(np.float64))
     missing = [] if predictions is not None else [Text(_WITHOUT_PREDICTIONS)]
     return [*([Figures(figures)] if figures else []), *missing]
-
-
-def _mistakes(record: RunRecord) -> list[Block]:
-    tables = [mistakes_table(record.run)]
-    validation = record.predictions.splits.get("validation") if record.predictions is not None else None
-    if validation is not None and validation.labels.dtype == np.int32:
-        tables.append(noise_table(validation, record.class_names))
-    return [table for table in tables if table is not None]
 
 
 def _facts(record: RunRecord) -> list[Block]:

@@ -92,5 +92,5 @@ def _curves(records: Sequence[RunRecord]) -> list[Block]:
     if len(histories) > len(shown):
         blocks.append(Text(f"The first {_MOST_DRAWN} of {len(histories)} runs are drawn."))
     if without:
-        blocks.append(Text(f"Without metrics.csv, because the logger csv was off: {', '.join(without[:20])}."))
+        blocks.append(Text(f"Without steps, or without the logger csv: {', '.join(without[:20])}."))
     return blocks

@@ -17,7 +17,7 @@ A run directory holds everything that evaluation and prediction need::
     metrics.csv       one row per logged step
     log.txt           messages
     predictions.arrow what the best weights say of each row of validation and test: see lx/run/predictions.py
-    mistakes.json     the gravest mistakes of the test split, or else of validation, with their texts
+    mistakes.json     the gravest mistakes of each split, with their texts: see lx/run/mistakes.py
     result.json       status and final metrics
     reports.json      objectives of the validations, of a trial that its sweep judges
     verdict.json      what the sweep has decided about that trial

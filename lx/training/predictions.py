@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import shlex
 import tempfile
+from collections import deque
 from collections.abc import Iterator, Mapping
+from copy import copy
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +17,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lx.data.corpus.storage import SplitView
 from lx.data.datamodule import TextDataModule
+from lx.data.expert import FittedExpert
 from lx.errors import TrainingError
 from lx.nn.expert_alone import ExpertAlone
 from lx.run.directory import RunDirectory
 from lx.run.predictions import predictions_schema, write_predictions
 from lx.system.files import atomic_write_json
-from lx.tasks.base import ScoredExamples
+from lx.tasks.base import ScoredExamples, Task
 from lx.training.module import TextClassifier
 
 _ROWS = 8192  # of a record batch
@@ -70,7 +75,10 @@ def write_files(
     files: Mapping[str, LogitFile],
     keep_texts: bool,
 ) -> None:
-    """Write predictions of every split that there are logits of, and the gravest mistakes of the last one.
+    """Write predictions of every split that there are logits of, and the gravest mistakes of each.
+
+    Of the training split they are mistakes of the expert, if there is one, on rows that its cross-validation held out:
+    the network remembers its training rows.
 
     Args:
         run: where to.
@@ -79,47 +87,82 @@ def write_files(
         files: logits by split, in the order of the file.
         keep_texts: whether mistakes are written with their texts.
     """
-    splits = [_Split(name, data, module, file) for name, file in files.items()]
+    splits = [_split(name, data, module, file) for name, file in files.items()]
     task, digests = module.task, {name: data.corpus.splits[name].fingerprint() for name in files}
     schema = predictions_schema(data.tables["validation"].labels.type, task.num_outputs, task.main_metric, digests)
     write_predictions(run, schema, (batch for split in splits for batch in split.record_batches(schema)))
-    atomic_write_json(run.mistakes, {"split": splits[-1].name, "mistakes": splits[-1].mistakes(keep_texts)})
+    if data.expert is not None:
+        held_out = _held_out_split(data, data.expert, module)
+        deque(held_out.score(), maxlen=0)
+        splits.append(held_out)
+    atomic_write_json(run.mistakes, {split.name: split.mistakes(keep_texts) for split in splits})
 
 
+def _split(name: str, data: TextDataModule, module: TextClassifier, file: LogitFile) -> _Split:
+    expert = None if isinstance(module.net, ExpertAlone) else data.said_by_expert(name)
+    rows, positions = np.arange(len(file.seen)), np.flatnonzero(file.seen)
+    examples, labels = data.corpus.splits[name], data.tables[name].labels
+    return _Split(name, examples, labels, module.task, module.device, rows, positions, file.logits, expert)
+
+
+def _held_out_split(data: TextDataModule, expert: FittedExpert, module: TextClassifier) -> _Split:
+    rows, log_probabilities = expert.held_out()
+    task = copy(module.task)
+    task.choices = {}  # the probabilities are calibrated
+    examples, labels = data.corpus.splits["train"].select(rows), data.tables["train"].labels.take(pa.array(rows))
+    return _Split("train", examples, labels, task, module.device, rows, np.arange(len(rows)), log_probabilities)
+
+
+@dataclass
 class _Split:
-    """The logits of a split, and what becomes of them.
+    """Outputs for examples of a split, and what becomes of them.
 
     Attributes:
-        gravest: rows [K] of the gravest mistakes among those that were turned into record batches, the gravest first.
+        name: of the split.
+        examples: N, with their texts.
+        labels: [N] encoded.
+        task: turns outputs into predictions.
+        device: where it does.
+        rows: [N] number of each in the split.
+        positions: [M], ascending, of those examples that there are outputs of.
+        logits: [N, C].
+        expert: [N, C] log-probabilities; None: there are none.
+        gravest: positions [K] of the gravest mistakes among those that were scored, the gravest first.
     """
 
-    def __init__(self, name: str, data: TextDataModule, module: TextClassifier, file: LogitFile) -> None:
-        self.name = name
-        self.data = data
-        self.task = module.task
-        self.device = module.device
-        self.file = file
-        self.expert = None if isinstance(module.net, ExpertAlone) else data.said_by_expert(name)
-        self.gravest = np.zeros(0, np.int64)
-        self._gravities = np.zeros(0)
+    name: str
+    examples: SplitView
+    labels: pa.Array
+    task: Task
+    device: torch.device
+    rows: NDArray[np.int64]
+    positions: NDArray[np.int64]
+    logits: NDArray[np.float32]
+    expert: NDArray[np.float32] | None = None
+    gravest: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    _gravities: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
 
     def record_batches(self, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-        """Yield the columns of ``lx.run.predictions``, and note the gravest mistakes."""
-        rows = np.flatnonzero(self.file.seen)
-        for chunk in np.split(rows, np.arange(_ROWS, len(rows), _ROWS)):
-            logits, labels, expert = self._inputs(chunk)
-            scored = self.task.score(logits, self.task.collate(labels).to(self.device), **expert)
-            self._note_mistakes(chunk, scored)
+        """Score all, and yield the columns of ``lx.run.predictions``."""
+        for chunk, labels, scored in self.score():
             scores = pa.array(_numpy(scored.scores, np.float32).reshape(-1))
             columns = [
                 pa.array([self.name] * len(chunk)),
-                pa.array(chunk),
+                pa.array(self.rows[chunk]),
                 labels,
                 pa.FixedSizeListArray.from_arrays(scores, self.task.num_outputs),
                 pa.array(_numpy(scored.losses, np.float32)),
                 pa.array(_numpy(scored.metric, np.float64)),
             ]
             yield pa.record_batch(columns, schema=schema)
+
+    def score(self) -> Iterator[tuple[NDArray[np.int64], pa.Array, ScoredExamples]]:
+        """Yield positions, labels and scores of a few thousand examples at a time, and note the gravest mistakes."""
+        for chunk in np.split(self.positions, np.arange(_ROWS, len(self.positions), _ROWS)):
+            logits, labels, expert = self._inputs(chunk)
+            scored = self.task.score(logits, self.task.collate(labels).to(self.device), **expert)
+            self._note_mistakes(chunk, scored)
+            yield chunk, labels, scored
 
     def mistakes(self, keep_texts: bool) -> list[dict[str, Any]]:
         """Return the gravest mistakes: row, text and its pair, label, prediction and probability."""
@@ -129,27 +172,27 @@ class _Split:
         on_cpu = {name: tensor.cpu() for name, tensor in expert.items()}
         described = self.task.describe(logits.cpu(), labels, **on_cpu)
         texts = self._texts() if keep_texts else [{}] * len(described)
-        rows = self.gravest.tolist()
+        rows = self.rows[self.gravest].tolist()
         return [{"row": row, **text, **names} for row, text, names in zip(rows, texts, described, strict=True)]
 
-    def _inputs(self, rows: NDArray[np.int64]) -> tuple[Tensor, pa.Array, dict[str, Tensor]]:
-        """Return the logits and labels of some rows, and as ``expert=`` what an expert says, if there is one."""
-        logits = torch.from_numpy(self.file.logits[rows]).to(self.device)
-        labels = self.data.tables[self.name].labels.take(pa.array(rows))
-        expert = {} if self.expert is None else {"expert": torch.from_numpy(self.expert[rows]).to(self.device)}
+    def _inputs(self, positions: NDArray[np.int64]) -> tuple[Tensor, pa.Array, dict[str, Tensor]]:
+        """Return the logits and labels of some examples, and as ``expert=`` what an expert says, if there is one."""
+        logits = torch.from_numpy(self.logits[positions]).to(self.device)
+        labels = self.labels.take(pa.array(positions))
+        expert = {} if self.expert is None else {"expert": torch.from_numpy(self.expert[positions]).to(self.device)}
         return logits, labels, expert
 
-    def _note_mistakes(self, rows: NDArray[np.int64], scored: ScoredExamples) -> None:
+    def _note_mistakes(self, positions: NDArray[np.int64], scored: ScoredExamples) -> None:
         gravities = np.concatenate([self._gravities, _numpy(scored.gravity, np.float64)])
-        rows = np.concatenate([self.gravest, rows])
-        order = np.lexsort((rows, -gravities))[:_MOST_MISTAKES]
+        positions = np.concatenate([self.gravest, positions])
+        order = np.lexsort((positions, -gravities))[:_MOST_MISTAKES]
         order = order[gravities[order] > 0]
-        self.gravest, self._gravities = rows[order], gravities[order]
+        self.gravest, self._gravities = positions[order], gravities[order]
 
     def _texts(self) -> list[dict[str, str]]:
         """Return the texts of the gravest mistakes, and their pairs."""
         order = np.argsort(self.gravest)
-        (texts, pairs), *_ = self.data.corpus.splits[self.name].select(self.gravest[order]).texts()
+        (texts, pairs), *_ = self.examples.select(self.gravest[order]).texts()
         columns = {"text": texts} if pairs is None else {"text": texts, "text_pair": pairs}
         return [{name: column[place] for name, column in columns.items()} for place in np.argsort(order).tolist()]
 

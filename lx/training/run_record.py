@@ -12,6 +12,7 @@ from lx.nn.ensemble import members_of
 from lx.nn.pretrained import PretrainedClassifier
 from lx.run.directory import RunDirectory
 from lx.run.ending import begin, record_end
+from lx.run.mistakes import read_mistakes
 from lx.run.result import Result
 from lx.system.files import atomic_write_json, link_or_copy
 from lx.system.signals import Stopped
@@ -136,8 +137,8 @@ def run_context(run: RunDirectory, config: dict[str, Any], step: int, data: Text
 
 def run_results(run: RunDirectory, result: Result, tables: Mapping[str, ResultTable]) -> RunResults:
     """What its loggers record of what came out of a run: the task's tables, and that of the gravest mistakes."""
-    mistakes = run.read_json(run.mistakes)["mistakes"] if run.mistakes.exists() else []
-    if mistakes:
+    by_split = read_mistakes(run)
+    if mistakes := by_split.get("test", by_split.get("validation")):
         columns = list(mistakes[0])
         rows = [[_cell(mistake.get(column)) for column in columns] for mistake in mistakes]
         tables = {**tables, "mistakes": ResultTable(columns, rows)}

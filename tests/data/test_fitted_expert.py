@@ -43,7 +43,7 @@ def test_a_fitted_expert_is_found_in_the_cache(
     fitted = fit(True)
     monkeypatch.setattr(LinearExpert, "fit", None)
     assert fit(True) == fitted
-    assert fitted.facts.keys() == {"ngrams", "C", "refit", "seconds"}
+    assert fitted.facts.keys() == {"ngrams", "C", "refit", "held_out", "seconds"}
     with pytest.raises(TypeError):
         fit(False)
 

@@ -16,6 +16,7 @@ from lx.cli.main import main
 from lx.errors import LxError
 from lx.inference.expert import read_expert, read_log_probabilities
 from lx.run.directory import RunDirectory
+from lx.run.mistakes import read_mistakes
 from lx.run.predictions import read_predictions
 from support.corpus import write_rows
 from support.hostile import config, link, truncate, write
@@ -30,6 +31,8 @@ KINDS = {
     "alone": ["model=linear", "model.expert.min_count=1"],
 }
 
+WRONG = (17, 38)  # rows of the training split with another's label
+
 
 def train(folder: Path, *overrides: str) -> None:
     """Train with a few hard examples, so that neither part is always right."""
@@ -39,6 +42,8 @@ def train(folder: Path, *overrides: str) -> None:
         for number, row in enumerate(content):
             if number % 5 == 0:
                 row["text"] = f"{number % 7} {row['text'].split()[0][:3]}"
+            if split == "train" and number in WRONG:
+                row["label"] = content[number - 1]["label"]
         (folder / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in content))
     lx.train(lx.compose(command(folder, *overrides, f"data.validation={folder / 'validation.jsonl'}")))
 
@@ -54,6 +59,17 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     folder = tmp_path_factory.mktemp(request.param)
     train(folder, *KINDS[request.param])
     return folder / "run"
+
+
+def test_labels_of_the_training_split_that_the_expert_denies_are_kept_with_their_texts(trained: Path) -> None:
+    mistakes = read_mistakes(RunDirectory(trained))
+    rows = [json.loads(line) for line in (trained.parent / "train.jsonl").read_text().splitlines()]
+    assert list(mistakes) == ["validation", "test", "train"]
+    assert {mistake["row"] for mistake in mistakes["train"]} >= set(WRONG)
+    for mistake in mistakes["train"]:
+        assert mistake["label"] != mistake["prediction"] and mistake["probability"] > 1 / 3
+        assert [rows[mistake["row"]][name] for name in ("text", "label")] == [mistake["text"], mistake["label"]]
+    assert result(trained)["expert"]["held_out"] == len(rows)
 
 
 def test_evaluation_repeats_the_metrics_of_the_run_and_so_does_its_test_file(trained: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from scipy.sparse import csr_matrix
 
 from lx.linear import solver
@@ -29,7 +30,23 @@ def test_the_candidate_with_the_likeliest_scores_is_chosen() -> None:
     features = csr_matrix(draw.normal(labels[:, None] * [1.0, *[0.0] * 50], 1.0))
     steps: list[int] = []
     candidates = (1e-9, 0.01, 100.0)  # nothing learned, enough, and every row by heart
-    fitted, c = fit_calibrated(features, labels, 2, candidates, steps.append)
-    assert c == 0.01 and sum(steps) == num_fits(candidates)
+    fitted, validated = fit_calibrated(features, labels, 2, candidates, steps.append)
+    assert validated.c == 0.01 and sum(steps) == num_fits(candidates)
     alone, _ = fit_calibrated(features, labels, 2, [0.01], steps.append)
     assert np.array_equal(fitted.weights, alone.weights) and np.array_equal(fitted.bias, alone.bias)
+
+
+@pytest.mark.parametrize("most_rows", [10_000, 60])
+def test_held_out_rows_are_judged_by_fits_that_have_not_seen_them(
+    most_rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each row has a feature of its own, by which a fit that has seen it knows its label, be it wrong."""
+    monkeypatch.setattr(solver, "MAX_ROWS_OF_FOLDS", most_rows)
+    truth = np.arange(120) % 2
+    labels = np.where(np.arange(120) % 10 == 3, 1 - truth, truth)
+    features = csr_matrix(np.concatenate([np.eye(2)[truth], 3 * np.eye(120)], axis=1))
+    fitted, validated = fit_calibrated(features, labels, 2, [100.0], lambda _: None)
+    assert (fitted(features).argmax(1) == labels).all()
+    assert len(validated.rows) == (120 if most_rows > 120 else 12) and (np.diff(validated.rows) > 0).all()
+    assert (validated.log_probabilities.argmax(1) == truth[validated.rows]).all()
+    np.testing.assert_allclose(np.exp(validated.log_probabilities).sum(1), 1, rtol=1e-5)

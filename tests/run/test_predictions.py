@@ -54,9 +54,9 @@ def test_the_gravest_mistakes_with_their_texts(trained_run: Path) -> None:
     test, names = read(trained_run)["test"], json.loads((trained_run / "labels.json").read_text())
     wrong = np.flatnonzero(test.metric == 0)
     gravest = wrong[np.argsort(-test.scores[wrong].max(axis=1), kind="stable")]
-    assert len(gravest) and content["split"] == "test"
+    assert len(gravest) and list(content) == ["validation", "test"]
     texts = [row["text"] for row in examples(18, start=100)]
-    assert content["mistakes"] == [
+    assert content["test"] == [
         {
             "row": row,
             "text": texts[row],
@@ -86,7 +86,7 @@ def test_small_chunks_few_mistakes_no_texts_and_a_longer_run(tmp_path: Path, mon
     monkeypatch.setattr(callback, "_BATCHES", 1)
     train_tiny(tmp_path, "data.keep_texts=false", "optimizer.lr=1e-6", "data.max_length=4")
     run = tmp_path / "run"
-    before, mistakes = read(run), json.loads((run / "mistakes.json").read_text())["mistakes"]
+    before, mistakes = read(run), json.loads((run / "mistakes.json").read_text())["test"]
     assert before["test"].rows.tolist() == list(range(18))
     assert [set(mistake) for mistake in mistakes] == [{"row", "label", "prediction", "probability"}] * 3
     assert mistakes[0]["probability"] >= mistakes[1]["probability"] >= mistakes[2]["probability"]

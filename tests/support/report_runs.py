@@ -35,11 +35,12 @@ def write_run(path: Path, names: list[str], seed: int = 0, with_predictions: boo
     bins = {"count": [0, 4, 6], "confidence": [0.0, 0.5, 0.9], "accuracy": [0.0, 0.25, 1.0]}
     scores = [{"name": name, "support": 5, "precision": 0.5, "recall": 0.5, "f1": 0.5} for name in names]
     details = {"per_class": scores, "confusion_matrix": confusion, "reliability": {"scaled": bins, "unscaled": bins}}
+    details["expert"] = {"held_out": 1234}
     metrics = {"test/accuracy": 0.5, "val/accuracy": 0.25}
     atomic_write_json(run.result, {"status": "finished", "steps": 3, "seconds": 1.0, "metrics": metrics, **details})
     if with_predictions:
         mistakes = [{"row": 1, "text": f"{SCRIPT}\x00", "label": names[0], "prediction": names[1], "probability": 0.9}]
-        atomic_write_json(run.mistakes, {"split": "test", "mistakes": mistakes})
+        atomic_write_json(run.mistakes, {"validation": mistakes, "test": mistakes, "train": mistakes})
         probabilities = draw.dirichlet([1.0] * number, 20).astype(np.float32)
         columns = [
             pa.array(["validation"] * 20),

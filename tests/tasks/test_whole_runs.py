@@ -91,7 +91,7 @@ def test_predictions_and_mistakes_are_kept(trained: tuple[str, Path]) -> None:
     assert kept.metric == ("mse" if task == "regression" else "subset_accuracy")
     assert test.metric.mean() == pytest.approx(metrics[f"test/{kept.metric}"], rel=1e-6)
     assert test.loss.mean() == pytest.approx(metrics["test/loss"], rel=1e-5)
-    mistakes = json.loads((run / "mistakes.json").read_text())["mistakes"]
+    mistakes = json.loads((run / "mistakes.json").read_text())["test"]
     wrong = np.flatnonzero(test.loss if task == "regression" else test.metric == 0)
     assert [mistake["row"] for mistake in mistakes] == wrong[np.argsort(-test.loss[wrong], kind="stable")].tolist()
     row = mistakes[0]["row"]

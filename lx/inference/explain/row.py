@@ -14,6 +14,7 @@ from lx.data.tokens.tokenizer import Tokenizer
 from lx.errors import LxError
 from lx.inference.explain.words import UNKNOWN
 from lx.inference.load import LoadedRun
+from lx.run.mistakes import read_mistakes
 
 _STANDS_FOR_UNKNOWN = "\ufffd"
 
@@ -66,12 +67,8 @@ def _name(described: dict[str, Any]) -> str:
 
 def _mistake(loaded: LoadedRun, number: int) -> list[str] | None:
     """Return the text of a row, or its texts, if the row is among the mistakes that are kept with theirs."""
-    run = loaded.directory
-    if not run.mistakes.exists():
-        return None
-    kept = run.read_json(run.mistakes)
-    rows = kept.get("mistakes") if isinstance(kept, dict) and kept.get("split") == "test" else None
-    row = next((row for row in rows or () if isinstance(row, dict) and row.get("row") == number), {})
+    rows = read_mistakes(loaded.directory).get("test", ())
+    row = next((row for row in rows if row.get("row") == number), {})
     texts = [row.get(name) for name in ("text", "text_pair")[: 1 + loaded.has_pairs]]
     return [str(text) for text in texts] if all(isinstance(text, str) and text for text in texts) else None
 
