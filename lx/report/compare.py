@@ -52,7 +52,7 @@ class Comparison:
     """Contenders, compared on the same rows.
 
     Attributes:
-        metric: the main metric of their task: a mean over the rows.
+        metric: the main metric of their task.
         split: that was compared on.
         num_rows: of it.
         names: of the contenders.

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from lx.config.flatten import flatten
 from lx.errors import LxError, quote, shorten
+from lx.report.statistics import linearized
 from lx.run.directory import RunDirectory
 from lx.run.predictions import SplitPredictions, read_predictions
 
@@ -51,8 +52,9 @@ class Contender:
     runs: tuple[ComparedRun, ...]
 
     def values(self, split: str) -> NDArray[np.float64]:
-        """Return the main metric [S, N] of each example of a split in each run."""
-        return np.stack([run.splits[split].metric for run in self.runs])
+        """Return values [S, N] of each example of a split in each run, whose mean is the run's main metric."""
+        splits = [run.splits[split] for run in self.runs]
+        return np.stack([linearized(each.metric, each.weight) for each in splits])
 
     def numbers(self) -> dict[str, list[float]]:
         """Return what all its runs have measured, by name."""
@@ -138,8 +140,10 @@ def shared_split(contenders: Sequence[Contender]) -> str:
 
 def _why_not(one: ComparedRun, other: ComparedRun, split: str) -> str | None:
     """Say why two runs cannot be compared; None: they can."""
-    if (one.task[0], one.metric) != (other.task[0], other.metric):
+    if one.task[0] != other.task[0]:
         return f"their tasks differ, {quote(one.task[0])} and {quote(other.task[0])}"
+    if one.metric != other.metric:
+        return f"one has kept its {quote(one.metric)}, the other its {quote(other.metric)}"
     if one.task[1] != other.task[1]:
         return "their classes differ"
     if split not in one.splits or split not in other.splits:

@@ -11,6 +11,7 @@ from matplotlib.colors import to_rgb
 from numpy.typing import NDArray
 
 from lx.report.drawing import MUTED, SERIES, Figure, canvas, legend
+from lx.run.predictions import SplitPredictions
 
 _MOST_POINTS = 2000
 _LENGTH_BINS = 10
@@ -21,12 +22,13 @@ def reliability_figure(bins: Mapping[str, Mapping[str, Any]]) -> Figure:
     """Draw the reliability diagram (Guo et al. 2017): accuracy against confidence.
 
     Args:
-        bins: of each kind of probabilities, ``unscaled`` and ``scaled``: ``count``, ``confidence`` and ``accuracy``.
+        bins: of each kind of probabilities, ``unscaled`` and ``scaled``, or ``labels`` of label sets: ``count``,
+            ``confidence`` and ``accuracy``.
     """
     said = []
     with canvas(height=3.9) as (drawing, axes):
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=":", label="perfectly calibrated")
-        names = {"unscaled": "before scaling", "scaled": "after scaling"}
+        names = {"unscaled": "before scaling", "scaled": "after scaling", "labels": "all labels"}
         for index, (kind, name) in enumerate(names.items()):
             if kind not in bins:
                 continue
@@ -35,14 +37,18 @@ def reliability_figure(bins: Mapping[str, Mapping[str, Any]]) -> Figure:
             )
             total = max(count.sum(), 1.0)
             error = float((count * np.abs(confidence - accuracy)).sum() / total)
-            text, dashes = f"{name}: error {error:.3f}", "-" if index else "--"
-            axes.plot(confidence[count > 0], accuracy[count > 0], dashes, color=SERIES[1 - index], label=text)
+            text, dashes, color = f"{name}: error {error:.3f}", "-" if index else "--", SERIES[int(index == 0)]
+            axes.plot(confidence[count > 0], accuracy[count > 0], dashes, color=color, label=text)
             sizes = 8 + 150 * np.sqrt(count / total)
-            axes.scatter(confidence[count > 0], accuracy[count > 0], sizes[count > 0], SERIES[1 - index], alpha=0.6)
+            axes.scatter(confidence[count > 0], accuracy[count > 0], sizes[count > 0], color, alpha=0.6)
             said.append(f"{name} the expected calibration error is {error:.4f}")
-        axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="accuracy", title="reliability")
+        confidence_name, accuracy_name = "confidence", "accuracy"
+        if "labels" in bins:
+            confidence_name, accuracy_name = "probability of a label", "share of texts that have it"
+        axes.set(xlim=(0, 1), ylim=(0, 1), xlabel=confidence_name, ylabel=accuracy_name, title="reliability")
         legend(drawing, axes, columns=1)
-    description = f"Accuracy against mean confidence of each bin: {'; '.join(said)}. Larger dots hold more texts."
+    what = f"{accuracy_name} against {confidence_name} of each bin"
+    description = f"{what[0].upper()}{what[1:]}: {'; '.join(said)}. Larger dots hold more."
     return Figure("reliability", "Reliability diagram", description, drawing)
 
 
@@ -59,26 +65,26 @@ def length_figure(lengths: NDArray[np.int32], max_length: int, num_truncated: in
     return Figure("lengths", "Lengths of the test texts", f"{description} {num_truncated:,} are truncated.", drawing)
 
 
-def error_figure(lengths: NDArray[np.int32], values: NDArray[np.float64], metric: str) -> Figure:
-    """Draw the mean of a metric, with 95% intervals, for texts of similar length.
+def error_figure(lengths: NDArray[np.int32], split: SplitPredictions, metric: str) -> Figure:
+    """Draw the main metric, with 95% intervals, for texts of similar length.
 
     Args:
         lengths: [N] tokens of each text.
-        values: [N] what each text adds to the metric.
+        split: what each text adds to the metric, and counts in it.
         metric: its name.
     """
     edges = np.unique(np.quantile(lengths, np.linspace(0, 1, _LENGTH_BINS + 1)))
     places = np.clip(np.searchsorted(edges, lengths, side="right") - 1, 0, max(len(edges) - 2, 0))
-    count = np.bincount(places)
-    mean = np.bincount(places, values) / count
-    variance = np.maximum(np.bincount(places, values**2) / count - mean**2, 0)
-    middle = np.bincount(places, lengths) / count
+    weight = np.maximum(np.bincount(places, split.weight), 1e-9)
+    mean = np.bincount(places, split.metric) / weight
+    deviations = split.metric - mean[places] * split.weight
+    middle = np.bincount(places, lengths) / np.bincount(places)
     with canvas() as (drawing, axes):
-        margin = 1.96 * np.sqrt(variance / count)
+        margin = 1.96 * np.sqrt(np.bincount(places, deviations**2)) / weight
         axes.errorbar(middle, mean, margin, marker="o", markersize=4, capsize=2, color=SERIES[0], ecolor=MUTED)
         axes.set(xlabel="tokens, groups of about equally many texts", title=f"{metric} against length, 95% interval")
     ends = f"{mean[0]:.4g} for the shortest texts, {mean[-1]:.4g} for the longest"
-    return Figure("length-error", f"{metric} against text length", f"Mean {metric}: {ends}.", drawing)
+    return Figure("length-error", f"{metric} against text length", f"{metric}: {ends}.", drawing)
 
 
 def number_figures(labels: NDArray[np.float64], values: NDArray[np.float64]) -> list[Figure]:

@@ -86,7 +86,7 @@ def _predictions(record: RunRecord, details: Mapping[str, Any]) -> list[Block]:
     test = predictions.splits.get("test") if predictions is not None else None
     if predictions is not None and test is not None:
         if tokens is not None and test.rows[-1] < len(tokens):
-            figures.append(error_figure(tokens.lengths[test.rows], test.metric, predictions.metric))
+            figures.append(error_figure(tokens.lengths[test.rows], test, predictions.metric))
         if test.labels.dtype == np.float64:
             figures += number_figures(test.labels, test.scores[:, 0].astype(np.float64))
     missing = [] if predictions is not None else [Text(_WITHOUT_PREDICTIONS)]

@@ -61,6 +61,18 @@ class Difference:
     components: Components
 
 
+def linearized(metric: Values, weight: Values) -> Values:
+    """Return one value an example [N], whose mean is the ratio of the sum of ``metric`` [N] to that of ``weight`` [N].
+
+    For weights of 1 these are the metric's. Else, as of an F1, they are the ratio plus the influence of each example on
+    it (Davison and Hinkley 1997, section 2.7.2), so that a resample's mean is its ratio to first order.
+    """
+    total = weight.sum()
+    ratio = metric.sum() / total if total else 0.0
+    influence: Values = (metric - ratio * weight) * (len(metric) / (total or 1.0))
+    return metric if (weight == 1).all() else ratio + influence
+
+
 def paired_difference(a: Values, b: Values, seed: int = 0) -> Difference:
     """Compare the means of A [S_A, N] and B [S_B, N] over examples and seeds by a bootstrap.
 

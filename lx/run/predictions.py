@@ -8,7 +8,8 @@ columns
 - ``label``: as the task encodes it: int32 class id, list<int32> of label ids, or float64
 - ``scores``: fixed_size_list<float32>[C]: probabilities, those of the product where there is an expert; or the value
 - ``loss``: float32
-- ``metric``: float64, what the row adds to the task's main metric, which is the mean over the split
+- ``metric``: float64, what the row adds to the task's main metric
+- ``weight``: float64, what it counts in it: the main metric is the sum of ``metric`` over that of ``weight``
 
 and, as JSON below the key ``lx`` of the schema's metadata, ``metric``, the name of the main metric, and ``texts``, a
 digest of the texts of each split.
@@ -55,7 +56,7 @@ def predictions_schema(label_type: pa.DataType, num_scores: int, metric: str, te
 
 def _columns(label_type: pa.DataType, num_scores: int) -> dict[str, pa.DataType]:
     scores = pa.list_(pa.float32(), num_scores)
-    numbers = {"loss": pa.float32(), "metric": pa.float64()}
+    numbers = {"loss": pa.float32(), "metric": pa.float64(), "weight": pa.float64()}
     return {"split": pa.string(), "row": pa.int64(), "label": label_type, "scores": scores, **numbers}
 
 
@@ -79,7 +80,8 @@ class SplitPredictions:
         labels: class ids [N] int32; whether each label is there [N, C] bool; or numbers [N] float64.
         scores: [N, C] float32: probabilities, or the predicted number [N, 1].
         loss: [N] float32.
-        metric: [N] float64, what each row adds to the main metric, which is their mean.
+        metric: [N] float64, what each row adds to the main metric.
+        weight: [N] float64, what it counts in it: the main metric is the sum of ``metric`` over that of ``weight``.
         texts: digest of the split's texts.
     """
 
@@ -88,6 +90,7 @@ class SplitPredictions:
     scores: NDArray[np.float32]
     loss: NDArray[np.float32]
     metric: NDArray[np.float64]
+    weight: NDArray[np.float64]
     texts: str
 
     def without_scores(self) -> SplitPredictions:
@@ -150,7 +153,8 @@ def _check_columns(schema: pa.Schema, path: Path) -> int:
     """Return the number of scores of a row; raise LxError if the columns are others than those that lx writes."""
     scores = schema.field("scores").type if "scores" in schema.names else pa.null()
     num_scores = scores.list_size if pa.types.is_fixed_size_list(scores) else 0
-    expected = (pa.schema(_columns(label, num_scores)) for label in _LABEL_TYPES)
+    expected = [pa.schema(_columns(label, num_scores)) for label in _LABEL_TYPES]
+    expected += [columns.remove(len(columns) - 1) for columns in expected]  # files of before have no weights
     if not 1 <= num_scores <= _MOST_SCORES or not any(schema.equals(columns) for columns in expected):
         raise LxError(f"{path} does not hold predictions: its columns are {shorten(schema.names)}")
     return int(num_scores)
@@ -171,12 +175,14 @@ def _read_metadata(schema: pa.Schema, path: Path) -> tuple[str, dict[str, str]]:
 def _read_split(table: pa.Table, num_scores: int, texts: str, path: Path) -> SplitPredictions:
     """Check the values of one split, and return them as arrays."""
     rows, loss, metric = (_numpy(table[name]) for name in ("row", "loss", "metric"))
+    weight = _numpy(table["weight"]) if "weight" in table.column_names else np.ones(len(rows))
     scores = _numpy(pc.list_flatten(table["scores"])).reshape(-1, num_scores)
     if len(scores) != len(rows) or rows[0] < 0 or (np.diff(rows) <= 0).any():
         raise LxError(f"{path} is damaged: its rows are not in order")
-    if not all(np.isfinite(values).all() for values in (scores, loss, metric)):
+    if not all(np.isfinite(values).all() for values in (scores, loss, metric, weight)):
         raise LxError(f"{path} holds numbers that are not finite: the run, or the file, is damaged")
-    return SplitPredictions(rows, _read_labels(table["label"], num_scores, path), scores, loss, metric, texts)
+    labels = _read_labels(table["label"], num_scores, path)
+    return SplitPredictions(rows, labels, scores, loss, metric, weight, texts)
 
 
 def _read_labels(column: pa.ChunkedArray, num_scores: int, path: Path) -> NDArray[Any]:

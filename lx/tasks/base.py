@@ -75,14 +75,17 @@ class ScoredExamples:
     Attributes:
         scores: [B, C] probabilities, or predicted values.
         losses: [B].
-        metric: [B] what each example adds to the task's main metric, which is the mean.
+        metric: [B] what each example adds to the task's main metric.
         gravity: [B] how grave a mistake each is, such as the probability of the wrong class; 0 if it is none.
+        weight: [B] what each counts in it: the main metric is the sum of ``metric`` over that of ``weight``, as an F1
+            is. None: all 1, so that it is the mean.
     """
 
     scores: Float[Tensor, "B C"]
     losses: Float[Tensor, " B"]
     metric: Float[Tensor, " B"]
     gravity: Float[Tensor, " B"]
+    weight: Float[Tensor, " B"] | None = None
 
 
 @runtime_checkable
@@ -113,7 +116,7 @@ class Task(Protocol):
     Attributes:
         num_outputs: C.
         metric_names: The scalars of an evaluation, in the order in which they are shown.
-        main_metric: The one by which runs are compared: a mean over the examples.
+        main_metric: The one by which runs are compared: see :class:`ScoredExamples`.
         chance_loss: The mean loss of a model that has learned nothing; ``lx check`` compares the first loss with it.
         choices: What was chosen on the validation split, such as thresholds; ``{}`` if nothing is. Set before testing
             and predicting; a value from a stranger's run directory, so refuse what does not fit with LxError.

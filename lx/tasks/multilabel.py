@@ -22,8 +22,8 @@ from lx.tasks.class_names import check_class_names, require_same_classes
 from lx.tasks.losses import MultilabelLoss
 from lx.tasks.metrics import MeanLoss
 from lx.tasks.multilabel_labels import LabelSetEncoder, multi_hot
-from lx.tasks.multilabel_metrics import LEVELS, Choice, ScoredLabels, choose_thresholds, score
-from lx.tasks.tables import worst_classes
+from lx.tasks.multilabel_metrics import LEVELS, Choice, ScoredLabels, choose_thresholds, reliability, score
+from lx.tasks.tables import reliability_table, worst_classes
 
 _COLUMNS = ("support", "precision", "recall", "f1", "average_precision")
 _MOST_EXTREME = 16  # units of the logit that a threshold lies from a probability of 0.5
@@ -66,7 +66,7 @@ class Multilabel(nn.Module):
         LxError: Positive weights or thresholds that are none of these; names or counts that are none.
     """
 
-    main_metric = "subset_accuracy"
+    main_metric = "f1_micro"
     metric_names = ("f1_micro", "f1_macro", "subset_accuracy", "mean_average_precision", "loss")
 
     def __init__(
@@ -168,7 +168,7 @@ class Multilabel(nn.Module):
         ]
         return Evaluation(
             {**{name: getattr(scores, name) for name in self.metric_names[:-1]}, "loss": computed["loss"].item()},
-            {"per_class": per_class},
+            {"per_class": per_class, "reliability": {"labels": reliability(levels, truth, self._origin)}},
             {"thresholds": logits} if self._choice else {},
         )
 
@@ -177,10 +177,13 @@ class Multilabel(nn.Module):
         return [worst_classes(evaluation.details["per_class"], [])]
 
     def tables(self, evaluation: Evaluation) -> dict[str, ResultTable]:
-        """Return the scores and threshold of each label."""
+        """Return the scores and threshold of each label, and the reliability diagram."""
         columns = ["name", *_COLUMNS, "threshold"]
         rows = [[label[column] for column in columns] for label in evaluation.details["per_class"]]
-        return {"labels": ResultTable(["label", *columns[1:]], rows)}
+        tables = {"labels": ResultTable(["label", *columns[1:]], rows)}
+        if "reliability" in evaluation.details:  # a checkpoint of before has none
+            tables["reliability"] = reliability_table(evaluation.details["reliability"])
+        return tables
 
     def predictions(self, texts: Sequence[str], logits: Tensor) -> list[LabelSetPrediction]:
         """Return the labels of each text whose logit reaches its threshold, and the probabilities of all."""
@@ -196,9 +199,10 @@ class Multilabel(nn.Module):
 
     def score(self, logits: Tensor, labels: Tensor) -> ScoredExamples:
         """Return the probabilities [B, C]; a mistake is a wrong set, as grave as its loss."""
-        losses = self.loss(logits, labels)
-        correct = (self._reached(logits) == labels.bool()).all(dim=-1).double()
-        return ScoredExamples(logits.sigmoid(), losses, correct, losses * (1 - correct))
+        losses, reached, truth = self.loss(logits, labels), self._reached(logits), labels.bool()
+        gravity = losses * (reached != truth).any(dim=-1)
+        twice_correct = 2.0 * (reached & truth).sum(dim=-1)
+        return ScoredExamples(logits.sigmoid(), losses, twice_correct, gravity, reached.sum(dim=-1) + truth.sum(dim=-1))
 
     def describe(self, logits: Tensor, labels: pa.Array) -> list[dict[str, Any]]:
         """Return the names in ``label`` and in ``prediction``, and the ``probability`` of each of them."""

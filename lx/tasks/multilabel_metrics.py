@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -23,6 +24,8 @@ LEVELS = 1024
 _LIMIT = 16 * LEVELS  # scores further than 16 units from the origin count as 16
 _STEP = LEVELS // 32
 _CANDIDATES = torch.arange(-8 * LEVELS, 8 * LEVELS + 1, _STEP, dtype=torch.int16)  # probabilities 0.0003 to 0.9997
+
+_BINS = 15  # of a reliability diagram
 
 Choice = Literal["shared", "per_label"]
 
@@ -120,6 +123,34 @@ def average_precision(levels: Int[Tensor, " N"], truth: Bool[Tensor, " N"]) -> F
     right = len(positives) - torch.searchsorted(positives, positives)
     # numpy adds in one order, torch in one that depends on the number of threads.
     return torch.tensor((right.double() / at_least).numpy().mean())
+
+
+def reliability(levels: Int[Tensor, "N C"], truth: Bool[Tensor, "N C"], origin: float) -> dict[str, list[float]]:
+    """Compare the probabilities of all pairs of an example and a label with how often the label is there.
+
+    Args:
+        levels: of the logits.
+        truth: whether an example has a label.
+        origin: the logit of level 0.
+
+    Returns:
+        Of each of 15 equal bins of probabilities the ``count`` of its pairs, their mean probability as ``confidence``,
+        and as ``accuracy`` the share of them with the label; both 0 where there are none.
+    """
+    count, positives = np.zeros((2, 2 * _LIMIT), np.int64)
+    for column, is_there in zip(levels.numpy().T, truth.numpy().T, strict=True):
+        places = column.astype(np.int64) + _LIMIT
+        count += np.bincount(places, minlength=len(count))
+        positives += np.bincount(places[is_there], minlength=len(count))
+    probabilities = 1 / (1 + np.exp(-(origin + np.arange(-_LIMIT, _LIMIT) / LEVELS)))
+    bins = (probabilities * _BINS).astype(np.int64)
+    totals = [np.bincount(bins, weights, _BINS) for weights in (count, count * probabilities, positives)]
+    sizes = np.maximum(totals[0], 1)
+    return {
+        "count": totals[0].astype(int).tolist(),
+        "confidence": (totals[1] / sizes).tolist(),
+        "accuracy": (totals[2] / sizes).tolist(),
+    }
 
 
 def choose_thresholds(levels: Int[Tensor, "N C"], truth: Bool[Tensor, "N C"], choice: Choice) -> Int[Tensor, " C"]:

@@ -146,6 +146,7 @@ class _Split:
         """Score all, and yield the columns of ``lx.run.predictions``."""
         for chunk, labels, scored in self.score():
             scores = pa.array(_numpy(scored.scores, np.float32).reshape(-1))
+            weight = torch.ones_like(scored.metric) if scored.weight is None else scored.weight
             columns = [
                 pa.array([self.name] * len(chunk)),
                 pa.array(self.rows[chunk]),
@@ -153,6 +154,7 @@ class _Split:
                 pa.FixedSizeListArray.from_arrays(scores, self.task.num_outputs),
                 pa.array(_numpy(scored.losses, np.float32)),
                 pa.array(_numpy(scored.metric, np.float64)),
+                pa.array(_numpy(weight, np.float64)),
             ]
             yield pa.record_batch(columns, schema=schema)
 

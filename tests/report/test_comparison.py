@@ -12,12 +12,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import yaml
+from numpy.typing import NDArray
 
 import lx
 from lx.cli.main import main
 from lx.errors import LxError
 from lx.run.directory import RunDirectory
-from lx.run.predictions import predictions_schema, write_predictions
+from lx.run.predictions import predictions_schema, read_predictions, write_predictions
 from lx.sweep.trials import TrialDirectory
 
 CLASSIFICATION, REGRESSION = "lx.tasks.classification.Classification", "lx.tasks.regression.Regression"
@@ -33,6 +34,7 @@ def make_run(
     labels: int = 0,
     names: tuple[str, ...] = ("no", "yes"),
     split: str = "test",
+    weight: NDArray[np.float64] | None = None,
     **settings: Any,
 ) -> Path:
     """Write the files of a run that is right on a share of its rows, or wrong by so much; some are hard for all."""
@@ -56,6 +58,7 @@ def make_run(
         pa.FixedSizeListArray.from_arrays(pa.array(np.full(2 * rows, 0.5, np.float32)), 2),
         pa.array(np.zeros(rows, np.float32)),
         pa.array(metric),
+        pa.array(np.ones(rows) if weight is None else weight),
     ]
     write_predictions(run, schema, [pa.record_batch(columns, schema=schema)])
     return path
@@ -107,6 +110,16 @@ def test_of_errors_less_is_better(tmp_path: Path) -> None:
     (pair,) = lx.compare(runs).pairs
     assert pair.difference.high < 0 and pair.probability > 0.99 and pair.mcnemar_p is None
     assert pair.verdict.startswith("near is better than off")
+
+
+def test_a_metric_that_is_a_ratio_of_sums(tmp_path: Path) -> None:
+    """Of each example with a weight, as F1 has; a run without a difference has none by that ratio either."""
+    weight = np.random.default_rng(5).integers(1, 5, 600).astype(float)
+    runs = [make_run(tmp_path / name, share, weight=weight) for name, share in (("good", 0.9), ("bad", 0.7))]
+    (pair,) = lx.compare(runs).pairs
+    right = [read_predictions(RunDirectory(run)).splits["test"].metric.sum() for run in runs]
+    assert pair.difference.estimate == pytest.approx((right[0] - right[1]) / weight.sum())
+    assert pair.difference.low > 0 and pair.mcnemar_p is None
 
 
 def test_a_sweep(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -14,6 +14,7 @@ from lx.report.statistics import (
     Components,
     Difference,
     holm,
+    linearized,
     mcnemar,
     paired_difference,
     seeds_needed,
@@ -99,6 +100,47 @@ def test_many_values_are_resampled_as_few_are(monkeypatch: pytest.MonkeyPatch) -
     many = paired_difference(a, b)
     width = few.high - few.low
     assert (many.low, many.high) == pytest.approx((few.low, few.high), abs=0.08 * width)
+
+
+def test_a_ratio_by_hand() -> None:
+    """6 / 12; the first example adds 2 - 0.5 * 3 to the numerator's deviation, times 4 / 12."""
+    metric, weight = np.array([2.0, 0, 2, 2]), np.array([3.0, 1, 2, 6])
+    assert linearized(metric, weight) == pytest.approx(0.5 + np.array([0.5, -0.5, 1, -1]) / 3)
+    assert linearized(metric, np.ones(4)) is metric
+    assert linearized(np.zeros(4), np.zeros(4)).tolist() == [0] * 4
+
+
+def label_sets(random: np.random.Generator, rows: int) -> tuple[Values, Values]:
+    """Twice the true positives of each example, and its true and predicted labels, as of micro F1."""
+    truth, reached = random.random((2, rows, 6)) < [[[0.2]], [[0.25]]]
+    reached = np.where(random.random((rows, 1)) < 0.6, truth, reached)
+    return 2.0 * (truth & reached).sum(axis=1), (truth.sum(axis=1) + reached.sum(axis=1)).astype(float)
+
+
+def test_a_ratio_is_resampled_as_its_sums_are() -> None:
+    random = np.random.default_rng(4)
+    (metric_a, weight_a), (metric_b, weight_b) = (label_sets(random, 400) for _ in range(2))
+    difference = paired_difference(linearized(metric_a, weight_a)[None], linearized(metric_b, weight_b)[None])
+    rows = random.integers(400, size=(4_000, 400))
+    a, b = (
+        metric[rows].sum(1) / weight[rows].sum(1) for metric, weight in ((metric_a, weight_a), (metric_b, weight_b))
+    )
+    assert difference.estimate == pytest.approx(metric_a.sum() / weight_a.sum() - metric_b.sum() / weight_b.sum())
+    width = difference.high - difference.low
+    assert (difference.low, difference.high) == pytest.approx(np.quantile(a - b, [0.025, 0.975]), abs=0.06 * width)
+
+
+@pytest.mark.slow
+def test_intervals_of_micro_f1_cover_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(statistics, "_DRAWS", 1_000)
+    random = np.random.default_rng(0)
+    covered = 0
+    for number in range(2_000):
+        a, b = (linearized(*label_sets(random, 200))[None] for _ in range(2))
+        difference = paired_difference(a, b, seed=number)
+        covered += difference.low <= 0 <= difference.high
+    print(f"micro F1: {covered / 2_000:.2%} of 2,000 intervals")
+    assert 0.93 < covered / 2_000 < 0.97
 
 
 def test_seeds_alone_are_welchs_test() -> None:

@@ -134,6 +134,7 @@ def columns(**changes: Any) -> dict[str, pa.Array]:
         "scores": scores,
         "loss": pa.array([0.5, 1.5], pa.float32()),
         "metric": pa.array([1.0, 0.0]),
+        "weight": pa.array([1.0, 1.0]),
     }
     return {**good, **changes}
 
@@ -157,6 +158,14 @@ def test_a_file_of_two_rows(tmp_path: Path) -> None:
     arrow()(tmp_path)
     test = read(tmp_path)["test"]
     assert test.labels.tolist() == [0, 2] and test.texts == "x" and test.scores.shape == (2, 3)
+
+
+def test_a_file_of_before_without_weights(tmp_path: Path) -> None:
+    values = columns()
+    del values["weight"]
+    schema = predictions_schema(pa.int32(), 3, "accuracy", {}).remove(6)
+    write_predictions(RunDirectory(tmp_path), schema, [pa.record_batch(list(values.values()), schema=schema)])
+    assert read(tmp_path)["test"].weight.tolist() == [1, 1]
 
 
 def test_sets_of_labels_and_numbers(tmp_path: Path) -> None:
@@ -192,6 +201,7 @@ SPOILT: dict[str, tuple[Spoil, str]] = {
     "a row below 0": (arrow(row=pa.array([-1, 1])), "order"),
     "a class beyond": (arrow(label=pa.array([0, 3], pa.int32())), "beyond its 3 scores"),
     "not a number": (arrow(scores=NAN), "not finite"),
+    "a weight that is none": (arrow(weight=pa.array([1.0, float("nan")])), "not finite"),
     "an endless loss": (arrow(loss=pa.array([0.5, float("inf")], pa.float32())), "not finite"),
 }
 

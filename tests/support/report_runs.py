@@ -49,6 +49,7 @@ def write_run(path: Path, names: list[str], seed: int = 0, with_predictions: boo
             pa.FixedSizeListArray.from_arrays(pa.array(probabilities.reshape(-1)), number),
             pa.array(np.ones(20, np.float32)),
             pa.array(np.ones(20)),
+            pa.array(np.ones(20)),
         ]
         schema = predictions_schema(pa.int32(), number, "accuracy", {})
         write_predictions(run, schema, [pa.record_batch(columns, schema=schema)])

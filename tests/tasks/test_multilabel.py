@@ -227,7 +227,8 @@ def test_evaluation_is_plain() -> None:
     names = ("f1_micro", "f1_macro", "subset_accuracy", "mean_average_precision", "loss")
     assert tuple(evaluation.scalars) == names == Multilabel.metric_names
     assert type(evaluation).from_plain(evaluation.to_plain()) == evaluation
-    (table,) = build().tables(evaluation).values()
+    table, diagram = build().tables(evaluation).values()
+    assert diagram.chart == "lines" and {row[2] for row in diagram.rows} == {"perfect", "labels"}
     assert table.columns == ["label", "support", "precision", "recall", "f1", "average_precision", "threshold"]
     assert [row[0] for row in table.rows] == NAMES
     assert len(build().show(evaluation)) == 1

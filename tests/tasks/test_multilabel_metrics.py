@@ -9,7 +9,7 @@ import torch
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score, precision_recall_fscore_support
 from torch import Tensor
 
-from lx.tasks.multilabel_metrics import MultilabelScores, ScoredLabels, choose_thresholds, score
+from lx.tasks.multilabel_metrics import MultilabelScores, ScoredLabels, choose_thresholds, reliability, score
 
 C = 5
 
@@ -34,6 +34,22 @@ def keep(logits: Tensor, labels: Tensor, origin: float = 0.0, batch_size: int = 
 def at(thresholds: list[float], logits: Tensor, labels: Tensor) -> MultilabelScores:
     """Scores at thresholds in units of the logit."""
     return score(**keep(logits, labels), thresholds=torch.tensor([int(1024 * value) for value in thresholds]))
+
+
+@pytest.mark.parametrize("origin", [0.0, 0.7])
+def test_reliability_is_that_of_all_pairs_in_any_order(origin: float) -> None:
+    logits, labels = examples()
+    found = reliability(**keep(logits, labels, origin), origin=origin)
+    shuffled = torch.randperm(len(labels))
+    assert found == reliability(**keep(logits[shuffled], labels[shuffled], origin), origin=origin)
+    probabilities = logits.sigmoid().flatten().numpy()
+    truth, bins = labels.flatten().numpy(), np.minimum((probabilities * 15).astype(int), 14)
+    assert sum(found["count"]) == len(truth)
+    for number in range(15):
+        inside = bins == number
+        assert found["count"][number] == pytest.approx(inside.sum(), abs=2)  # a level lower may be a bin lower
+        assert found["confidence"][number] == pytest.approx(probabilities[inside].mean(), abs=2e-3)
+        assert found["accuracy"][number] == pytest.approx(truth[inside].mean(), abs=2e-2)
 
 
 @pytest.mark.parametrize("thresholds", [[0.0] * C, [-1.0] * C, [-2.0, 1.5, 0.0, -1.25, 3 / 1024]])

@@ -88,11 +88,11 @@ def test_predictions_and_mistakes_are_kept(trained: tuple[str, Path]) -> None:
     said = lx.load(run, "cpu").predict([row["text"] for row in examples], [row["pair"] for row in examples])
     test = kept.splits["test"]
     assert test.rows.tolist() == list(range(31)) and len(kept.splits["validation"].rows) == 23
-    assert kept.metric == ("mse" if task == "regression" else "subset_accuracy")
-    assert test.metric.mean() == pytest.approx(metrics[f"test/{kept.metric}"], rel=1e-6)
+    assert kept.metric == ("mse" if task == "regression" else "f1_micro")
+    assert test.metric.sum() / test.weight.sum() == pytest.approx(metrics[f"test/{kept.metric}"], rel=1e-6)
     assert test.loss.mean() == pytest.approx(metrics["test/loss"], rel=1e-5)
     mistakes = json.loads((run / "mistakes.json").read_text())["test"]
-    wrong = np.flatnonzero(test.loss if task == "regression" else test.metric == 0)
+    wrong = np.flatnonzero(test.loss if task == "regression" else test.metric < test.weight)
     assert [mistake["row"] for mistake in mistakes] == wrong[np.argsort(-test.loss[wrong], kind="stable")].tolist()
     row = mistakes[0]["row"]
     assert [mistakes[0][name] for name in ("text", "text_pair")] == [examples[row][name] for name in ("text", "pair")]
