@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 _MOST_MEMBERS = 5
 
 
-def choose_average(sweep: Sweep, show: bool) -> None:
+def choose_average(sweep: Sweep) -> None:
     """Note in ``sweep.json`` of how many of the best runs the average is best on validation, and say so."""
     record = Record.read(sweep.directory)
     try:
@@ -43,21 +43,19 @@ def choose_average(sweep: Sweep, show: bool) -> None:
         log.warning("the best runs were not averaged: %s", error)
         return
     replace(record, top=count).write(sweep.directory)
-    if show:
-        alone, together = objectives[0], objectives[count - 1]
-        best = f"the best run: {record.metric} {alone:.4f}"
-        text = best if count == 1 else f"the average of the best {count} runs: {record.metric} {together:.4f}; {best}"
-        say(f"{text}. To use it: lx predict {shlex.quote(str(sweep.directory))}", sys.stderr)
+    alone, together = objectives[0], objectives[count - 1]
+    best = f"the best run: {record.metric} {alone:.4f}"
+    text = best if count == 1 else f"the average of the best {count} runs: {record.metric} {together:.4f}; {best}"
+    say(f"{text}. To use it: lx predict {shlex.quote(str(sweep.directory))}", sys.stderr)
 
 
-def best_average(runs: Sequence[Path], metric: str, mode: str, trust: Sequence[str] = ()) -> tuple[int, list[float]]:
+def best_average(runs: Sequence[Path], metric: str, mode: str) -> tuple[int, list[float]]:
     """Say of how many of the best runs the average is best on validation; of equals, the one with the smallest loss.
 
     Args:
         runs: directories of finished runs on the same validation split, the best first.
         metric: the objective, such as ``val/accuracy``.
         mode: ``max`` or ``min``.
-        trust: packages whose classes may be built from the runs' configurations.
 
     Returns:
         The number of runs, and the objective of the average of the best 1, 2, ... of them.
@@ -65,7 +63,7 @@ def best_average(runs: Sequence[Path], metric: str, mode: str, trust: Sequence[s
     Raises:
         LxError: the runs cannot be averaged.
     """
-    loaded = [load_run(run, trust) for run in runs]
+    loaded = [load_run(run) for run in runs]
     task = averaged_task(loaded)
     kept = [read_predictions(run.directory).splits["validation"] for run in loaded]
     labels = task.collate(_encoded(kept[0].labels))

@@ -70,16 +70,13 @@ def _make_directory(named: str | None) -> Path:
     return directory
 
 
-def run_sweep(
-    overrides: Sequence[str], config_dir: str | Path | None = None, *, dry_run: bool = False, show: bool = True
-) -> SweepResult:
+def run_sweep(overrides: Sequence[str], config_dir: str | Path | None = None, *, dry_run: bool = False) -> SweepResult:
     """Run a sweep, or go on with the one in ``sweep.dir``.
 
     Args:
         overrides: of ``lx train``, with several values for what varies, and of ``sweep``.
         config_dir: a folder of the user's config groups.
         dry_run: show the plan, and run nothing.
-        show: whether to show plan, progress and leaderboard.
 
     Raises:
         LxError: bad input; no run has begun then.
@@ -91,7 +88,7 @@ def run_sweep(
         plan = make_plan(hydra, overrides, None if config_dir is None else str(Path(config_dir).resolve()))
         if dry_run:
             directory = Path(plan.settings["dir"] or default_directory())
-            View(plan, directory, {}, show).plan()
+            View(plan, directory, {}).plan()
             return SweepResult(directory, 0, [])
         directory = _make_directory(plan.settings["dir"])
         record = directory / "sweep.json"
@@ -104,7 +101,7 @@ def run_sweep(
             Record.of(plan, before).write(directory)
             sweep = Sweep(directory, plan, hydra, claims)
             sweep.enqueue_trials()
-        return _work(sweep, show, started)
+        return _work(sweep, started)
 
 
 def work_on_sweep(directory: Path, settings: Sequence[str] = ()) -> SweepResult:
@@ -130,21 +127,21 @@ def work_on_sweep(directory: Path, settings: Sequence[str] = ()) -> SweepResult:
         claims = Claims(directory)
         with claims.exclusive():
             sweep = Sweep(directory, plan, hydra, claims)
-        return _work(sweep, True, started)
+        return _work(sweep, started)
 
 
-def _work(sweep: Sweep, show: bool, started: float) -> SweepResult:
+def _work(sweep: Sweep, started: float) -> SweepResult:
     """Run what is missing; the budget counts from when the command ``started``, on the monotonic clock."""
     plan = sweep.plan
     budget = seconds_of(plan.settings["budget"])
     stop = Stop(None if budget is None else started + budget)
-    view = View(plan, sweep.directory, sweep.trials, show)
+    view = View(plan, sweep.directory, sweep.trials)
     view.plan()
     with stop.listening(), reporting_loss(sweep.directory):
         code = Runner(sweep, view, stop).run()
     view.end(stopped=stop.exit_code is not None)
     if plan.is_automatic and not stop.exit_code:
-        choose_average(sweep, show)
+        choose_average(sweep)
     return SweepResult(sweep.directory, code, sweep.ranking())
 
 

@@ -15,6 +15,7 @@ from lx.sweep.space import Params
 from lx.system.files import atomic_write_json
 
 _LAST_LINES = 3
+_SAVED = ("params", "seeds", "flat_seed", "failures", "attempts", "dropped", "infeasible", "fresh_seeds")
 DONE = frozenset({"finished", "pruned"})
 """Statuses of runs that have nothing left to do."""
 ENDED_WELL = DONE | {"paused"}
@@ -170,17 +171,7 @@ class TrialDirectory:
     def save(self) -> None:
         """Write ``trial.json``."""
         self.path.mkdir(parents=True, exist_ok=True)
-        content = {
-            "params": self.params,
-            "seeds": self.seeds,
-            "flat_seed": self.flat_seed,
-            "failures": self.failures,
-            "attempts": self.attempts,
-            "dropped": self.dropped,
-            "infeasible": self.infeasible,
-            "fresh_seeds": self.fresh_seeds,
-        }
-        atomic_write_json(self.path / "trial.json", content)
+        atomic_write_json(self.path / "trial.json", {name: getattr(self, name) for name in _SAVED})
 
     @classmethod
     def load(cls, path: Path) -> TrialDirectory | None:
@@ -189,21 +180,10 @@ class TrialDirectory:
             content: dict[str, Any] = json.loads((path / "trial.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
-        failures, attempts = (
-            {int(seed): value for seed, value in content.get(name, {}).items()} for name in ("failures", "attempts")
-        )
-        return cls(
-            number=int(path.name),
-            path=path,
-            params=content["params"],
-            seeds=content["seeds"],
-            flat_seed=content["flat_seed"],
-            failures=failures,
-            attempts=attempts,
-            dropped=content.get("dropped", ""),
-            infeasible=content.get("infeasible", False),
-            fresh_seeds=content.get("fresh_seeds", []),
-        )
+        fields = {name: content[name] for name in _SAVED if name in content}
+        for name in ("failures", "attempts"):  # JSON's keys are texts
+            fields[name] = {int(seed): value for seed, value in fields.get(name, {}).items()}
+        return cls(int(path.name), path, **fields)
 
 
 def load_trials(directory: Path, leave_out: Container[int] = ()) -> list[TrialDirectory]:

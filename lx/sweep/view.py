@@ -45,14 +45,12 @@ class View:
         plan: of the sweep.
         directory: of the sweep.
         trials: that have begun, by number; grows while the sweep runs.
-        enabled: False: show nothing.
     """
 
-    def __init__(self, plan: Plan, directory: Path, trials: Mapping[int, TrialDirectory], enabled: bool) -> None:
+    def __init__(self, plan: Plan, directory: Path, trials: Mapping[int, TrialDirectory]) -> None:
         self._plan = plan
         self._directory = directory
         self._trials = trials
-        self._enabled = enabled
         self._out = console(stderr=True)
         self._live: Live | None = None
         self._running: dict[Path, Job] = {}
@@ -62,8 +60,6 @@ class View:
 
     def plan(self) -> None:
         """Say what is about to happen."""
-        if not self._enabled:
-            return
         plan = self._plan
         seeds, trials = len(plan.space.seeds), plan.num_trials
         runs = f"{trials:,} x {count(seeds, 'seed')} = {count(trials * seeds, 'run')}"
@@ -88,7 +84,7 @@ class View:
     def live(self) -> Iterator[None]:
         """Show progress while the block runs."""
         self._done_before, self._started = self._done(), time.monotonic()
-        if not self._enabled or not self._out.is_terminal:
+        if not self._out.is_terminal:
             yield
             return
         with Live(console=self._out, auto_refresh=False, transient=True) as self._live:
@@ -97,8 +93,6 @@ class View:
 
     def show(self, running: list[Job]) -> None:
         """Show the runs that are under way; called often."""
-        if not self._enabled:
-            return
         if self._live is None:
             self._lines(running)
         elif time.monotonic() - self._shown_at >= _REFRESH_S:
@@ -193,8 +187,6 @@ class View:
         Args:
             stopped: whether trials are left to run.
         """
-        if not self._enabled:
-            return
         out, rows = console(), self._ranking()
         if rows:
             out.print(leaderboard_view(rows, self._plan.metric, self._directory, out.width, _SHOWN))

@@ -15,6 +15,7 @@ import argparse
 import re
 import shlex
 import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 
 from lx.sweep.commands import run_sweep
@@ -38,7 +39,8 @@ def outcomes(out: Path, data: str, variant: str, seeds: int) -> list[Outcome]:
     name = f"{re.sub(r'[^0-9A-Za-z.,+-]+', '_', variant)[:60]}-{digest(variant)[:8]}"
     folder = out / re.sub(r"[^0-9A-Za-z.,+-]+", "_", Path(data).name) / name
     settings = [f"sweep.seeds={seeds}", f"sweep.dir={folder}", "logger=csv"]
-    sweep = run_sweep([*overrides_of(data), *shlex.split(variant), *settings], show=False)
+    with redirect_stdout(sys.stderr):
+        sweep = run_sweep([*overrides_of(data), *shlex.split(variant), *settings])
     if sweep.exit_code:
         sys.exit(f"{folder} ended with exit code {sweep.exit_code}")
     return [replicate.outcome() for replicate in sweep.rows[0].trial.replicates()]
