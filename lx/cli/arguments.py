@@ -35,14 +35,14 @@ def runs_of(args: argparse.Namespace) -> list[Path]:
     Raises:
         LxError: neither is there, or ``--out`` would overwrite a file of a run.
     """
+    from lx.distributed.rank_info import RankInfo
     from lx.sweep.members import members
     from lx.system.output import say
-    from lx.system.processes import is_first_rank
 
     runs = members(Path(args.run), args.top)
     for run in runs:
         check_out(args.out, str(run))
-    if runs != [Path(args.run)] and is_first_rank():
+    if runs != [Path(args.run)] and RankInfo.from_environment().is_first:
         say(f"the average of {', '.join(map(str, runs))}" if len(runs) > 1 else f"{runs[0]}", sys.stderr)
     return runs
 

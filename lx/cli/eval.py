@@ -7,8 +7,8 @@ from pathlib import Path
 
 from lx.cli.arguments import Parser, check_ending, check_out, runs_of
 from lx.config.grammar import as_grammar
+from lx.distributed.rank_info import RankInfo
 from lx.system.gc import freeze_after_imports
-from lx.system.processes import is_first_rank
 
 
 def run(arguments: list[str]) -> int:
@@ -24,17 +24,17 @@ def run(arguments: list[str]) -> int:
         return code
     runs = runs_of(args)
     with freeze_after_imports():
-        from lx.inference.evaluate import evaluate_average, evaluate_loaded, file_name, show
+        from lx.inference.evaluate import evaluate, evaluate_average, file_name, show
         from lx.inference.load import load_run
     from lx.system.files import atomic_write, output_file, to_json
     from lx.system.output import say
 
     members = [load_run(run, args.trust) for run in runs]
     if len(members) == 1:
-        result = evaluate_loaded(members[0], args.overrides)
+        result = evaluate(members[0], args.overrides)
     else:
         result = evaluate_average(members, Path(args.run), args.overrides)
-    if is_first_rank():
+    if RankInfo.from_environment().is_first:
         out = args.out or Path(args.run) / file_name(result)
         with output_file(out) if args.out else atomic_write(out) as path:
             path.write_text(to_json(result.to_json()), encoding="utf-8")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -100,7 +100,7 @@ class Classifier(Predictor):
         """Compute the logits of a batch, on the device."""
         pad_id, multiple, limit = self.loaded.tokenizer.pad_id, self.hardware.pad_multiple, self.loaded.max_length
         inputs = pad(tokens, rows, pad_id, self.loaded.has_pairs, multiple, limit)
-        with self._autocast():
+        with self.hardware.autocast():
             logits: Tensor = self.net(*(None if part is None else self._to_device(part) for part in inputs))
         return logits.float()
 
@@ -109,11 +109,6 @@ class Classifier(Predictor):
         if self.hardware.device.type == "cuda":
             tensor = tensor.pin_memory()
         return tensor.to(self.hardware.device, non_blocking=True)
-
-    def _autocast(self) -> AbstractContextManager[Any]:
-        if self.hardware.autocast_dtype is None:
-            return nullcontext()
-        return torch.autocast(self.hardware.device.type, self.hardware.autocast_dtype)
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from lx.distributed.rank_info import RankInfo
 from lx.errors import LxError
 from lx.inference.average import averaged_task, mean_outputs
 from lx.inference.evaluation_rows import EvaluationRows, Experts
-from lx.inference.load import LoadedRun, load_run
+from lx.inference.load import LoadedRun
 from lx.kernels.swap import swap_in_kernels
 from lx.report.tables import result_table
 from lx.run.result import Result
@@ -36,22 +36,8 @@ if TYPE_CHECKING:
 _ROWS = 4096  # whose labels and mean outputs are compared at a time
 
 
-def evaluate(run_dir: str | Path, overrides: Sequence[str] = (), trust: Sequence[str] = ()) -> Result:
+def evaluate(loaded: LoadedRun, overrides: Sequence[str] = ()) -> Result:
     """Evaluate a run's best weights.
-
-    Args:
-        run_dir: the run directory.
-        overrides: see :func:`evaluate_loaded`.
-        trust: packages whose classes may be built from the run's configuration.
-
-    Raises:
-        LxError: not a complete run, one that was refused, or data that does not fit it.
-    """
-    return evaluate_loaded(load_run(run_dir, trust), overrides)
-
-
-def evaluate_loaded(loaded: LoadedRun, overrides: Sequence[str] = ()) -> Result:
-    """Evaluate a run that was loaded.
 
     Args:
         loaded: the run.
@@ -89,7 +75,7 @@ def evaluate_average(members: Sequence[LoadedRun], directory: Path, overrides: S
     Args:
         members: the runs.
         directory: what they are members of.
-        overrides: as for :func:`evaluate_loaded`.
+        overrides: as for :func:`evaluate`.
 
     Raises:
         LxError: as there; the runs have not the same task, classes or test split; or several ranks are asked for.

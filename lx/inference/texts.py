@@ -85,7 +85,8 @@ def texts_of_file(path: Path, text: str, text_pair: str | None) -> NumberedTexts
 
 def texts_of_input(stdin: TextIO) -> NumberedTexts:
     """Read one text a line from standard input, in UTF-8 under any locale."""
-    return NumberedTexts(_numbered(read_lines(cast("BufferedReader", stdin.buffer), "standard input")))
+    lines = read_lines(cast("BufferedReader", stdin.buffer), "standard input")
+    return NumberedTexts((number, line, None) for number, line in enumerate(lines))
 
 
 def texts_of_arguments(texts: Sequence[str], pairs: Sequence[str] | None) -> NumberedTexts:
@@ -119,10 +120,6 @@ def _lines_of_file(path: Path) -> Iterator[tuple[int, str, None]]:
             raise LxError(f"{path}: the file is empty")
     except OSError as error:
         raise unreadable(path, error) from error
-
-
-def _numbered(lines: Iterator[str]) -> Iterator[tuple[int, str, None]]:
-    return ((number, line, None) for number, line in enumerate(lines))
 
 
 def _read_table(path: Path, columns: Columns) -> Iterator[tuple[Any, str, str | None]]:

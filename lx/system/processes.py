@@ -68,11 +68,6 @@ def end_with(parent: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def is_first_rank() -> bool:
-    """Return whether this process is rank 0, the one that prints and writes, or the only one."""
-    return os.environ.get("RANK", "0") == "0"
-
-
 def report_exit(message: str, code: int, secondary: bool = False) -> int:
     """Report how this process ended: to torchrun's error file if there is one, else on stderr; return ``code``.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lx.errors import LxError
-from lx.inference.evaluate import evaluate_loaded
+from lx.inference.evaluate import evaluate
 from lx.inference.load import LoadedRun, load_run
 
 
@@ -38,5 +38,5 @@ def loaded(trained_run: Path) -> LoadedRun:
 )
 def test_a_setting_without_effect_is_refused(override: str, says: str, loaded: LoadedRun) -> None:
     with pytest.raises(LxError) as error:
-        evaluate_loaded(loaded, [override])
+        evaluate(loaded, [override])
     assert says in str(error.value)

@@ -9,6 +9,7 @@ import pytest
 from lx.cli.main import main
 from lx.errors import LxError
 from lx.inference.evaluate import evaluate
+from lx.inference.load import load_run
 from support.corpus import write_rows
 from support.run_files import result
 from support.tiny_run import train_tiny
@@ -21,7 +22,7 @@ def of_test(path: Path) -> dict[str, float]:
 
 
 def test_metrics_equal_those_of_training(trained_run: Path) -> None:
-    evaluation = evaluate(trained_run, ["hardware=cpu"])
+    evaluation = evaluate(load_run(trained_run), ["hardware=cpu"])
     assert evaluation.metrics == of_test(trained_run)
     recorded = result(trained_run)
     assert evaluation.details["confusion_matrix"] == recorded["confusion_matrix"]
@@ -29,24 +30,24 @@ def test_metrics_equal_those_of_training(trained_run: Path) -> None:
 
 
 def test_the_same_data_by_name_gives_the_same_metrics(trained_run: Path) -> None:
-    evaluation = evaluate(trained_run, ["hardware=cpu", f"data.test={trained_run.parent / 'test.jsonl'}"])
+    evaluation = evaluate(load_run(trained_run), ["hardware=cpu", f"data.test={trained_run.parent / 'test.jsonl'}"])
     assert evaluation.metrics == of_test(trained_run)
 
 
 def test_pairs_give_the_metrics_of_training(tmp_path: Path) -> None:
     train_tiny(tmp_path, "data.text_pair=pair", "trainer.max_epochs=1")
-    assert evaluate(tmp_path / "run", ["hardware=cpu"]).metrics == of_test(tmp_path / "run")
+    assert evaluate(load_run(tmp_path / "run"), ["hardware=cpu"]).metrics == of_test(tmp_path / "run")
     test = f"data.test={tmp_path / 'test.jsonl'}"
-    assert evaluate(tmp_path / "run", ["hardware=cpu", test]).metrics == of_test(tmp_path / "run")
+    assert evaluate(load_run(tmp_path / "run"), ["hardware=cpu", test]).metrics == of_test(tmp_path / "run")
     with pytest.raises(LxError, match="give the second text too"):
-        evaluate(tmp_path / "run", ["hardware=cpu", "data=files", test])
+        evaluate(load_run(tmp_path / "run"), ["hardware=cpu", "data=files", test])
 
 
 def test_empty_rows_are_dropped(trained_run: Path, tmp_path: Path) -> None:
     path = write_rows(tmp_path / "test.jsonl", 18, start=100)
     with path.open("a") as file:
         file.write('{"text": " ", "label": "food"}\n{"text": null, "label": null}\n')
-    assert evaluate(trained_run, ["hardware=cpu", f"data.test={path}"]).metrics == of_test(trained_run)
+    assert evaluate(load_run(trained_run), ["hardware=cpu", f"data.test={path}"]).metrics == of_test(trained_run)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +62,7 @@ def test_empty_rows_are_dropped(trained_run: Path, tmp_path: Path) -> None:
 def test_data_that_does_not_fit(trained_run: Path, tmp_path: Path, row: str, says: str) -> None:
     (tmp_path / "test.jsonl").write_text(row + "\n")
     with pytest.raises(LxError, match=says):
-        evaluate(trained_run, ["hardware=cpu", f"data.test={tmp_path / 'test.jsonl'}"])
+        evaluate(load_run(trained_run), ["hardware=cpu", f"data.test={tmp_path / 'test.jsonl'}"])
 
 
 @pytest.mark.parametrize(
@@ -75,7 +76,7 @@ def test_data_that_does_not_fit(trained_run: Path, tmp_path: Path, row: str, say
 )
 def test_settings_that_make_no_sense(trained_run: Path, overrides: list[str], says: str) -> None:
     with pytest.raises(LxError, match=says):
-        evaluate(trained_run, overrides)
+        evaluate(load_run(trained_run), overrides)
 
 
 @pytest.mark.slow

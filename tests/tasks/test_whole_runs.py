@@ -19,6 +19,7 @@ import lx
 from lx.cli.main import main
 from lx.errors import LxError
 from lx.inference.evaluate import evaluate
+from lx.inference.load import load_run
 from lx.run.directory import RunDirectory
 from lx.run.predictions import read_predictions
 from support.commands import assert_done
@@ -115,8 +116,8 @@ def test_predictions_and_mistakes_are_kept(trained: tuple[str, Path]) -> None:
 def test_evaluation_equals_that_of_the_run(trained: tuple[str, Path]) -> None:
     _, run = trained
     expected = {name: value for name, value in result(run)["metrics"].items() if name.startswith("test/")}
-    assert evaluate(run, ["hardware=cpu"]).metrics == expected
-    assert evaluate(run, ["hardware=cpu", f"data.test={run.parent / 'test.jsonl'}"]).metrics == expected
+    assert evaluate(load_run(run), ["hardware=cpu"]).metrics == expected
+    assert evaluate(load_run(run), ["hardware=cpu", f"data.test={run.parent / 'test.jsonl'}"]).metrics == expected
     assert main(["eval", str(run), "hardware=cpu"]) == 0
 
 
@@ -136,7 +137,7 @@ def test_predictions_give_the_metrics(trained: tuple[str, Path], tmp_path: Path)
         predicted = np.array([[name in p.labels for name in NAMES] for p in predictions])  # type: ignore[attr-defined]
         assert f1_score(hot, predicted, average="micro") == pytest.approx(expected["test/f1_micro"], rel=1e-9)
         assert accuracy_score(hot, predicted) == pytest.approx(expected["test/subset_accuracy"], rel=1e-9)
-        best = evaluate(run, ["hardware=cpu"]).details["per_class"]
+        best = evaluate(load_run(run), ["hardware=cpu"]).details["per_class"]
         assert len({label["threshold"] for label in best}) > 1
 
     out = {}
