@@ -115,12 +115,9 @@ def _groups(hydra: Hydra) -> frozenset[str]:
 
 
 def _is_choice(override: str, groups: frozenset[str]) -> bool:
-    name, value = _group_name(override), override.partition("=")[2]
+    key, _, value = override.lstrip("+~").partition("=")
+    name = key.partition("@")[0]
     return (name in groups and not value.startswith("{")) or "/" in name
-
-
-def _group_name(override: str) -> str:
-    return override.lstrip("+~").partition("=")[0].partition("@")[0]
 
 
 def _user_folder(config_dir: str | Path | None) -> Path | None:

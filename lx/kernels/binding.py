@@ -73,8 +73,7 @@ def draw_dropout(probability: float) -> Dropout:
 
 
 @cache
-def kernel(name: str, library: Callable[[], ctypes.CDLL | None] = library) -> Any:
-    """The C function of this name."""
+def _kernel(name: str, library: Callable[[], ctypes.CDLL | None]) -> Any:
     function = getattr(library(), name)
     function.restype = None
     return function
@@ -82,7 +81,7 @@ def kernel(name: str, library: Callable[[], ctypes.CDLL | None] = library) -> An
 
 def call(name: str, *arguments: Argument, library: Callable[[], ctypes.CDLL | None] = library) -> None:
     """Call a kernel: arrays and structures are passed by address, integers as long, None as a null pointer."""
-    kernel(name, library)(*[_argument(argument) for argument in arguments])
+    _kernel(name, library)(*[_argument(argument) for argument in arguments])
 
 
 def _argument(argument: Argument) -> Any:

@@ -25,7 +25,7 @@ _ENDED = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED
 _ENDED |= {"OUT_OF_MEMORY", _FORGOTTEN}
 _POLL_S = 0.5  # between two looks at the log of a followed job
 _POLLS_PER_QUERY = 6  # looks at the log for each question to Slurm
-EXIT_CODES = {"finished": 0, "pruned": 0, "paused": 0, "stopped": 143}  # by the status in result.json; 1 for others
+CODE_OF_STATUS = {"finished": 0, "pruned": 0, "paused": 0, "stopped": 143}  # in result.json; others: 1
 
 _WARNING_NAME = WARNING.name.removeprefix("SIG")
 
@@ -242,5 +242,5 @@ def _print_from(log: Path, seen: int) -> int:
 
 def _exit_code(run: RunDirectory, facts: dict[str, str]) -> int:
     if (result := result_of_job(run)) is not None:
-        return EXIT_CODES.get(result.status, 1)
+        return CODE_OF_STATUS.get(result.status, 1)
     return int(facts.get("ExitCode", "1:0").partition(":")[0]) or 1  # refused, or ended before it began

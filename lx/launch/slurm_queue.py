@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lx.errors import LxError
-from lx.launch.slurm import EXIT_CODES, queued_jobs, require_slurm, submit_job
+from lx.launch.slurm import CODE_OF_STATUS, queued_jobs, require_slurm, submit_job
 from lx.launch.slurm_node import job_facts, result_of_job, slurm_dir
 from lx.run.directory import RunDirectory
 
@@ -69,7 +69,7 @@ class SlurmJob:
         if self._queue.holds(self):
             return None
         if (result := result_of_job(self._run)) is not None:
-            return EXIT_CODES.get(result.status, 1)
+            return CODE_OF_STATUS.get(result.status, 1)
         try:
             facts = job_facts(self.number) or {}
         except OSError:

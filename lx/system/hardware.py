@@ -8,6 +8,7 @@ import platform
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -62,6 +63,11 @@ class Hardware:
     def autocast_dtype(self) -> torch.dtype | None:
         """The lower dtype of matrix products in mixed precision; None without autocast."""
         return self.product_dtype if self.precision.endswith("mixed") else None
+
+    def autocast(self, cache: bool = True) -> torch.autocast:
+        """Compute matrix products in the lower dtype while a block runs; ``cache`` keeps weights converted."""
+        dtype = self.autocast_dtype
+        return torch.autocast(self.device.type, dtype, enabled=dtype is not None, cache_enabled=cache)
 
 
 def resolve(
@@ -201,8 +207,7 @@ def _device_name(kind: str) -> str:
         return torch.cuda.get_device_name()
     if kind == "mps":
         return "Apple GPU"
-    model = platform.processor()
-    if os.path.exists("/proc/cpuinfo"):  # noqa: PTH110 - a probe, no path to build on
-        with open("/proc/cpuinfo", encoding="utf-8") as info:  # noqa: PTH123
-            model = next((line.partition(":")[2].strip() for line in info if line.startswith("model name")), model)
-    return f"{model or platform.machine()}, {os.cpu_count()} cores"
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{next(iter(models), platform.processor()) or platform.machine()}, {os.cpu_count()} cores"

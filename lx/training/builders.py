@@ -94,10 +94,8 @@ def build_run(cfg: DictConfig, hardware: Hardware, rank_info: RankInfo | None = 
     return BuiltRun(cfg, reasons, data, module, run_length, expert)
 
 
-def build_data(
-    cfg: DictConfig, hardware: Hardware, rank_info: RankInfo, source: Source | None = None
-) -> TextDataModule:
-    """The data module of ``cfg.data`` and ``cfg.tokenizer``, with a source if it is built already; nothing is read."""
+def build_data(cfg: DictConfig, hardware: Hardware, rank_info: RankInfo, source: Source) -> TextDataModule:
+    """The data module of a source, of ``cfg.data`` and ``cfg.tokenizer``; nothing is read."""
     pad_multiple = cfg.hardware.get("pad_multiple", "auto")  # runs of before have none
     flat = {name: cfg.data[name] for name in DataSettings.__dataclass_fields__}
     loaders = LoaderOptions(
@@ -112,7 +110,6 @@ def build_data(
         pin_memory=hardware.device.type == "cuda",
     )
     label_encoder = encoder_factory(build(cfg.task, "task"))
-    source = source or build_source(cfg.data)
     return TextDataModule(source, build(cfg.tokenizer, "tokenizer"), label_encoder, DataSettings(**flat), loaders)
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-import torch
 from lightning.pytorch import seed_everything
 from omegaconf import DictConfig
 from rich.table import Table
@@ -89,7 +88,7 @@ def _one_step(module: TextClassifier, batch: GlobalBatch, hardware: Hardware) ->
     started = time.perf_counter()
     total = 0.0
     for micro_batch in batch.to(hardware.device).micro_batches:
-        with torch.autocast(hardware.device.type, hardware.autocast_dtype, enabled=hardware.autocast_dtype is not None):
+        with hardware.autocast():
             loss = module.losses(micro_batch)[0].sum() / batch.num_examples
         loss.backward()  # type: ignore[no-untyped-call]
         total += float(loss.detach())

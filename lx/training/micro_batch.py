@@ -82,12 +82,7 @@ def _fits(module: TextClassifier, data: TextDataModule, hardware: Hardware, size
     batch = data.longest(size).to(hardware.device)
     try:
         # Without autocast's cache, as Lightning trains: a compiled network would be compiled anew there otherwise.
-        with torch.autocast(
-            hardware.device.type,
-            hardware.autocast_dtype,
-            enabled=hardware.autocast_dtype is not None,
-            cache_enabled=False,
-        ):
+        with hardware.autocast(cache=False):
             loss = module.losses(batch)[0].sum()
         loss.backward()  # type: ignore[no-untyped-call]
     except torch.OutOfMemoryError:

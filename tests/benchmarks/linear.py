@@ -33,6 +33,7 @@ from sklearn.svm import LinearSVC
 
 import lx
 from lx.data.corpus.storage import SplitView
+from lx.data.sources.build import build_source
 from lx.distributed.rank_info import RankInfo
 from lx.system.hardware import resolve
 from lx.tasks.multilabel_labels import multi_hot
@@ -155,7 +156,7 @@ def multilabel(splits: dict[str, SplitView], num_labels: int) -> Scores:
 def main(overrides: list[str]) -> None:
     """Fit, score and print one line."""
     cfg = lx.compose(["recipe=plain", *overrides])
-    data = build_data(cfg, resolve("cpu"), RankInfo())
+    data = build_data(cfg, resolve("cpu"), RankInfo(), build_source(cfg.data))
     data.prepare_data()
     splits, task = data.corpus.splits, cfg.task._target_.rpartition(".")[2]
     started = time.perf_counter()

@@ -195,8 +195,7 @@ class Bare:
     def _step(self, batch: Any) -> None:
         self.optimizer.zero_grad()
         for part in batch.to(self.hardware.device).micro_batches:
-            dtype = self.hardware.autocast_dtype
-            with torch.autocast(self.hardware.device.type, dtype, enabled=dtype is not None):
+            with self.hardware.autocast():
                 logits = self.net(part.token_ids, part.mask, part.token_types).float()
                 loss = self.task.loss(logits, part.labels).sum() / batch.num_examples
             loss.backward()

@@ -20,6 +20,7 @@ import tokenizers
 
 import lx
 from lx.data.datamodule import TextDataModule
+from lx.data.sources.build import build_source
 from lx.data.tokens.table import TokenTable, write_tokens
 from lx.data.tokens.tokenizer import Tokenizer
 from lx.distributed.rank_info import RankInfo
@@ -67,7 +68,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("overrides", nargs="*")
     args = parser.parse_intermixed_args()
-    data = build_data(lx.compose(["recipe=plain", *args.overrides]), resolve("cpu"), RankInfo())
+    cfg = lx.compose(["recipe=plain", *args.overrides])
+    data = build_data(cfg, resolve("cpu"), RankInfo(), build_source(cfg.data))
     data.prepare_data()
     saved, inputs = data.tokenizer.to_json(), inputs_of(data)
     fresh(saved).encode_batch(inputs[:1000])  # starts the library's threads

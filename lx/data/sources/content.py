@@ -28,6 +28,7 @@ _OTHER_KINDS = {
     b"SQLite format 3\0": "an SQLite database. Export the table as CSV",
     b"ARROW1\0\0": "an Arrow file. Save it as Parquet",
 }
+_UNDECODED = re.compile("[\udc80-\udcff]")  # a byte under ``surrogateescape``
 _MARKS = {  # those of UTF-32 first: one of them begins as one of UTF-16 does
     BOM_UTF32_LE: "UTF-32",
     BOM_UTF32_BE: "UTF-32",
@@ -77,7 +78,7 @@ def read_lines(raw: BufferedReader, name: str) -> Iterator[str]:
         text = TextIOWrapper(unpack(raw, name), "utf-8-sig", errors="surrogateescape")
         try:
             for number, line in enumerate(text, 1):
-                if undecoded_byte(line) is not None:
+                if not line.isascii() and _UNDECODED.search(line):
                     raise _not_utf8(f"{name}:{number}", line.encode("utf-8", "surrogateescape"))
                 yield line.rstrip("\n")
         finally:
@@ -86,13 +87,6 @@ def read_lines(raw: BufferedReader, name: str) -> Iterator[str]:
         raise _damaged_gzip(name, error) from error
     except OSError as error:
         raise LxError(f"{name}: cannot be read: {error.strerror or error}") from error
-
-
-def undecoded_byte(text: str) -> int | None:
-    """Return the first byte of a text that could not be decoded under ``surrogateescape``; None if all could."""
-    if text.isascii():
-        return None
-    return next((ord(character) - 0xDC00 for character in text if "\udc80" <= character <= "\udcff"), None)
 
 
 def unpack(raw: BufferedReader, name: str) -> IO[bytes]:
@@ -165,7 +159,7 @@ def _wide_encoding(head: bytes) -> str | None:
 
 
 def _not_utf8(where: str, line: bytes) -> LxError:
-    byte = next(byte for byte in line.decode("utf-8", "surrogateescape") if "\udc80" <= byte <= "\udcff")
+    byte = _UNDECODED.findall(line.decode("utf-8", "surrogateescape"))[0]
     guess = _guess_encoding(line)
     others = [name for name in ("GB18030", "BIG5", "SHIFT_JIS", "EUC-KR", "CP1252") if name != guess]
     return LxError(
