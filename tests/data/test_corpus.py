@@ -154,15 +154,10 @@ def test_a_second_call_reads_no_rows(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_the_fingerprint_follows_what_changes_the_rows(tmp_path: Path) -> None:
     with_validation = {"train": PLAIN, "validation": PLAIN}
-    prints = [
-        load(source(tmp_path, train=PLAIN), tmp_path).fingerprint,
-        load(source(tmp_path, train=PLAIN), tmp_path, split_seed=1).fingerprint,
-        load(source(tmp_path, train=PLAIN), tmp_path, validation_fraction=0.3).fingerprint,
-        load(source(tmp_path, train=PLAIN), tmp_path, on_empty="error").fingerprint,
-        load(source(tmp_path, ["a", "b"], train=PLAIN), tmp_path).fingerprint,
-        load(source(tmp_path, train=PLAIN[::-1]), tmp_path).fingerprint,
-        load(source(tmp_path, **with_validation), tmp_path).fingerprint,
-    ]
+    options = [{}, {"split_seed": 1}, {"validation_fraction": 0.3}, {"on_empty": "error"}]
+    prints = [load(source(tmp_path, train=PLAIN), tmp_path, **each).fingerprint for each in options]
+    others = [{"names": ["a", "b"], "train": PLAIN}, {"train": PLAIN[::-1]}, with_validation]
+    prints += [load(source(tmp_path, **each), tmp_path).fingerprint for each in others]
     assert len(set(prints)) == len(prints)
     # With a validation split of its own, how one would be cut does not matter.
     assert load(source(tmp_path, **with_validation), tmp_path, split_seed=1).fingerprint == prints[-1]

@@ -185,23 +185,15 @@ def lead_out(sweep: Path) -> None:
     write_json(sweep / "1" / "trial.json", {"params": {}, "seeds": ["x/../../../../outside"], "flat_seed": None})
 
 
-def link_a_trial(sweep: Path) -> None:
-    shutil.move(sweep / "1", sweep.parent / "outside")
-    (sweep / "1").symlink_to(sweep.parent / "outside")
-
-
-def link_a_run(sweep: Path) -> None:
-    shutil.move(sweep / "1" / "seed-1", sweep.parent / "outside")
-    (sweep / "1" / "seed-1").symlink_to(sweep.parent / "outside")
+def link_out(sweep: Path, path: Path) -> None:
+    """Leave a link in the place of a directory, which goes out of the sweep."""
+    shutil.move(path, sweep.parent / "outside")
+    path.symlink_to(sweep.parent / "outside")
 
 
 def link_a_device(sweep: Path) -> None:
     (sweep / "1" / "trial.json").unlink()
     os.mkfifo(sweep / "1" / "trial.json")
-
-
-def spoil_the_record(sweep: Path) -> None:
-    write_json(sweep / "sweep.json", ["val/accuracy"])
 
 
 def spoil_an_objective(sweep: Path) -> None:
@@ -219,10 +211,10 @@ def stop_all(sweep: Path) -> None:
         (rename_class, "have no average: they have not the same classes, or not in the same order: bread, food"),
         (remove_row, "have different test splits: name one with data.test=FILE"),
         (lead_out, "is a damaged sweep"),
-        (link_a_trial, "is a link, or lies beyond one"),
-        (link_a_run, "is a link, or lies beyond one"),
+        (lambda sweep: link_out(sweep, sweep / "1"), "is a link, or lies beyond one"),
+        (lambda sweep: link_out(sweep, sweep / "1" / "seed-1"), "is a link, or lies beyond one"),
         (link_a_device, "is no file"),
-        (spoil_the_record, "is a damaged sweep"),
+        (lambda sweep: write_json(sweep / "sweep.json", ["val/accuracy"]), "is a damaged sweep"),
         (spoil_an_objective, "is a damaged sweep"),
         (stop_all, "has finished: lx sweep resume"),
     ],
