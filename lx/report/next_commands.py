@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,14 @@ def next_commands(run: RunDirectory, sync_command: str | None = None) -> list[st
     commands = [f"{predict} {texts}"]
     if run.test.exists():
         commands.append(shlex.join(["lx", "eval", as_argument(run.path), *trust]))
+    commands += report_command(run.path)
     further = sync_command or _next_training(config, environment.get("overrides", ()), environment.get("config_dir"))
     return [*commands, further] if further else commands
+
+
+def report_command(path: Path) -> list[str]:
+    """Return the command that draws a run or a sweep; none without matplotlib."""
+    return [shlex.join(["lx", "report", as_argument(path)])] if find_spec("matplotlib") else []
 
 
 def _next_training(config: dict[str, Any], overrides: Sequence[str], config_dir: str | None) -> str | None:

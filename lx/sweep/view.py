@@ -19,6 +19,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from lx.report.next_commands import report_command
 from lx.report.tables import count, duration
 from lx.sweep.leaderboard import Row, best_command, best_finished, rank_trials
 from lx.sweep.plan import Plan
@@ -196,7 +197,7 @@ class View:
         if stopped:
             commands = [f"lx sweep resume {directory}"]
         elif best is not None:
-            commands.append(best_command(best, self._plan.space.fixed))
+            commands += [*report_command(self._directory), best_command(best, self._plan.space.fixed)]
         for command in commands:
             _print_command(command)
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from lx.config.compose import compose, resolved
+from lx.report import next_commands as next_commands_module
 from lx.report.next_commands import next_commands
 from lx.run.directory import RunDirectory
 from lx.system.files import atomic_write_json
@@ -27,15 +28,20 @@ def run_of(path: Path, overrides: list[str], has_test: bool = True, **facts: Any
     return run
 
 
+@pytest.fixture(autouse=True)
+def _with_matplotlib(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(next_commands_module, "find_spec", lambda name: name)
+
+
 FILES = ["data=files", "data.train=训练 (1).csv", "data.text=文本"]
 
 
 def test_the_commands_of_a_run_on_the_users_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     overrides = [*FILES, "model=tiny", "model.dim=8", "run_dir=my run", "name=x", "tokenizer=word"]
-    predict, evaluate, train = next_commands(run_of(Path(), overrides))
+    predict, evaluate, report, train = next_commands(run_of(Path(), overrides))
     assert predict == "lx predict 'my run' --text \"your text\""
-    assert evaluate == "lx eval 'my run'"
+    assert (evaluate, report) == ("lx eval 'my run'", "lx report 'my run'")
     lx, verb, *words = shlex.split(train)
     assert (lx, verb) == ("lx", "train")
     assert words == [*FILES, "tokenizer=word", "model=small"]
@@ -61,17 +67,18 @@ def test_the_commands_of_a_run_on_the_users_data(tmp_path: Path, monkeypatch: py
 def test_the_next_experiment_on_the_same_data(
     overrides: list[str], facts: dict[str, Any], expected: str | None, tmp_path: Path
 ) -> None:
-    assert next_commands(run_of(tmp_path, overrides, **facts))[2:] == ([expected] if expected else [])
+    assert next_commands(run_of(tmp_path, overrides, **facts))[3:] == ([expected] if expected else [])
 
 
 def test_a_path_is_never_an_option(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     run = run_of(Path(), ["model=tiny"], name="-y")
-    assert next_commands(run)[:2] == ['lx predict ./-y --text "your text"', "lx eval ./-y"]
+    assert next_commands(run)[:3] == ['lx predict ./-y --text "your text"', "lx eval ./-y", "lx report ./-y"]
     assert run.quoted == "./-y"
 
 
-def test_no_command_that_cannot_succeed(tmp_path: Path) -> None:
+def test_no_command_that_cannot_succeed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(next_commands_module, "find_spec", lambda name: None)
     commands = next_commands(run_of(tmp_path, FILES, has_test=False, has_pairs=True), sync_command="wandb sync x")
     assert len(commands) == 2 and commands[1] == "wandb sync x"
     assert commands[0].endswith('--text "your text" --pair "its pair"')

@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,7 @@ def test_a_grid_over_seeds_ranks_by_the_mean_whatever_runs_side_by_side(folder: 
     assert "0.003" in shown.stdout
     assert shown.stdout.splitlines()[-1] == done.stdout.splitlines()[-1]  # the best command
     assert shown.stdout.splitlines()[-1].startswith("lx train data=files")
+    assert ("lx report two" in done.stdout.splitlines()) == (find_spec("matplotlib") is not None)
 
 
 def test_a_sweep_that_is_killed_again_and_again_ends_as_an_undisturbed_one(folder: Path) -> None:
