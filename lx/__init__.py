@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lx.config.compose import compose as compose
     from lx.errors import LxError as LxError
+    from lx.inference.explain.explain import explain as explain
     from lx.launch.local import train as train
     from lx.sweep.contenders import compare as compare
     from lx.sweep.members import load as load
@@ -23,10 +24,11 @@ _HOMES = {
     "LxError": "lx.errors",
     "compare": "lx.sweep.contenders",
     "compose": "lx.config.compose",
+    "explain": "lx.inference.explain.explain",
     "load": "lx.sweep.members",
     "train": "lx.launch.local",
 }
-__all__ = ["LxError", "compare", "compose", "load", "train"]
+__all__ = ["LxError", "compare", "compose", "explain", "load", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -14,33 +14,26 @@ from lx.system.output import say
 def run(arguments: list[str]) -> int:
     """Explain a prediction, in the terminal or in a file, and return the exit code."""
     args = parser().parse_args(arguments)
-    if (args.text is None) == (args.row is None):
-        raise LxError("give a text with --text TEXT, or a row of the run's test split with --row N")
-    if args.pair is not None and args.text is None:
-        raise LxError("--pair gives the second text of --text, and there is no --text")
     if args.out is not None and args.out.suffix.lower() not in (".html", ".htm"):
         raise LxError(f"--out {args.out}: an explanation is written as .html")
     check_out(args.out, args.run)
     with freeze_after_imports():
-        from lx.inference.explain.explain import explain, explain_row
-        from lx.inference.load import load_run
+        from lx.inference.explain.explain import explain
         from lx.inference.texts import texts_of_arguments
     from lx.report.explanation_terminal import draw
     from lx.system.console import show
 
-    loaded = load_run(args.run, args.trust)
-    if args.text is None:
-        explanation = explain_row(loaded, args.row, args.label)
-    else:
-        ((text, pair),) = texts_of_arguments([args.text], None if args.pair is None else [args.pair]).rows()
-        explanation = explain(loaded, [text] if pair is None else [text, pair], args.label)
+    text, pair = args.text, args.pair
+    if text is not None:
+        ((text, pair),) = texts_of_arguments([text], None if pair is None else [pair]).rows()
+    explanation = explain(args.run, text, pair, row=args.row, label=args.label, trust=args.trust)
     show(*draw(explanation))
     if args.out is not None:
-        from lx.report.explanation_page import page
+        from lx.report.explanation_page import explanation_page
         from lx.system.files import output_file
 
         with output_file(args.out) as path:
-            path.write_text(page(explanation), encoding="utf-8")
+            path.write_text(explanation_page(explanation), encoding="utf-8")
         say(f"written to {args.out}", sys.stderr)
     return 0
 

@@ -10,7 +10,8 @@ from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from lx.report.drawing import INK, PAPER, SERIES, Figure, canvas, label, text_inches
+from lx.report.colours import INK, PAPER, SERIES
+from lx.report.drawing import Figure, canvas, label, text_inches
 
 _MOST_NUMBERED = 20  # classes whose cells hold their counts
 _MOST_NAMED = 45

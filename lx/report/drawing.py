@@ -20,14 +20,11 @@ from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 
+from lx.report.colours import GRID, INK, LIGHT, MUTED, PAPER, SERIES
 from lx.system.output import escape
 
-INK, MUTED, GRID, PAPER = "#1c2127", "#5b6570", "#d8dde3", "#fdfdfe"
-SERIES = ("#0072b2", "#d55e00", "#009e74", "#b8568f", "#a87900", "#3b8fc4")
-"""Distinct for the colour-blind (after Okabe and Ito 2008), each with a contrast of 3:1 on white."""
 DASHES = ("-", "--", ":", "-.")
-VARIABLES = {INK: "ink", MUTED: "muted", GRID: "grid", PAPER: "paper"} | {c: f"s{i}" for i, c in enumerate(SERIES)}
-"""The CSS variable of each colour."""
+_VARIABLES = {colour: variable for variable, colour in LIGHT.items() if variable != "raised"}
 WIDTH, HEIGHT = 4.1, 2.8  # inches: a telephone shows one at full size, a desktop three side by side
 _POINTS = 72.0
 _FONTS = ("DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "Source Han Sans SC", "WenQuanYi Zen Hei")
@@ -66,7 +63,7 @@ class Figure:
         svg = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", svg, flags=re.DOTALL)
         svg = re.sub(r' id="(?:figure|axes|patch|text|matplotlib|xtick|ytick|line2d)[\w.]*"', "", svg)
         svg = re.sub(r'font: ([\d.]+px) [^;"]*', r"font: \1 var(--font)", svg)
-        svg = re.sub("|".join(VARIABLES), lambda match: f"var(--{VARIABLES[match[0]]})", svg)
+        svg = re.sub("|".join(_VARIABLES), lambda match: f"var(--{_VARIABLES[match[0]]})", svg)
         width = self.drawing.get_figwidth() * 96  # CSS pixels an inch
         return re.sub(r'(<svg[^>]*?) width="[^"]*"', rf'\1 style="width:{width:.0f}px"', svg, count=1).replace(
             "<svg", '<svg aria-hidden="true"', 1

@@ -22,7 +22,7 @@
     const height = layer.queries.length;
     [canvas.width, canvas.height] = [tokens.length, height];
     const context = canvas.getContext("2d");
-    context.fillStyle = `rgb(${getComputedStyle(document.documentElement).getPropertyValue("--for")})`;
+    context.fillStyle = getComputedStyle(document.documentElement).getPropertyValue("--s0");
     for (let query = 0; query < height; query++)
       layer.row(head, query).forEach((weight, key) => {
         context.globalAlpha = weight;
@@ -96,7 +96,7 @@
     const largest = Math.max(...row);
     tokens.forEach((token, key) => {
       const mark = document.createElement("mark");
-      mark.style.setProperty("--strength", Math.round((20 * row[key]) / largest));
+      mark.style.setProperty("--strength", `${Math.round((70 * row[key]) / largest)}%`);
       if (row[key] < largest / 40) mark.className = "none";
       mark.title = percent(row[key]);
       mark.textContent = token;

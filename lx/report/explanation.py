@@ -31,6 +31,13 @@ class ShownText:
     words: Sequence[Span]
     name: str = ""
 
+    def word(self, number: int) -> str:
+        """Return a word as a table shows it."""
+        start, end = self.words[number]
+        piece = self.text[start:end]
+        shown = piece if piece.strip() else repr(piece)
+        return f"{shown} ({self.name})" if self.name else shown
+
 
 @dataclass(frozen=True)
 class ScoreShares:

@@ -10,7 +10,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from lx.report.explanation import Explanation, ScoreShares, ShownText
+from lx.report.explanation import Explanation, ScoreShares
 
 FOR, AGAINST = (0x4C, 0x9A, 0xE8), (0xF2, 0x8E, 0x2B)
 """Blue and orange, which the colour-blind tell apart."""
@@ -81,15 +81,8 @@ def _words(explanation: Explanation, score: ScoreShares) -> Table:
         share = totals[text][word]
         parts = [f"{shares[text][word]:+.3f}" for shares in score.parts.values()] if len(score.parts) > 1 else []
         bar = ("█" if share > 0 else "░") * round(_BAR * abs(share) / largest)
-        table.add_row(_name(explanation.texts[text], word), f"{share:+.3f}", *parts, bar)
+        table.add_row(explanation.texts[text].word(word), f"{share:+.3f}", *parts, bar)
     return table
-
-
-def _name(text: ShownText, word: int) -> str:
-    start, end = text.words[word]
-    piece = text.text[start:end]
-    shown = piece if piece.strip() else repr(piece)
-    return f"{shown} ({text.name})" if text.name else shown
 
 
 def _sum(score: ScoreShares) -> str:

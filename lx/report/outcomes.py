@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from numpy.typing import NDArray
 
-from lx.report.drawing import MUTED, SERIES, Figure, canvas, legend
+from lx.report.colours import MUTED, SERIES
+from lx.report.drawing import Figure, canvas, legend
 from lx.run.predictions import SplitPredictions
 
 _MOST_POINTS = 2000

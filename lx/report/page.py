@@ -8,18 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from lx.errors import LxError
-from lx.report.drawing import VARIABLES, Figure
+from lx.report.drawing import Figure
+from lx.report.templates import render
 from lx.system.files import output_file
-from lx.system.output import escape
 
 _MOST_ROWS = 500
-_DARK_SERIES = ("#58b0ea", "#ff8f4a", "#35c99c", "#e79ac6", "#dbb04a", "#9cd3f5")
-_DARK = {"ink": "#e8ebef", "muted": "#9aa5b1", "grid": "#333b45", "paper": "#14181d"}
-_DARK |= {f"s{index}": colour for index, colour in enumerate(_DARK_SERIES)}
 
 
 @dataclass(frozen=True)
@@ -130,20 +126,9 @@ class Page:
 
     def html(self) -> str:
         """Return the content of the file."""
-        environment = Environment(
-            loader=PackageLoader("lx.report", "."),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            finalize=lambda value: escape(value) if type(value) is str else value,
-        )
-        environment.filters["cell"] = _cell
-        light = {variable: colour for colour, variable in VARIABLES.items()}
         sections = [section for section in self.sections if section.blocks]
-        return environment.get_template("page.html").render(
-            page=self, sections=sections, light=light, dark=_DARK, svg=lambda figure: Markup(figure.inline())
-        )
+        values = {"title": self.title, "lead": self.lead, "tiles": self.tiles, "sections": sections}
+        return render("page.html", svg=lambda figure: Markup(figure.inline()), **values)
 
     def write(self, path: Path) -> None:
         """Write the file.
@@ -169,14 +154,3 @@ class Page:
             with output_file(directory / f"{figure.name}.{kind}") as path:
                 path.write_bytes(figure.image(kind))
         return kind == "png" and any(figure.missing_glyphs() for figure in self.figures)
-
-
-def _cell(value: Any) -> str:
-    """A value as a table shows it."""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, float):
-        return f"{value:.4f}" if 0.001 <= abs(value) < 1000 or value == 0 else f"{value:.4g}"
-    return "" if value is None else str(value)

@@ -9,7 +9,8 @@ from matplotlib.collections import LineCollection
 from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
 
-from lx.report.drawing import HEIGHT, MUTED, PAPER, SERIES, Figure, canvas, label, legend, text_inches
+from lx.report.colours import MUTED, PAPER, SERIES
+from lx.report.drawing import HEIGHT, Figure, canvas, label, legend, text_inches
 
 _MOST_TICKS = 8
 _BEST_SHARE = 0.1

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import lx
 from lx.cli.main import main
 from lx.report.explanation import AttentionLayer, Explanation, ScoreShares, ShownText
-from lx.report.explanation_page import page
+from lx.report.explanation_page import explanation_page
 
 pytest.importorskip("captum")
 
@@ -51,14 +52,20 @@ def test_another_label_and_a_row_of_the_test_split(trained_run: Path, capfd: pyt
     assert row["text"].split()[0] in out
 
 
+def test_from_python(trained_run: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    explanation = lx.explain(trained_run, "bread onion")
+    assert f"predicted: {explanation.prediction}" in shown(trained_run, capfd, "--text", "bread onion")
+    assert lx.explain(trained_run, row=17).truth is not None
+
+
 def test_what_makes_no_sense_is_refused(trained_run: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     text = ["--text", "bread"]
     for arguments, says in (
-        ([], "--text TEXT"),
-        ([*text, "--row", "1"], "--text TEXT"),
+        ([], "give a text"),
+        ([*text, "--row", "1"], "its own text"),
         (["--row", "18"], "0 to 17"),
         (["--row", "-1"], "0 to 17"),
-        (["--row", "1", "--pair", "x"], "no --text"),
+        (["--row", "1", "--pair", "x"], "its own text"),
         ([*text, "--pair", "onion"], "single texts"),
         ([*text, "--label", "musik"], "did you mean 'music'"),
         (["--text", "  "], "empty"),
@@ -103,7 +110,7 @@ def test_a_page_escapes_every_text() -> None:
     shares = np.linspace(-1, 1, len(spans))
     layer = AttentionLayer(HOSTILE, np.full((1, 2, 2), 0.5, np.float32), HOSTILE)
     score = ScoreShares(HOSTILE, HOSTILE, 1.0, 0.5, {HOSTILE: [shares]}, {HOSTILE: 0.1}, [HOSTILE], [(HOSTILE, 1.0)])
-    content = page(
+    content = explanation_page(
         Explanation(
             HOSTILE, [ShownText(HOSTILE, spans, HOSTILE)], HOSTILE, [score], [HOSTILE] * 2, [layer], [HOSTILE], HOSTILE
         )
@@ -120,7 +127,7 @@ def test_a_page_holds_everything(trained_run: Path, tmp_path: Path, capfd: pytes
     shown(trained_run, capfd, "--text", "bread & onion", "--out", str(out))
     content = out.read_text(encoding="utf-8")
     assert "http://www.w3.org/2000/svg" in content
-    assert not re.search(r"(?:src|href|url)\s*[=(]", content)
+    assert not re.search(r"(?:src|url)\s*[=(]|href=\"[^#]", content)
     data = json.loads(content.partition('id="attention-data">')[2].partition("</script>")[0])
     assert data["tokens"] == ["[CLS]", "bread", "&", "onion", "[SEP]"]
     assert [layer["shape"] for layer in data["layers"]] == [[2, 1, 5]]

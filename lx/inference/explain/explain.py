@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from lx.inference.explain.gradients import GOOD_ERROR, TokenShares
 from lx.inference.explain.network import NetworkReading, read
 from lx.inference.explain.row import read_row
 from lx.inference.explain.words import Words, add_up, divide
-from lx.inference.load import LoadedRun
+from lx.inference.load import LoadedRun, load_run
 from lx.linear.contributions import Contributions, contributions
 from lx.linear.expert import LinearExpert
 from lx.nn.bag import BagClassifier
@@ -29,7 +30,38 @@ from lx.tasks.explained import ExplainedScore, describe_prediction, explained_sc
 _SHOWN_NGRAMS = 12
 
 
-def explain(loaded: LoadedRun, texts: Sequence[str], label: str | None = None) -> Explanation:
+def explain(
+    run: str | Path,
+    text: str | None = None,
+    pair: str | None = None,
+    *,
+    row: int | None = None,
+    label: str | None = None,
+    trust: Sequence[str] = (),
+) -> Explanation:
+    """Explain a prediction of a run: what each word adds to it, and what the attention attends to.
+
+    Args:
+        run: The run directory.
+        text: The text.
+        pair: The second text, of a run on pairs.
+        row: A row of the run's test split, counted from 0, in the place of a text.
+        label: To explain in the place of what is predicted.
+        trust: Packages of the user's own whose classes may be built from the run's configuration.
+
+    Raises:
+        LxError: Neither a text nor a row, or both; no complete run; see also :func:`explain_texts`.
+    """
+    if row is not None:
+        if text is not None or pair is not None:
+            raise LxError("a row (--row) brings its own text: leave --text and --pair out")
+        return explain_row(load_run(run, trust), row, label)
+    if text is None:
+        raise LxError("give a text (--text), or a row of the run's test split (--row)")
+    return explain_texts(load_run(run, trust), [text] if pair is None else [text, pair], label)
+
+
+def explain_texts(loaded: LoadedRun, texts: Sequence[str], label: str | None = None) -> Explanation:
     """Explain the prediction of a text, or of a pair of texts; on the CPU, in float32.
 
     Args:
@@ -67,9 +99,9 @@ def explain(loaded: LoadedRun, texts: Sequence[str], label: str | None = None) -
 
 
 def explain_row(loaded: LoadedRun, number: int, label: str | None = None) -> Explanation:
-    """Explain the prediction of a row of the run's test split, counted from 0; see :func:`explain`."""
+    """Explain the prediction of a row of the run's test split, counted from 0; see :func:`explain_texts`."""
     row = read_row(loaded, number)
-    explanation = explain(loaded, row.texts, label)
+    explanation = explain_texts(loaded, row.texts, label)
     return replace(explanation, truth=row.truth, notes=[row.note, *explanation.notes])
 
 

@@ -19,7 +19,7 @@ from lx.cli.main import main
 from lx.data.tokens.recipes import word
 from lx.data.tokens.tokenizer import train as train_tokenizer
 from lx.errors import LxError
-from lx.inference.explain.explain import explain, explain_row
+from lx.inference.explain.explain import explain_row, explain_texts
 from lx.inference.load import load_run
 from lx.report.explanation import Explanation
 from lx.tasks.explained import describe_prediction
@@ -90,7 +90,7 @@ def test_every_kind_of_run(kind: str, tmp_path: Path, capfd: pytest.CaptureFixtu
     for number in range(4):
         row = json.loads((tmp_path / "test.jsonl").read_text().splitlines()[number])
         texts = [row["text"], row["pair"]] if kind == "pairs" else [row["text"]]
-        explanation = explain(loaded, texts)
+        explanation = explain_texts(loaded, texts)
         assert_adds_up(explanation)
         (says,) = lx.load(run).predict(texts[:1], texts[1:] or None)
         assert explanation.prediction == describe_prediction(says)
@@ -134,7 +134,7 @@ def test_the_word_that_decides_the_label_has_the_largest_share(
     rows = planted(num_texts, 2000)
     found = errors = 0
     for row in rows:
-        (score,) = (explanation := explain(loaded, [row["text"]])).scores
+        (score,) = (explanation := explain_texts(loaded, [row["text"]])).scores
         ((_, strongest),) = score.strongest(1)
         start, end = explanation.texts[0].words[strongest]
         found += row["text"][start:end] == row["word"]
@@ -153,7 +153,7 @@ def test_a_pretrained_encoder(tmp_path: Path) -> None:
     (tmp_path / "bert" / "tokenizer.json").write_text(own.to_json())
     write(tmp_path, labelled(""))
     run = train(tmp_path, "model=pretrained", f"model.path={tmp_path / 'bert'}")
-    explanation = explain(load_run(run), ["bread onion soup"])
+    explanation = explain_texts(load_run(run), ["bread onion soup"])
     assert_adds_up(explanation)
     assert list(explanation.tokens) == ["[CLS]", "bread", "onion", "soup", "[SEP]"]
     for layer in explanation.layers:
@@ -174,7 +174,7 @@ def test_weights_that_are_not_finite_are_refused(trained_run: Path, tmp_path: Pa
 
     checkpoint(spoil)(run)
     with pytest.raises(LxError, match="not finite"):
-        explain(load_run(run), ["bread"])
+        explain_texts(load_run(run), ["bread"])
 
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
