@@ -13,6 +13,7 @@ from lx.config.grammar import for_shell
 from lx.config.objective import check_objective
 from lx.config.ranges import Range
 from lx.config.schema import BUILT, OF_OPTIONS, Settings, SlurmSettings
+from lx.config.session import conf_dir
 from lx.errors import LxError, shorten_text
 
 if TYPE_CHECKING:
@@ -168,6 +169,9 @@ def _check_types(cfg: DictConfig, defaults: DictConfig, schema: type | None, pre
         value, default = cfg[name], defaults[name]
         if isinstance(value, DictConfig) and isinstance(default, DictConfig):
             _check_types(value, default, declared.get(name), f"{key}.")
+        elif isinstance(default, DictConfig) and (conf_dir() / (group := key.replace(".", "/"))).is_dir():
+            option = value if isinstance(value, str) else "OPTION"
+            raise LxError(f"{key} holds the settings of an option, which is chosen with a slash: {group}={option}")
         elif name not in declared and value is not None and isinstance(default, bool | int | float | str):
             allowed = (int, float) if isinstance(default, float) else (type(default),)
             _require(key, value, allowed)
