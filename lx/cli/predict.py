@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 def run(arguments: list[str]) -> int:
     """Label texts with a run's best weights and return the exit code."""
     args = parser().parse_args(arguments)
-    if args.file in (None, "-") and not args.text and sys.stdin is None:
-        raise LxError("standard input is closed: give a file, --text TEXT, or a pipe")
     if args.text and args.file:
         raise LxError("give texts with --text or a file, not both")
+    file = None if args.file in (None, "-") else Path(args.file)
+    if file is None and not args.text and sys.stdin is None:
+        raise LxError("standard input is closed: give a file, --text TEXT, or a pipe")
     from lx.inference.texts import require_known_file
     from lx.launch.local import run_on_ranks
 
@@ -34,9 +35,9 @@ def run(arguments: list[str]) -> int:
     if args.pair and not args.text:
         raise LxError("--pair gives the second text of each --text, and there is no --text")
     args.format = args.format or _kind_by_name(args.out)
-    check_out(args.out, args.run, inputs=[] if args.file in (None, "-") else [args.file])
-    if args.file not in (None, "-"):
-        require_known_file(Path(args.file))
+    check_out(args.out, args.run, inputs=[] if file is None else [args.file])
+    if file is not None:
+        require_known_file(file)
     runs = runs_of(args)
     with freeze_after_imports():
         from lx.distributed.process_group import process_group
@@ -53,28 +54,26 @@ def run(arguments: list[str]) -> int:
     with process_group(rank_info, hardware.device, Path(args.run)):
         predictor = build_predictor(members, hardware, rank_info)
         if rank_info.is_first:
-            _predict(predictor, members[0], args)
+            _predict(predictor, _texts(members[0], file, args), args)
         else:
             list(predictor.stream([]))
     return 0
 
 
-def _predict(predictor: Predictor, loaded: LoadedRun, args: Namespace) -> None:
-    """Read the texts that the arguments name, and write their predictions where the arguments say."""
+def _predict(predictor: Predictor, texts: NumberedTexts, args: Namespace) -> None:
+    """Write the predictions of texts where the arguments say."""
     from lx.inference.texts import write_predictions
     from lx.system.files import output_file
 
-    kind = args.format
-    texts = _texts(loaded, args)
     predictions = predictor.stream(texts.rows())
     columns = predictor.task.prediction_columns(args.probabilities)
     if args.out is None:
         stdout = DataStream()
-        write_predictions(predictions, stdout, kind, args.probabilities, columns, texts.ids())
+        write_predictions(predictions, stdout, args.format, args.probabilities, columns, texts.ids())
         stdout.flush()
         return
     with output_file(args.out) as path, path.open("w", encoding="utf-8", newline="") as out:
-        count = write_predictions(predictions, out, kind, args.probabilities, columns, texts.ids())
+        count = write_predictions(predictions, out, args.format, args.probabilities, columns, texts.ids())
     say(f"{count:,} predictions in {args.out}", sys.stderr)
 
 
@@ -84,16 +83,17 @@ def _kind_by_name(out: Path | None) -> str:
     return suffix[1:] if suffix in (".csv", ".tsv") else "jsonl"
 
 
-def _texts(loaded: LoadedRun, args: Namespace) -> NumberedTexts:
+def _texts(loaded: LoadedRun, file: Path | None, args: Namespace) -> NumberedTexts:
+    """Read the texts that the arguments name."""
     from lx.inference.texts import texts_of_arguments, texts_of_file, texts_of_input
 
     if args.text:
         return texts_of_arguments(args.text, args.pair)
-    if args.file in (None, "-"):
+    if file is None:
         return texts_of_input(sys.stdin)
     columns = loaded.config["data"]
     pair = args.pair_column or (columns.get("text_pair") if loaded.has_pairs else None)
-    return texts_of_file(Path(args.file), args.column or columns.get("text") or "text", pair)
+    return texts_of_file(file, args.column or columns.get("text") or "text", pair)
 
 
 def parser() -> Parser:
