@@ -104,7 +104,8 @@ def _exists(path: str) -> bool:
 def _refuse_spaces(overrides: Sequence[str]) -> None:
     """Refuse ``key = value``, which the shell hands over in pieces."""
     for before, text, after in zip(overrides, overrides[1:], [*overrides[2:], ""], strict=False):
-        if text.startswith("=") or (before.find("=") == len(before) - 1 and text[0:1] != "~" and "=" not in text):
+        lacks_value = before.partition("=")[1:] == ("=", "")
+        if text.startswith("=") or (lacks_value and "=" not in text and not text.startswith("~")):
             key, value = before.removesuffix("="), text.removeprefix("=") or after
             word = shlex.quote(f"{key}={value or 'value'}")
             raise LxError(f"{shorten_text(key)}: a setting is written without spaces: {shorten_text(word)}")

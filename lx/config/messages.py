@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
 
 
+_NAMING_A_KEY = (
+    r"Key '[^']+' is not in struct\s+full_key: ([\w.]+)",
+    r"Could not (?:override|delete from config\.) '([^']+)'",
+    r"full_key: ([\w.]+)",
+)
 _OF_FILES = ("data.train", "data.validation", "data.test", "data.text", "data.label", "data.text_pair", "data.path")
 
 
@@ -42,20 +47,16 @@ def _message(error: Exception, hydra: Hydra, overrides: Sequence[str]) -> str:
     if "Config group override must be" in text:
         return _no_option(hydra, overrides)
     cause = f"{text}\n{error.__cause__}"
-    if new := re.search(r"Key '([^']+)' is not in struct\s+full_key: ([\w.]+)", cause):
-        return _unknown_key(new[2], hydra, overrides)
-    if (key := re.search(r"Could not (?:override|delete from config\.) '([^']+)'", cause)) or (
-        key := re.search(r"full_key: ([\w.]+)", cause)
-    ):
-        return _unknown_key(key.group(1), hydra, overrides)
+    for pattern in _NAMING_A_KEY:
+        if key := re.search(pattern, cause):
+            return _unknown_key(key[1], hydra, overrides)
     first_line = text.splitlines()[0] if text else type(error).__name__
     return shorten_text(first_line, 500)
 
 
 def _unknown_option(path: str, hydra: Hydra) -> str:
     group, _, option = path.rpartition("/")
-    options = sorted(o for o in hydra.config_loader.get_group_options(group) if not o.startswith("_"))
-    if not options:
+    if not (options := _options(hydra, group)):
         return f"no config group {group or path!r}{did_you_mean(group or path, hydra.config_loader.list_groups(''))}"
     return f"{group}={option}: no such option{did_you_mean(option, options)}; there are: {shorten(options)}"
 
@@ -67,8 +68,11 @@ def _no_option(hydra: Hydra, overrides: Sequence[str]) -> str:
     parsed = OverridesParser.create().parse_overrides(group_choices(hydra, overrides))
     choice = next(str(override.input_line) for override in parsed if not isinstance(override.value(), str | list))
     group = choice.lstrip("+").partition("=")[0]
-    options = sorted(name for name in hydra.config_loader.get_group_options(group) if not name.startswith("_"))
-    return f"{choice}: leave it out, or choose one of {shorten(options)}"
+    return f"{choice}: leave it out, or choose one of {shorten(_options(hydra, group))}"
+
+
+def _options(hydra: Hydra, group: str) -> list[str]:
+    return sorted(name for name in hydra.config_loader.get_group_options(group) if not name.startswith("_"))
 
 
 def _unknown_key(key: str, hydra: Hydra, overrides: Sequence[str]) -> str:

@@ -87,7 +87,8 @@ def follow(job: int, log: Path, run: RunDirectory) -> int:
     seen, state, facts = 0, "", _facts(job)
     try:
         while facts.get("JobState") not in _ENDED:
-            if state != (state := facts.get("JobState", state)):
+            before, state = state, facts.get("JobState", state)
+            if state != before:
                 say(f"lx: job {job}: {state.lower()}", sys.stderr)
             for _ in range(_POLLS_PER_QUERY):
                 seen += _print_from(log, seen)

@@ -56,13 +56,15 @@ def rank_trials(
     """
     further = further or {}
     rows = ranked([row_of(trial, metric, tuple(further)) for trial in trials], mode)
+    if not further:
+        return rows
     modes = [mode, *further.values()]
     points = {
         row.trial.number: [
             _cost(mean, way) for mean, way in zip((row.objective, *row.further.values()), modes, strict=True)
         ]
         for row in rows
-        if further and row.state == "finished"
+        if row.state == "finished"
     }
     complete = {number: costs for number, costs in points.items() if not any(map(math.isnan, costs))}
     front = {number for number, is_on in zip(complete, pareto_front([*complete.values()]), strict=True) if is_on}
@@ -75,7 +77,7 @@ def _cost(mean: Mean | None, mode: str) -> float:
     return math.nan if mean is None else -mean.mean if mode == "max" else mean.mean
 
 
-def row_of(trial: TrialDirectory, metric: str, further: Sequence[str] = ()) -> Row:
+def row_of(trial: TrialDirectory, metric: str, further: Sequence[str]) -> Row:
     """Read a trial's results.
 
     Args:

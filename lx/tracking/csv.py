@@ -140,10 +140,12 @@ def earlier_rows(run: RunContext) -> Iterator[tuple[int, dict[str, float]]]:
         for cells in csv.DictReader(file, restval=""):
             step = int(cells.pop("step"))
             row = {key: _number(cell) for key, cell in cells.items() if cell}
-            validation = {key for key in row if key.startswith("val/")}
-            for keys in (row.keys() - validation - {"epoch"}, validation):
-                if keys and step <= run.step:
-                    yield step, {key: row[key] for key in row if key in keys or key == "epoch"}
+            epoch = {"epoch": row.pop("epoch")} if "epoch" in row else {}
+            validation = {key: value for key, value in row.items() if key.startswith("val/")}
+            training = {key: value for key, value in row.items() if key not in validation}
+            for metrics in (training, validation):
+                if metrics and step <= run.step:
+                    yield step, {**epoch, **metrics}
 
 
 def _number(cell: str) -> float:

@@ -75,14 +75,17 @@ def _read(path: Path, columns: Columns, dialects: Sequence[_Dialect]) -> Iterato
 
 
 def _choose(head: list[str], columns: Columns, dialects: Sequence[_Dialect]) -> _Dialect:
+    """Choose by the header, and between spaces as text and none by the width of the first records."""
     line = head[0]
     if dialects[0] == _PLAIN_TAB and all(name[:1] == name[-1:] == '"' for name in line.rstrip("\r\n").split("\t")):
         dialects = dialects[1:]
     spaced = [replace(dialect, spaced=True) for dialect in dialects if dialect.quoted]
     dialect = next((each for each in [*dialects, *spaced] if columns.are_in(each.header(line))), dialects[0])
-    other = replace(dialect, spaced=True)
-    is_spaced = dialect.quoted and f'{dialect.delimiter} "' in "".join(head)
-    return other if is_spaced and not _is_even(dialect, head) and _is_even(other, head) else dialect
+    if dialect.quoted and f'{dialect.delimiter} "' in "".join(head) and not _is_even(dialect, head):
+        without_spaces = replace(dialect, spaced=True)
+        if _is_even(without_spaces, head):
+            return without_spaces
+    return dialect
 
 
 def _is_even(dialect: _Dialect, head: list[str]) -> bool:
