@@ -13,7 +13,7 @@ def run(arguments: list[str]) -> int:
     args = parser().parse_args(arguments)
     for directory in args.directories:
         check_out(args.out, directory)
-    from lx.report.comparison import check_format, comparison_tables, write_comparison
+    from lx.report.comparison_tables import check_format, comparison_tables, write_comparison
 
     check_format(args.out)
     from lx.sweep.contenders import compare

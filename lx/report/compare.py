@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
@@ -70,10 +70,6 @@ class Comparison:
     settings: dict[str, list[Any]]
     results: dict[str, list[tuple[float, float | None] | None]]
     pairs: list[Pair]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain containers."""
-        return asdict(self)
 
 
 def compare_contenders(contenders: Sequence[Contender]) -> Comparison:

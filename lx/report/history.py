@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from os.path import lexists
 
 import numpy as np
 import pyarrow as pa
@@ -42,7 +43,7 @@ def read_history(run: RunDirectory) -> dict[str, Series]:
     Raises:
         LxError: the file is no such table, or too large.
     """
-    if not run.metrics.is_symlink() and not run.metrics.exists():
+    if not lexists(run.metrics):
         return {}
     path = run.trusted(run.metrics)
     if path.stat().st_size > _MOST_BYTES:

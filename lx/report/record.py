@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from os.path import lexists
 from typing import Any
 
 from lx.data.tokens.table import TokenTable
@@ -45,7 +45,7 @@ class RunRecord:
     @property
     def class_names(self) -> list[str]:
         """The names of the classes, in label order; none of a task without classes."""
-        names = self.run.read_json(self.run.labels) if _is_there(self.run.labels) else []
+        names = self.run.read_json(self.run.labels) if lexists(self.run.labels) else []
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise LxError(f"{self.run.labels} does not hold the names of classes")
         return names
@@ -64,7 +64,7 @@ def read_run(run: RunDirectory) -> RunRecord:
         LxError: no run, or one whose files are damaged.
     """
     config = run.read_config()
-    environment = run.read_json(run.environment) if _is_there(run.environment) else {}
+    environment = run.read_json(run.environment) if lexists(run.environment) else {}
     if not isinstance(environment, dict):
         raise LxError(f"{run.environment} does not hold the environment of a run")
     return RunRecord(
@@ -72,13 +72,9 @@ def read_run(run: RunDirectory) -> RunRecord:
         label(run.path.resolve().name, 60),
         config,
         environment,
-        run.read_sizes() if _is_there(run.model) else {},
-        run.read_result() if _is_there(run.result) else None,
+        run.read_sizes() if lexists(run.model) else {},
+        run.read_result() if lexists(run.result) else None,
         read_history(run),
-        read_predictions(run) if _is_there(run.predictions) else None,
-        TokenTable(run.trusted(run.test)) if _is_there(run.test) else None,
+        read_predictions(run) if lexists(run.predictions) else None,
+        TokenTable(run.trusted(run.test)) if lexists(run.test) else None,
     )
-
-
-def _is_there(path: Path) -> bool:
-    return path.is_symlink() or path.exists()

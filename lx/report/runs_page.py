@@ -8,7 +8,7 @@ from dataclasses import replace
 from lx.config.flatten import flatten
 from lx.errors import LxError
 from lx.report.compare import compare_contenders
-from lx.report.comparison import comparison_grids, comparison_lines
+from lx.report.comparison_tables import method_note, pairs_grid
 from lx.report.contenders import changed_settings, read_contender
 from lx.report.curves import curves
 from lx.report.page import Block, Figures, Page, Section, Table, Text
@@ -67,9 +67,9 @@ def _comparison(records: Sequence[RunRecord]) -> list[Block]:
         comparison = compare_contenders([read_contender(record.name, [record.run.path]) for record in records])
     except LxError as error:
         return [Text(f"This cannot be told: {error}.")]
-    grid, note = comparison_grids(comparison)[-1], comparison_lines(comparison)[-1]
+    grid = pairs_grid(comparison)
     rows = [[*row, pair.verdict] for row, pair in zip(grid.rows, comparison.pairs, strict=True)]
-    return [Table(grid.title, [*grid.columns, "verdict"], rows, note=f"{note}.")]
+    return [Table(grid.title, [*grid.columns, "verdict"], rows, note=f"{method_note(comparison)}.")]
 
 
 def _differences(records: Sequence[RunRecord]) -> Block:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from os.path import lexists
 from typing import Any
 
 from lx.errors import LxError
@@ -17,7 +18,7 @@ def read_mistakes(run: RunDirectory) -> dict[str, list[dict[str, Any]]]:
     Raises:
         LxError: the file does not hold mistakes.
     """
-    if not run.mistakes.is_symlink() and not run.mistakes.exists():
+    if not lexists(run.mistakes):
         return {}
     content = run.read_json(run.mistakes)
     if isinstance(content, dict) and "mistakes" in content:  # runs of before kept those of one split

@@ -21,6 +21,7 @@ import json
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from os.path import lexists
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,7 @@ def read_predictions(run: RunDirectory) -> Predictions:
         LxError: there are none, or the file is not what lx writes.
     """
     path = run.predictions
-    if not path.is_symlink() and not path.exists():
+    if not lexists(path):
         raise LxError(
             f"{run.path} holds no predictions ({path.name} is missing): it has not ended, or lx was older then"
         )

@@ -93,7 +93,7 @@ def write_files(
     write_predictions(run, schema, (batch for split in splits for batch in split.record_batches(schema)))
     if data.expert is not None:
         held_out = _held_out_split(data, data.expert, module)
-        deque(held_out.score(), maxlen=0)
+        deque(held_out.score(), maxlen=0)  # only its mistakes are kept
         splits.append(held_out)
     atomic_write_json(run.mistakes, {split.name: split.mistakes(keep_texts) for split in splits})
 

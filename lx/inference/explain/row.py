@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from os.path import lexists
 from typing import Any
 
 import numpy as np
@@ -41,7 +42,7 @@ def read_row(loaded: LoadedRun, number: int) -> TestRow:
         LxError: There is no such row, or the run has no test split.
     """
     run = loaded.directory
-    if not run.test.exists() and not run.test.is_symlink():
+    if not lexists(run.test):
         raise LxError(f"{run.path} has no test split of its own ({run.test.name} is missing): give a text with --text")
     table = TokenTable(run.trusted(run.test))
     table.check(loaded.tokenizer.vocab_size, loaded.task.fits)

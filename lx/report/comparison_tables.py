@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from lx.errors import LxError, shorten_text
-from lx.report.compare import Comparison, Pair
+from lx.report.compare import Comparison
 from lx.report.statistics import LEVEL
 from lx.report.tables import duration
 from lx.system.files import output_file, to_json
@@ -36,14 +35,14 @@ class Grid:
 def comparison_tables(comparison: Comparison) -> list[Table | Text]:
     """Return tables of what differs in settings and results, and of every pair, with a line that explains them."""
     drawn: list[Table | Text] = []
-    for grid in comparison_grids(comparison):
+    for grid in _grids(comparison):
         table = Table(title=Text(grid.title), title_justify="left")
         for column in grid.columns:
             table.add_column(Text(column), overflow="fold")
         for row in grid.rows:
             table.add_row(*map(Text, row))
         drawn.append(table)
-    return [*drawn, *map(Text, comparison_lines(comparison))]
+    return [*drawn, *map(Text, _lines(comparison))]
 
 
 def check_format(path: Path | None) -> None:
@@ -55,13 +54,12 @@ def check_format(path: Path | None) -> None:
 def write_comparison(path: Path, comparison: Comparison) -> None:
     """Write a comparison in the format that the name of the file says."""
     check_format(path)
-    write = {".csv": _csv, ".json": _json, ".md": _markdown}[path.suffix]
+    write = {".csv": _csv, ".json": lambda each: to_json(asdict(each)), ".md": _markdown}[path.suffix]
     with output_file(path) as temporary:
         temporary.write_text(write(comparison), encoding="utf-8", newline="")
 
 
-def comparison_grids(comparison: Comparison) -> list[Grid]:
-    """Return what differs in settings, what differs in results, and every pair."""
+def _grids(comparison: Comparison) -> list[Grid]:
     names = comparison.names
     seeds = [", ".join(map(str, comparison.seeds[name])) for name in names]
     settings = [[key, *map(_value, values)] for key, values in comparison.settings.items()]
@@ -70,39 +68,39 @@ def comparison_grids(comparison: Comparison) -> list[Grid]:
         for name, cells in comparison.results.items()
         if any(cell != cells[0] for cell in cells) and not name.startswith(_HIDDEN[comparison.split])
     ]
-    metric = f"{comparison.metric} on {comparison.num_rows:,} rows of {comparison.split}"
     return [
         Grid("settings that differ", ["", *names], [["seed", *seeds], *settings]),
         Grid("results that differ, mean ± deviation over seeds", ["", *names], results),
-        Grid(f"{metric}, A minus B", _pair_columns(comparison), [_pair_row(comparison, p) for p in comparison.pairs]),
+        pairs_grid(comparison),
     ]
 
 
-def _pair_columns(comparison: Comparison) -> list[str]:
-    p = "p" if len(comparison.pairs) == 1 else "p (Holm)"
-    mcnemar = ["McNemar's p"] if any(pair.mcnemar_p is not None for pair in comparison.pairs) else []
-    return ["A", "B", "difference", f"{LEVEL:.0%} interval", "A better", p, *mcnemar]
+def pairs_grid(comparison: Comparison) -> Grid:
+    """Return difference, interval and p-values of every pair."""
+    is_exact = any(pair.mcnemar_p is not None for pair in comparison.pairs)
+    p_name = "p" if len(comparison.pairs) == 1 else "p (Holm)"
+    columns = ["A", "B", "difference", f"{LEVEL:.0%} interval", "A better", p_name]
+    rows = []
+    for pair in comparison.pairs:
+        difference, mcnemar = pair.difference, "-" if pair.mcnemar_p is None else _p(pair.mcnemar_p)
+        interval = f"{_signed(difference.low)} to {_signed(difference.high)}"
+        shown = [_signed(difference.estimate), interval, f"{pair.probability:.1%}", _p(pair.adjusted_p)]
+        rows.append([pair.a, pair.b, *shown, *([mcnemar] if is_exact else [])])
+    title = f"{comparison.metric} on {comparison.num_rows:,} rows of {comparison.split}, A minus B"
+    return Grid(title, [*columns, *(["McNemar's p"] if is_exact else [])], rows)
 
 
-def _pair_row(comparison: Comparison, pair: Pair) -> list[str]:
-    difference = pair.difference
-    mcnemar = [] if pair.mcnemar_p is None else [_p(pair.mcnemar_p)]
-    if pair.mcnemar_p is None and any(other.mcnemar_p is not None for other in comparison.pairs):
-        mcnemar = ["-"]
-    interval = f"{_signed(difference.low)} to {_signed(difference.high)}"
-    shown = [_signed(difference.estimate), interval, f"{pair.probability:.1%}", _p(pair.adjusted_p), *mcnemar]
-    return [pair.a, pair.b, *shown]
-
-
-def comparison_lines(comparison: Comparison) -> list[str]:
-    """Return the verdicts, and how they were found."""
+def method_note(comparison: Comparison) -> str:
+    """Say how the differences were judged."""
     several = "" if len(comparison.pairs) == 1 else f"; p adjusted for {len(comparison.pairs)} pairs"
-    alone = all(len(seeds) == 1 for seeds in comparison.seeds.values())
-    exact = (
-        ", or McNemar's exact test where its p is larger" if any(pair.mcnemar_p for pair in comparison.pairs) else ""
-    )
-    note = f"By a paired bootstrap over rows{'' if alone else ' and seeds'}{exact}{several}"
-    return [*(f"{pair.a}, {pair.b}: {pair.verdict}" for pair in comparison.pairs), note]
+    seeds = "" if all(len(seeds) == 1 for seeds in comparison.seeds.values()) else " and seeds"
+    is_exact = any(pair.mcnemar_p is not None for pair in comparison.pairs)
+    exact = ", or McNemar's exact test where its p is larger" if is_exact else ""
+    return f"By a paired bootstrap over rows{seeds}{exact}{several}"
+
+
+def _lines(comparison: Comparison) -> list[str]:
+    return [*(f"{pair.a}, {pair.b}: {pair.verdict}" for pair in comparison.pairs), method_note(comparison)]
 
 
 def _signed(value: float) -> str:
@@ -127,11 +125,11 @@ def _measured(name: str, mean: float, deviation: float | None) -> str:
 
 def _markdown(comparison: Comparison) -> str:
     parts = []
-    for grid in comparison_grids(comparison):
+    for grid in _grids(comparison):
         lines = [grid.columns, ["---"] * len(grid.columns), *grid.rows]
         rows = ("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
         parts.append("\n".join([f"**{grid.title}**", "", *rows, ""]))
-    return "\n".join([*parts, *(f"- {_cell(line)}" for line in comparison_lines(comparison)), ""])
+    return "\n".join([*parts, *(f"- {_cell(line)}" for line in _lines(comparison)), ""])
 
 
 def _cell(text: str) -> str:
@@ -147,12 +145,8 @@ def _csv(comparison: Comparison) -> str:
     writer.writerow([*columns, "probability_a_better", "p", "mcnemar_p", "verdict"])
     for pair in comparison.pairs:
         difference = pair.difference
-        numbers: Sequence[Any] = (difference.estimate, difference.low, difference.high, pair.probability)
+        numbers = (difference.estimate, difference.low, difference.high, pair.probability)
         what = (comparison.metric, comparison.split, comparison.num_rows)
         mcnemar = "" if pair.mcnemar_p is None else pair.mcnemar_p
         writer.writerow([pair.a, pair.b, *pair.num_seeds, *what, *numbers, pair.adjusted_p, mcnemar, pair.verdict])
     return file.getvalue()
-
-
-def _json(comparison: Comparison) -> str:
-    return to_json(comparison.to_json())
