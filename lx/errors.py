@@ -51,6 +51,11 @@ def did_you_mean(word: str, known: Sequence[str]) -> str:
     return f" (did you mean {quote(close[0])}?)" if close else ""
 
 
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, or the name of its kind if it has none."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
 def shorten(names: Sequence[str], most: int = 20) -> str:
     """Join names for a message; of a long list only the first and the number of the others, of a long name its ends."""
     shown: list[str] = []

@@ -11,7 +11,7 @@ from lx.config.conflicts import check_sources
 from lx.config.grammar import as_grammar, with_files
 from lx.config.messages import plain_errors
 from lx.config.session import compose_unchecked, group_choices, hydra_session
-from lx.errors import LxError
+from lx.errors import LxError, first_line
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
@@ -58,6 +58,6 @@ def resolved(cfg: DictConfig) -> dict[str, Any]:
     except MissingMandatoryValue as error:
         raise LxError(f"{error.full_key} has no default: set {error.full_key}=...") from error
     except OmegaConfBaseException as error:
-        raise LxError(f"the configuration cannot be resolved: {str(error).splitlines()[0]}") from error
+        raise LxError(f"the configuration cannot be resolved: {first_line(error)}") from error
     assert isinstance(container, dict)
     return {str(key): value for key, value in container.items()}

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lx.errors import LxError, shorten_text
+from lx.errors import LxError, first_line, shorten_text
 
 if TYPE_CHECKING:
     from hydra.core.config_loader import ConfigLoader
@@ -136,7 +136,7 @@ def _written(text: str, several: bool) -> str:
             parser.parse_override(f"{key}=x")
         except HydraException:
             raise LxError(f"{shorten_text(key)!r} can be no setting's name: a setting is written key=value") from error
-        return _as_text(key, value, several, str(error).splitlines()[0])
+        return _as_text(key, value, several, first_line(error))
     if override.is_sweep_override() and not several:
         raise LxError(
             f"{shorten_text(text)}: several values are a sweep, and need -m: lx train -m "

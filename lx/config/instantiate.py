@@ -12,7 +12,7 @@ from typing import Any
 
 from lx.config.compose import resolved
 from lx.config.session import conf_dir
-from lx.errors import ArgumentError, LxError, shorten_text
+from lx.errors import ArgumentError, LxError, first_line, shorten_text
 
 # Where the targets named by configurations of lx 0.1 are now.
 _MOVED_MODULES = {
@@ -53,8 +53,7 @@ def build(node: Any, where: str, **arguments: Any) -> Any:
             raise LxError(f"{where}.{cause}") from error
         if isinstance(cause, LxError):
             raise cause from error
-        reason = next(iter(str(cause).splitlines()), "")
-        raise LxError(f"{where} cannot be built: {type(cause).__name__}: {reason}") from error
+        raise LxError(f"{where} cannot be built: {type(cause).__name__}: {first_line(cause)}") from error
 
 
 def build_network(node: Any, **sizes: int) -> Any:

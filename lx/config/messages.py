@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from lx.config.conflicts import hardware_refusal
 from lx.config.session import compose_unchecked, group_choices
-from lx.errors import LxError, did_you_mean, shorten, shorten_text
+from lx.errors import LxError, did_you_mean, first_line, shorten, shorten_text
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
@@ -50,8 +50,7 @@ def _message(error: Exception, hydra: Hydra, overrides: Sequence[str]) -> str:
     for pattern in _NAMING_A_KEY:
         if key := re.search(pattern, cause):
             return _unknown_key(key[1], hydra, overrides)
-    first_line = text.splitlines()[0] if text else type(error).__name__
-    return shorten_text(first_line, 500)
+    return shorten_text(first_line(error), 500)
 
 
 def _unknown_option(path: str, hydra: Hydra) -> str:

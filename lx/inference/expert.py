@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lx.errors import LxError
+from lx.errors import LxError, first_line
 from lx.linear.expert import LinearExpert
 from lx.run.checkpoint import load_plain
 
@@ -39,7 +39,7 @@ def read_log_probabilities(path: Path, num_rows: int, num_classes: int) -> NDArr
     try:
         values: NDArray[np.float32] = np.lib.format.open_memmap(path, "r")
     except (OSError, ValueError, EOFError) as error:
-        raise LxError(f"{path} is no array of numbers: {str(error).splitlines()[0]}") from error
+        raise LxError(f"{path} is no array of numbers: {first_line(error)}") from error
     if values.dtype != np.float32 or values.shape != (num_rows, num_classes) or not np.isfinite(values).all():
         raise LxError(f"{path} does not hold the log-probabilities of {num_classes} classes for {num_rows} texts")
     return values

@@ -15,7 +15,7 @@ from torch.nn.modules.module import register_module_module_registration_hook
 from lx.config.instantiate import build, build_network, check_targets
 from lx.data.tokens.tokenizer import Tokenizer
 from lx.data.tokens.untrusted import load_untrusted
-from lx.errors import LxError, shorten_text
+from lx.errors import LxError, first_line, shorten_text
 from lx.inference.expert import read_expert
 from lx.linear.expert import LinearExpert
 from lx.nn.expert_alone import ExpertAlone
@@ -92,7 +92,7 @@ def load_run(run_dir: str | Path, trust: Sequence[str] = ()) -> LoadedRun:
         task: Task = build(config["task"], "task")(**label_set)
         task.choices = choices
     except Exception as error:  # of settings from a stranger any can come
-        reason = _first_line(error)
+        reason = shorten_text(first_line(error), 300)
         raise LxError(f"{run.model}, {run.labels} and the task of {run.config} do not fit: {reason}") from error
     if task.num_outputs != sizes["num_outputs"]:
         raise LxError(f"{run.model} and {run.labels} do not have the same number of classes")
@@ -104,7 +104,7 @@ def load_run(run_dir: str | Path, trust: Sequence[str] = ()) -> LoadedRun:
     except Exception as error:  # of settings from a stranger any can come
         if isinstance(error, LxError):
             raise
-        reason = _first_line(error)
+        reason = shorten_text(first_line(error), 300)
         raise LxError(f"{run.best} and {run.model} do not fit the model and task of {run.config}: {reason}") from error
     tokenizer = load_untrusted(run.trusted(run.tokenizer))
     if tokenizer.largest_id >= sizes["vocab_size"]:
@@ -141,10 +141,6 @@ def _check_settings(config: dict[str, Any], path: Path) -> int:
     if not isinstance(hardware, dict) or not isinstance(hardware.get("precision"), str):
         raise LxError(f"{path} does not say hardware.precision")
     return max_length
-
-
-def _first_line(error: Exception) -> str:
-    return shorten_text(next(iter(str(error).splitlines()), type(error).__name__), 300)
 
 
 def _build_net(node: dict[str, Any], sizes: dict[str, Any]) -> nn.Module:

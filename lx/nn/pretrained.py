@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from lx.errors import ArgumentError, LxError
+from lx.errors import ArgumentError, LxError, first_line
 from lx.nn.dropout import Dropout
 from lx.nn.init import initialize
 from lx.nn.pooling import Pooling
@@ -135,7 +135,7 @@ def load_encoder(path: str) -> Any:
         )
         return encoder.train()  # its dropouts are off as it is loaded, and Lightning leaves modes as they are
     except (OSError, ValueError) as error:
-        reason = str(error).strip().split("\n")[0]
+        reason = first_line(error)
         raise ArgumentError(
             f"path={path}: no encoder can be loaded from it, neither as a directory with config.json and "
             f"model.safetensors nor as a model's name on the Hugging Face Hub: {reason}"

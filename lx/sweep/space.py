@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lx.config.grammar import parse
-from lx.errors import LxError
+from lx.errors import LxError, first_line
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
@@ -99,7 +99,7 @@ def parse_space(hydra: Hydra, overrides: Sequence[str], params: Mapping[str, Any
         try:
             (override,) = parse([text], hydra.config_loader)
         except HydraException as error:
-            raise LxError(f"{text}: {str(error).splitlines()[0]}") from error
+            raise LxError(f"{text}: {first_line(error)}") from error
         parsed[override.get_key_element()] = override
     fixed = [str(override.input_line) for override in parsed.values() if not override.is_sweep_override()]
     axes = [_axis(key, override) for key, override in parsed.items() if override.is_sweep_override()]

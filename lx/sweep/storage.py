@@ -15,7 +15,7 @@ from pathlib import Path
 
 from optuna.storages import BaseStorage
 
-from lx.errors import LxError, TrainingError
+from lx.errors import LxError, TrainingError, first_line
 from lx.sweep.journal import open_journal
 from lx.system.files import as_argument
 from lx.system.processes import SWEEP_STORAGE
@@ -88,6 +88,6 @@ def _reason(error: Exception) -> str:
     from sqlalchemy.engine import make_url
 
     cause = error.__cause__ or error
-    reason = str(getattr(cause, "orig", None) or cause).splitlines()[0]
+    reason = first_line(getattr(cause, "orig", None) or cause)
     password = make_url(os.environ[SWEEP_STORAGE]).password
     return reason.replace(str(password), "***") if password else reason

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from lx.errors import LxError, shorten_text
+from lx.errors import LxError, first_line, shorten_text
 
 _MOST_YAML = 1 << 20  # bytes; a configuration has a few thousand
 _MOST_JSON = 1 << 26  # bytes; a tokenizer.json of 256,000 pieces has half as many
@@ -34,8 +34,7 @@ def read_yaml(path: Path) -> Any:
                 raise LxError(f"{path} is not plain data: it has aliases, tags or too many levels")
         return yaml.load(text, Loader=loader)
     except (yaml.YAMLError, ValueError, OverflowError, TypeError) as error:
-        reason = (str(error).splitlines() or [""])[0]
-        raise LxError(f"{path} is not a YAML file of plain data: {shorten_text(reason)}") from error
+        raise LxError(f"{path} is not a YAML file of plain data: {shorten_text(first_line(error))}") from error
 
 
 def read_json(path: Path) -> Any:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from lx.config.flatten import flatten
+from lx.errors import first_line
 from lx.tasks.base import ResultTable
 
 log = logging.getLogger(__name__)
@@ -112,9 +113,4 @@ def never_raising(service: str, action: str, give_up: Callable[[], str]) -> Iter
     try:
         yield
     except Exception as error:
-        log.warning("%s could not %s: %s. Training goes on%s", service, action, reason_of(error), give_up())
-
-
-def reason_of(error: Exception) -> str:
-    """Return the first line of an error's message, or the name of its kind if it has none."""
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+        log.warning("%s could not %s: %s. Training goes on%s", service, action, first_line(error), give_up())

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from lx.errors import first_line
 from lx.system.private_api import ignoring_experiment
-from lx.tracking.context import RunContext, RunResults, never_raising, reason_of
+from lx.tracking.context import RunContext, RunResults, never_raising
 from lx.tracking.csv import earlier_rows
 from lx.tracking.wandb_arguments import client_settings, identity
 from lx.tracking.wandb_media import as_panel, as_wandb, model_artifact, save_diff, staging_below
@@ -190,7 +191,7 @@ class WandbTracker(WandbLogger):
         try:
             run = self._init(mode)
         except Exception as error:
-            reason = reason_of(error)
+            reason = first_line(error)
             if mode == "offline":
                 log.warning("W&B is switched off for this run: %s", reason)
                 return None

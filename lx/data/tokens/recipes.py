@@ -14,7 +14,7 @@ import tokenizers
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
 
 from lx.data.tokens.tokenizer import SPECIAL_TOKENS, UNK, Tokenizer, TokenizerSpec
-from lx.errors import LxError
+from lx.errors import LxError, first_line
 
 _TRAINER_SETTINGS: dict[str, Any] = {"special_tokens": SPECIAL_TOKENS, "show_progress": False}
 _CJK = r"[\p{Han}\p{Hiragana}\p{Katakana}]"
@@ -105,7 +105,7 @@ def pretrained(path: str | None) -> TokenizerSpec:
         return TokenizerSpec(tokenizers.Tokenizer.from_pretrained(path), None)
     except Exception as error:  # the library raises bare Exception
         raise LxError(
-            f"tokenizer.path={path}: no such file, and the Hub did not give it ({str(error).splitlines()[0]}); "
+            f"tokenizer.path={path}: no such file, and the Hub did not give it ({first_line(error)}); "
             "download its tokenizer.json and name that file"
         ) from error
 
