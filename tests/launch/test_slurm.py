@@ -17,11 +17,7 @@ from support.run_files import assert_same_weights, final_weights, has_finished, 
 from support.slurm_cluster import SECONDS, is_training, processes_in, queue, resumed_after, slurm, state, until
 
 pytestmark = pytest.mark.slurm
-
-
 CPU = ["hardware=slurm", "hardware.accelerator=cpu"]
-
-
 SUPPORT = str(Path(commands.__file__).parent)
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 import lx
+from lx.config.compose import resolved
 from lx.errors import LxError
 from lx.launch.local import launch
-from lx.launch.slurm import follow, submit
+from lx.launch.slurm import follow, job_script, submit
 from lx.launch.slurm_node import Job, StopRequests, requeue_if_preempted, result_of_job
 from lx.run.directory import RunDirectory
 from lx.run.ending import Reached, begin, record_end
@@ -26,6 +29,18 @@ def commands(folder: Path, **scripts: str) -> str:
         file.write_text(f"#!/bin/sh\n{script}\n")
         file.chmod(file.stat().st_mode | stat.S_IEXEC)
     return str(folder)
+
+
+def test_the_script_survives_names_that_a_shell_would_split(tmp_path: Path) -> None:
+    """What the task is started with, by a shell and an srun that prints its arguments."""
+    run = RunDirectory(tmp_path / "it's 100% a run")
+    script = job_script(run, resolved(lx.compose(["hardware=slurm", "hardware.devices=2"])))
+    path = commands(tmp_path / "bin", srun="""printf '%s\\n' "$@\"""") + os.pathsep + os.environ["PATH"]
+    done = subprocess.run(["bash"], input=script, env={"PATH": path}, capture_output=True, text=True, check=True)
+    words = done.stdout.splitlines()
+    assert {"--cpus-per-task=2", "--kill-on-bad-exit=1", "--open-mode=append"} <= set(words)
+    assert f"--output={tmp_path}/it's 100%% a run/slurm/%j-%n.log" in words
+    assert words[-5:] == [sys.executable, "-u", "-m", "lx.launch.slurm_node", str(run.path)]
 
 
 def test_without_slurm_nothing_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

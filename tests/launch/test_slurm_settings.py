@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shlex
-import stat
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -88,25 +84,3 @@ def test_what_is_said_is_passed_on() -> None:
     assert (asked["reservation"], asked["mail-type"], asked["mail-user"]) == ("course", "END", "me")
     assert asked["exclusive"] == ""
     assert "contiguous" not in asked
-
-
-def test_the_script_survives_names_that_a_shell_would_split(tmp_path: Path) -> None:
-    """What the task is started with, by a shell and an srun that prints its arguments."""
-    run = RunDirectory(tmp_path / "it's 100% a run")
-    script = job_script(run, resolved(lx.compose(["hardware=slurm", "hardware.devices=2"])))
-    path = commands(tmp_path / "bin", srun="""printf '%s\\n' "$@\"""") + os.pathsep + os.environ["PATH"]
-    done = subprocess.run(["bash"], input=script, env={"PATH": path}, capture_output=True, text=True, check=True)
-    words = done.stdout.splitlines()
-    assert {"--cpus-per-task=2", "--kill-on-bad-exit=1", "--open-mode=append"} <= set(words)
-    assert f"--output={tmp_path}/it's 100%% a run/slurm/%j-%n.log" in words
-    assert words[-5:] == [sys.executable, "-u", "-m", "lx.launch.slurm_node", str(run.path)]
-
-
-def commands(folder: Path, **scripts: str) -> str:
-    """A folder of commands that stand for Slurm's."""
-    folder.mkdir()
-    for name, script in scripts.items():
-        file = folder / name
-        file.write_text(f"#!/bin/sh\n{script}\n")
-        file.chmod(file.stat().st_mode | stat.S_IEXEC)
-    return str(folder)

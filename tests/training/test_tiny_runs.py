@@ -16,8 +16,6 @@ from support.run_files import losses, rows
 from support.tiny_run import tiny, train_tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")
-
-
 GOLDEN = {  # of each step, by pooling; dropout 0, weights that no version of torch draws otherwise, fp32 on a CPU
     "mean": [
         *(1.098615, 1.104792, 1.097619, 1.049205, 1.015331, 0.902776),

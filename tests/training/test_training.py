@@ -18,8 +18,6 @@ from lx.training.callbacks.ema import WeightAverage
 from lx.training.module import TextClassifier
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*LeafSpec.*:FutureWarning")
-
-
 POOLINGS = sorted(path.stem for path in (conf_dir() / "model" / "pooling").glob("*.yaml") if path.stem != "auto")
 
 
@@ -70,8 +68,6 @@ def with_a_trainer(module: TextClassifier) -> TextClassifier:
 
 
 NO_EXAMPLES = torch.zeros(0, dtype=torch.int64)
-
-
 EMPTY = Batch(
     torch.zeros(1, 1, dtype=torch.int64), torch.ones(1, 1, dtype=torch.bool), NO_EXAMPLES, NO_EXAMPLES, None, 0
 )
