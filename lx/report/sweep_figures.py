@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
 
@@ -47,17 +50,10 @@ def seeds_figure(rows: Sequence[tuple[str, float, float | None, int]], metric: s
         most: trials to draw.
     """
     shown = rows[:most]
-    names = [label(name, 40) for name, *_ in shown]
-    margin = text_inches(names, 8) + 0.3
-    width, height = margin + 3.4, 0.9 + 0.24 * len(shown)
-    with canvas(width, height) as (drawing, axes):
-        drawing.set_layout_engine("none")
-        axes.set_position((margin / width, 0.5 / height, 3.2 / width, (height - 0.85) / height))
-        places = np.arange(len(shown))
+    with _named_rows([label(name, 40) for name, *_ in shown]) as (drawing, axes):
         deviations = [deviation or 0.0 for _, _, deviation, _ in shown]
-        axes.errorbar([mean for _, mean, *_ in shown], places, xerr=deviations, fmt="o", capsize=3, color=SERIES[0])
-        axes.set_yticks(places, names, fontsize=8)
-        axes.set_ylim(len(shown) - 0.5, -0.5)
+        means = [mean for _, mean, *_ in shown]
+        axes.errorbar(means, range(len(shown)), xerr=deviations, fmt="o", capsize=3, color=SERIES[0])
         axes.set_title(label(metric, 40))
         axes.set_xlabel("mean and standard deviation over seeds")
     text = "; ".join(f"{name}: {mean:.4g} ± {deviation or 0:.2g} of {n}" for name, mean, deviation, n in shown[:5])
@@ -66,15 +62,8 @@ def seeds_figure(rows: Sequence[tuple[str, float, float | None, int]], metric: s
 
 def importance_figure(importances: Mapping[str, float], how: str) -> Figure:
     """Draw which settings the objective depends on, the most important first."""
-    names = [label(name, 34) for name in importances]
-    margin = text_inches(names, 8) + 0.3
-    width, height = margin + 2.8, 0.9 + 0.26 * len(names)
-    with canvas(width, height) as (drawing, axes):
-        drawing.set_layout_engine("none")
-        axes.set_position((margin / width, 0.5 / height, 2.6 / width, (height - 0.85) / height))
-        axes.barh(np.arange(len(names)), list(importances.values()), color=SERIES[0], height=0.6)
-        axes.set_yticks(np.arange(len(names)), names, fontsize=8)
-        axes.set_ylim(len(names) - 0.5, -0.5)
+    with _named_rows([label(name, 34) for name in importances]) as (drawing, axes):
+        axes.barh(range(len(importances)), list(importances.values()), color=SERIES[0], height=0.6)
         axes.grid(visible=False, axis="y")
         axes.set_xlabel("share of importance")
         axes.set_title(how)
@@ -183,6 +172,19 @@ def parallel_figure(axes_values: Mapping[str, Sequence[str]], objective: Sequenc
     return Figure("parallel", "Parallel coordinates", text, drawing)
 
 
+@contextmanager
+def _named_rows(names: Sequence[str]) -> Iterator[tuple[Drawing, Axes]]:
+    """Give a drawing and its axes, with a row for each name, the first one at the top."""
+    margin = text_inches(names, 8) + 0.3
+    width, height = margin + 3.2, 0.9 + 0.25 * len(names)
+    with canvas(width, height) as (drawing, axes):
+        drawing.set_layout_engine("none")  # it cannot measure letters that its font lacks
+        axes.set_position((margin / width, 0.5 / height, 3.0 / width, (height - 0.85) / height))
+        axes.set_yticks(range(len(names)), names, fontsize=8)
+        yield drawing, axes
+        axes.set_ylim(len(names) - 0.5, -0.5)
+
+
 def numbers(texts: Sequence[str]) -> NDArray[np.float64] | None:
     """Return texts as numbers; None if one of them is no finite number."""
     try:
@@ -207,7 +209,8 @@ def _scale(texts: Sequence[str]) -> tuple[NDArray[np.float64], list[tuple[float,
     ordered = sorted(distinct, key=float) if found is not None else sorted(distinct)
     place = {text: index / max(len(ordered) - 1, 1) for index, text in enumerate(ordered)}
     step = -(-len(ordered) // 20)
-    return np.array([place[text] for text in texts]), [(place[text], text) for text in ordered[::step]]
+    marks = {text: f"{float(text):.4g}" if found is not None and len(text) > 8 else text for text in ordered[::step]}
+    return np.array([place[text] for text in texts]), [(place[text], mark) for text, mark in marks.items()]
 
 
 def _unit(values: NDArray[np.float64]) -> NDArray[np.float64]:

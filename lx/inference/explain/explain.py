@@ -89,9 +89,8 @@ def explain_texts(loaded: LoadedRun, texts: Sequence[str], label: str | None = N
         for score in explained_scores(loaded.task, prediction, label)
     ]
     columns = [str(loaded.config["data"].get(name) or name) for name in ("text", "text_pair")]
-    shown = [ShownText(text, part.spans) for text, part in zip(texts, words, strict=True)]
-    if loaded.has_pairs:
-        shown = [replace(text, name=name) for text, name in zip(shown, columns, strict=True)]
+    names = columns if loaded.has_pairs else [""]
+    shown = [ShownText(text, part.spans, name) for text, part, name in zip(texts, words, names, strict=True)]
     explanation = Explanation(str(loaded.directory.path), shown, describe_prediction(prediction), scores)
     if reading is None:
         return replace(explanation, notes=["model=linear has no attention"])
