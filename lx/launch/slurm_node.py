@@ -56,14 +56,12 @@ class Job:
     @classmethod
     def from_environment(cls) -> Job:
         """Read the job of this process from Slurm's variables."""
-        values = (
-            ("SLURM_JOB_ID", ""),
-            ("SLURM_RESTART_COUNT", "0"),
-            ("SLURM_NODEID", "0"),
-            ("SLURM_JOB_NUM_NODES", "1"),
-        )
-        number, restarts, node, num_nodes = (int(os.environ.get(name, default)) for name, default in values)
-        return cls(number, restarts + 1, node, num_nodes)
+
+        def number(name: str, default: str) -> int:
+            return int(os.environ.get(f"SLURM_{name}", default))
+
+        starts = number("RESTART_COUNT", "0") + 1
+        return cls(number("JOB_ID", ""), starts, number("NODEID", "0"), number("JOB_NUM_NODES", "1"))
 
     def facts(self) -> dict[str, str]:
         """Return what Slurm says of it; see :func:`job_facts`.

@@ -82,17 +82,14 @@ class ClassEncoder:
 
     def label_set(self, labels: pa.Array) -> dict[str, Any]:
         """Return ``class_names`` and ``class_counts``, the training examples of each class."""
-        return {"class_names": self._classes.names, "class_counts": self._counts(labels)}
+        counts = self._classes.count(labels.to_numpy())
+        return {"class_names": list(counts), "class_counts": list(counts.values())}
 
     def report(self, labels: pa.Array) -> LabelReport:
         """Describe how large the classes are, and warn of those without rows."""
-        counts = dict(zip(self._classes.names, self._counts(labels), strict=True))
+        counts = self._classes.count(labels.to_numpy())
         absent = [name for name, count in counts.items() if not count]
         least, most = (pick(counts.values()) / len(labels) for pick in (min, max))
         warnings = (f"no rows of {len(absent)} class(es): {shorten(absent, 5)}",) if absent else ()
         of_all = class_warnings(self._classes.names)
         return LabelReport(f"{least:.1%} to {most:.1%}", counts, warnings, of_all)
-
-    def _counts(self, labels: pa.Array) -> list[int]:
-        counts: list[int] = np.bincount(labels.to_numpy(), minlength=len(self._classes.names)).tolist()
-        return counts

@@ -110,6 +110,10 @@ class ClassNames:
             "Mend the row, or give the class training rows"
         )
 
+    def count(self, ids: NDArray[np.int32]) -> dict[str, int]:
+        """Return how often each class occurs, by name."""
+        return dict(zip(self.names, np.bincount(ids, minlength=len(self.names)).tolist(), strict=True))
+
     def finish(self) -> NDArray[np.int32] | None:
         """Put learned names in order, by value if all are integers, else alphabetically.
 

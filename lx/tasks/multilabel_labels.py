@@ -97,22 +97,18 @@ class LabelSetEncoder:
 
     def label_set(self, labels: pa.Array) -> dict[str, Any]:
         """Return ``class_names``, ``class_counts`` (training examples with each label) and ``num_examples``."""
-        return {"class_names": self._classes.names, "class_counts": self._counts(labels), "num_examples": len(labels)}
+        counts = self._classes.count(pc.list_flatten(labels).to_numpy())
+        return {"class_names": list(counts), "class_counts": list(counts.values()), "num_examples": len(labels)}
 
     def report(self, labels: pa.Array) -> LabelReport:
         """Describe how many labels a text has and how frequent they are, and warn of those without rows."""
-        counts = dict(zip(self._classes.names, self._counts(labels), strict=True))
+        counts = self._classes.count(pc.list_flatten(labels).to_numpy())
         absent = [name for name, count in counts.items() if not count]
         least, most = (pick(counts.values()) / len(labels) for pick in (min, max))
         spread = f"{sum(counts.values()) / len(labels):.2f}, {least:.1%} to {most:.1%}"
         warnings = (f"no rows of {len(absent)} label(s): {shorten(absent, 5)}",) if absent else ()
         most_of_a_text = int(np.diff(_offsets(labels)).max(initial=0))
         return LabelReport(spread, counts, warnings, label_warnings(self._classes.names, most_of_a_text))
-
-    def _counts(self, labels: pa.Array) -> list[int]:
-        ids = pc.list_flatten(labels).to_numpy()
-        counts: list[int] = np.bincount(ids, minlength=len(self._classes.names)).tolist()
-        return counts
 
 
 def multi_hot(labels: pa.Array, num_labels: int) -> NDArray[np.float32]:
