@@ -104,7 +104,10 @@ def test_predictions_agree_with_the_evaluation_in_order(trained: Path, monkeypat
 
 def test_the_result_says_what_was_joined(trained: Path) -> None:
     content = result(trained)
-    assert content["expert"].keys() == {"ngrams", "C", "refit", "seconds"} and content["expert"]["refit"] is True
+    assert (
+        content["expert"].keys() == {"ngrams", "C", "refit", "held_out", "seconds"}
+        and content["expert"]["refit"] is True
+    )
     weights = torch.load(trained / "checkpoints" / "best.ckpt", weights_only=True)["choices"]
     assert content["choices"] == weights
     assert weights["encoder_weight"] not in (0.5, 1.0)
