@@ -29,6 +29,7 @@ from lx.system.output import flush_streams
 from lx.system.processes import child_environment, end_with, end_with_parent, working_directory_last
 
 _READ_BYTES = 1 << 16
+_STOPPING = (signal.SIGINT, signal.SIGTERM)
 
 
 def serve() -> int:
@@ -45,7 +46,7 @@ def serve() -> int:
     os.set_blocking(wake_write, False)
     signal.set_wakeup_fd(wake_write)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _STOPPING:
         signal.signal(number, signal.SIG_IGN)  # the one who started this ends it by closing stdin
     children: dict[int, int] = {}
     pending = b""
@@ -68,9 +69,12 @@ def serve() -> int:
             for line in lines:
                 request = json.loads(line)
                 _import_for(Path(request["run"]))
+                # A signal for the worker waits until it no longer ignores it.
+                signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
                 pid = os.fork()
                 if pid == 0:
                     os._exit(_run(request, worker.main, [requests, answers, wake_read, wake_write]))
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
                 children[pid] = request["id"]
                 os.write(answers, json.dumps({"id": request["id"], "pid": pid}).encode() + b"\n")
 
@@ -107,6 +111,7 @@ def _run(request: Mapping[str, Any], train: Any, descriptors: list[int]) -> int:
         for number in (signal.SIGCHLD, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
         output = os.open(request["output"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
         for target in (1, 2):
             os.dup2(output, target)
@@ -176,17 +181,17 @@ class ForkServer:
             *lines, self._pending = (self._pending + data).split(b"\n")
             for answer in map(json.loads, lines):
                 if worker := self._workers.get(answer.get("id", 0)):
-                    worker.pid = answer.get("pid", worker.pid)
-                    worker.code = answer.get("code", worker.code)
+                    worker.take_in(answer)
         if self._process.poll() is not None:
             for worker in self._workers.values():
                 worker.code = -signal.SIGKILL if worker.code is None else worker.code
 
     def close(self) -> None:
         """End the server, and the workers that still run."""
-        assert self._process.stdin is not None
+        assert self._process.stdin is not None and self._process.stdout is not None
         self._process.stdin.close()
         self._process.wait()
+        self._process.stdout.close()
 
 
 class ForkedWorker:
@@ -194,8 +199,17 @@ class ForkedWorker:
 
     def __init__(self, server: ForkServer) -> None:
         self._server = server
+        self._asked: int | None = None  # the signal that was sent before the process had begun
         self.pid: int | None = None
         self.code: int | None = None
+
+    def take_in(self, answer: Mapping[str, int]) -> None:
+        """Note that the process has begun, or has ended."""
+        self.code = answer.get("code", self.code)
+        if "pid" in answer:
+            self.pid = answer["pid"]
+            if self._asked is not None:
+                self._kill(self._asked)
 
     def poll(self) -> int | None:
         """The exit code; None while it runs."""
@@ -203,10 +217,17 @@ class ForkedWorker:
         return self.code
 
     def send_signal(self, number: int) -> None:
-        """Send a signal to the process, if it runs."""
+        """Send a signal to the process: now, or as soon as it has begun; not if it has ended."""
         self._server.listen()
+        if self.pid is None:
+            self._asked = number
+        else:
+            self._kill(number)
+
+    def _kill(self, number: int) -> None:
         if self.pid is not None and self.code is None:
-            os.kill(self.pid, number)
+            with suppress(ProcessLookupError):  # it has just ended
+                os.kill(self.pid, number)
 
 
 if __name__ == "__main__":
