@@ -46,7 +46,7 @@ def train(cfg: DictConfig, overrides: Sequence[str] = ()) -> Result:
     Raises:
         LxError: bad input or configuration; no run directory is left behind.
     """
-    from lx.training.worker import train_in
+    from lx.training.train import train_in
 
     run = prepare_run(cfg, overrides)
     try:

@@ -21,7 +21,7 @@ def _train(folder: Path, run: Path, environment: dict[str, str]) -> None:
     """Train one rank, with Lightning told the backend of GPUs where it chooses how to evaluate."""
     from lightning.pytorch.loops import utilities
 
-    from lx.training.worker import train_in
+    from lx.training.train import train_in
 
     os.chdir(folder)
     os.environ.update(environment)

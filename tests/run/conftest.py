@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from lx.run.directory import RunDirectory
-from lx.training.worker import train_in
+from lx.training.train import train_in
 from support.corpus import write_rows
 from support.interruptions import outcome, prepared
 

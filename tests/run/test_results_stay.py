@@ -18,7 +18,7 @@ from lx.run.directory import RunDirectory
 from lx.run.ending import Reached, record_end
 from lx.run.result import Result
 from lx.system.signals import Stopped
-from lx.training import worker
+from lx.training import train
 from lx.training.module import TextClassifier
 from support.bad_input import snapshot
 from support.run_files import result
@@ -97,7 +97,7 @@ ENDS = [KeyboardInterrupt(), Stopped(signal.SIGTERM), RuntimeError("a bug")]
 def test_a_start_that_is_broken_off_changes_nothing(
     run: Path, error: BaseException, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "build_run", raising(error))
+    monkeypatch.setattr(train, "build_run", raising(error))
     before = files(run)
     with contextlib.suppress(KeyboardInterrupt):
         assert resume(run, "trainer.max_epochs=+2") != 0
@@ -174,7 +174,7 @@ def test_a_process_that_is_killed_leaves_what_its_last_state_says(run: Path) -> 
 def test_what_happens_after_the_result_changes_nothing(
     tmp_path: Path, trained_run: Path, error: BaseException, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "show_result", raising(error))
+    monkeypatch.setattr(train, "show_result", raising(error))
     settings = tiny(trained_run.parent, f"run_dir={tmp_path / 'run'}", "trainer.max_steps=2")
     with pytest.raises(type(error)):
         lx.train(lx.compose(settings))

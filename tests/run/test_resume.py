@@ -14,7 +14,7 @@ from lx.data.batches import Batch
 from lx.errors import LxError
 from lx.run.checkpoint import read_step
 from lx.training.module import TextClassifier
-from lx.training.worker import train_in
+from lx.training.train import train_in
 from support.corpus import write_rows
 from support.interruptions import assert_equal, interrupt, outcome, prepared
 

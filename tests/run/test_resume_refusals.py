@@ -16,7 +16,7 @@ from lx.errors import LxError
 from lx.run.checkpoint import write_checkpoint
 from lx.run.directory import RunDirectory
 from lx.run.lock import in_use, locked, require_idle
-from lx.training.worker import train_in
+from lx.training.train import train_in
 from support.hostile import Payload
 
 pytestmark = [

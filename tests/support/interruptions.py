@@ -15,7 +15,7 @@ import lx
 from lx.launch import local
 from lx.run.directory import RunDirectory
 from lx.training.module import TextClassifier
-from lx.training.worker import train_in
+from lx.training.train import train_in
 from support.run_files import result, rows
 from support.tiny_run import tiny
 

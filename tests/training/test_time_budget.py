@@ -14,7 +14,7 @@ from lx.errors import LxError
 from lx.launch.local import prepare_run
 from lx.run.directory import RunDirectory
 from lx.training import time_budget
-from lx.training.worker import train_in
+from lx.training.train import train_in
 from support.run_files import assert_same_weights, has_finished
 from support.tiny_run import tiny, train_tiny
 from support.waiting import wait_until
