@@ -29,14 +29,15 @@ History = Mapping[str, Series]
 
 
 def curves(histories: Mapping[str, History]) -> list[Figure]:
-    """Draw one figure a metric, training and validation together.
+    """Draw one figure a metric, training and validation together; of one that nowhere has two values, none.
 
     Args:
         histories: what each run logged, by the run's name.
     """
     metrics: dict[str, None] = {}
     for history in histories.values():
-        metrics |= dict.fromkeys(name.partition("/")[2] or name for name in history if name not in ("step", "epoch"))
+        drawn = [name for name, series in history.items() if len(series.steps) > 1 and name not in ("step", "epoch")]
+        metrics |= dict.fromkeys(name.partition("/")[2] or name for name in drawn)
     middle = sorted(name for name in metrics if name not in (*_FIRST, *_LAST))
     ordered = [name for name in (*_FIRST, *middle, *_LAST) if name in metrics]
     return [_curve(name, histories) for name in ordered[:_MOST_FIGURES]]

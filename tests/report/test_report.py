@@ -60,6 +60,7 @@ def test_the_page_of_a_run(number: int, tmp_path: Path, capfd: pytest.CaptureFix
     assert "Labels of the validation split that the run contradicts" in html and "1,234 texts were judged" in html
     figures = {path.name for path in (tmp_path / "figures").iterdir()}
     assert figures >= {"confusion.svg", "curve-loss.svg", "reliability.svg"}
+    assert "curve-f1_macro.svg" not in figures  # one value is no curve
 
 
 def test_a_run_without_metrics_or_predictions_says_what_is_missing(tmp_path: Path) -> None:
@@ -102,7 +103,7 @@ def test_a_damaged_run_gets_one_message(content: str, tmp_path: Path, capfd: pyt
 
 def test_history_leaves_out_what_is_not_whole(tmp_path: Path) -> None:
     history = read_history(write_run(tmp_path / "run", ["a", "b"]))
-    assert history["train/loss"].steps.tolist() == [1]
+    assert history["train/loss"].steps.tolist() == [1, 3]
     assert history["val/loss"].values.tolist() == [0.8]
 
 

@@ -30,7 +30,8 @@ def write_run(path: Path, names: list[str], seed: int = 0, with_predictions: boo
     atomic_write_json(run.labels, names)
     sizes = {"vocab_size": 9, "num_outputs": number, "num_token_types": 1, "label_set": {"class_counts": [5] * number}}
     atomic_write_json(run.model, sizes)
-    run.metrics.write_text("step,epoch,train/loss,lr,val/loss\n1,1,0.9,0.1,\n2,1,nan,0.1,0.8\n3,1,0.7")
+    lines = ["step,epoch,train/loss,lr,val/loss,val/f1_macro", "1,1,0.9,0.1,,", "2,1,nan,0.1,0.8,0.5", "3,1,0.8,0.1,,"]
+    run.metrics.write_text("\n".join([*lines, "4,1,0.7"]))
     confusion = draw.integers(0, 9, (number, number)).tolist()
     bins = {"count": [0, 4, 6], "confidence": [0.0, 0.5, 0.9], "accuracy": [0.0, 0.25, 1.0]}
     scores = [{"name": name, "support": 5, "precision": 0.5, "recall": 0.5, "f1": 0.5} for name in names]
