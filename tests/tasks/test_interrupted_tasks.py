@@ -65,4 +65,5 @@ def test_the_wandb_record_has_the_metrics_and_labels(whole: tuple[list[str], Pat
     for name, value in result(folder / "whole")["metrics"].items():
         assert summary[name] == pytest.approx(value), name
     tables = [path.name for path in record.parent.glob("files/media/table/**/*.table.json")]
-    assert len([name for name in tables if "mistakes" not in name]) == ("task=multilabel" in settings)
+    kinds = {name.partition("_")[0] for name in tables} - {"mistakes"}
+    assert kinds == ({"labels", "reliability"} if "task=multilabel" in settings else set())
