@@ -80,15 +80,17 @@ def fit_calibrated(
     sample = shuffled[:: -(-len(labels) // MAX_ROWS_OF_FOLDS)]
     sampled, sampled_labels = features[sample], labels[sample]
     fold = np.arange(len(sample)) % NUM_FOLDS
-    found = []
-    for c in candidates:
+    best: tuple[float, Floats, _Calibration] | None = None  # the scores of others are large, and let go
+    for candidate in candidates:
         scores = np.empty((len(sample), num_classes))
         for number in range(NUM_FOLDS):
-            scores[fold == number] = _left_out_scores(sampled, sampled_labels, num_classes, c, fold == number)
+            scores[fold == number] = _left_out_scores(sampled, sampled_labels, num_classes, candidate, fold == number)
             report(1)
-        found.append((c, scores, _calibrate(scores, sampled_labels)))
-    c, scores, calibration = min(found, key=lambda each: each[2].loss)
-    rows = sample
+        calibration = _calibrate(scores, sampled_labels)
+        if best is None or calibration.loss < best[2].loss:
+            best = candidate, scores, calibration
+    assert best is not None  # there is a candidate
+    (c, scores, calibration), rows = best, sample
     if len(sample) < len(labels):
         left_out = np.isin(np.arange(len(labels)), shuffled[::10])
         rows = np.flatnonzero(left_out)

@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow import csv
 
-from lx.errors import LxError
+from lx.errors import LxError, first_line
 from lx.run.directory import RunDirectory
 
 _MOST_BYTES = 1 << 28
@@ -59,7 +59,7 @@ def read_history(run: RunDirectory) -> dict[str, Series]:
     try:
         table = csv.read_csv(path, parse_options=parsing, convert_options=options)
     except (pa.ArrowException, KeyError) as error:
-        raise LxError(f"{path} is not a table of metrics: {str(error).splitlines()[0]}") from error
+        raise LxError(f"{path} is not a table of metrics: {first_line(error)}") from error
     if "step" not in table.column_names:
         raise LxError(f"{path} is not a table of metrics: it has no column step")
     steps = table["step"].to_numpy()

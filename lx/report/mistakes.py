@@ -8,7 +8,6 @@ from typing import Any
 from lx.errors import shorten_text
 from lx.report.page import Block, Table, Text
 from lx.report.record import RunRecord
-from lx.run.mistakes import read_mistakes
 
 _MOST = 30
 _LONGEST = 2000  # letters of a text
@@ -21,7 +20,7 @@ _WITHOUT_EXPERT = (
 
 def mistakes_blocks(record: RunRecord) -> list[Block]:
     """Build the table of the gravest mistakes of the test split, with their texts."""
-    mistakes = read_mistakes(record.run).get("test")
+    mistakes = record.mistakes.get("test")
     return [_table("The gravest mistakes of the test split", mistakes)] if mistakes else []
 
 
@@ -30,15 +29,14 @@ def label_blocks(record: RunRecord) -> list[Block]:
 
     They are those that a model which has not seen them contradicts most confidently (Northcutt et al. 2021).
     """
-    by_split = read_mistakes(record.run)
     expert = record.result.details.get("expert", {}) if record.result is not None else {}
     held_out = f"{expert.get('held_out', 0):,} texts were judged, each by a fit that had not seen it. "
     blocks: list[Block] = []
     for split, judge, note in (("validation", "the run", ""), ("train", "the linear expert", held_out)):
-        if mistakes := by_split.get(split):
+        if mistakes := record.mistakes.get(split):
             caption = f"Labels of the {split} split that {judge} contradicts most confidently"
             blocks.append(_table(caption, mistakes, note))
-    return [*blocks, Text(_WITHOUT_EXPERT)] if blocks and "train" not in by_split else blocks
+    return [*blocks, Text(_WITHOUT_EXPERT)] if blocks and "train" not in record.mistakes else blocks
 
 
 def _table(caption: str, mistakes: Sequence[Mapping[str, Any]], note: str = "") -> Table:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from os.path import lexists
 from typing import Any
 
@@ -12,6 +13,7 @@ from lx.errors import LxError
 from lx.report.drawing import label
 from lx.report.history import Series, read_history
 from lx.run.directory import RunDirectory
+from lx.run.mistakes import read_mistakes
 from lx.run.predictions import Predictions, read_predictions
 from lx.run.result import Result
 
@@ -49,6 +51,11 @@ class RunRecord:
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise LxError(f"{self.run.labels} does not hold the names of classes")
         return names
+
+    @cached_property
+    def mistakes(self) -> dict[str, list[dict[str, Any]]]:
+        """The gravest mistakes of each split; see :func:`lx.run.mistakes.read_mistakes`."""
+        return read_mistakes(self.run)
 
     @property
     def metrics(self) -> dict[str, float]:

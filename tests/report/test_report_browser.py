@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,15 +13,10 @@ import pytest
 pytest.importorskip("matplotlib")
 
 from lx.cli.main import main
+from support.browser import browse, needs_browser
 from support.report_runs import write_run
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-OPTIONS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --dump-dom"
-)
-
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium")]
+pytestmark = [pytest.mark.slow, needs_browser]
 
 
 class Server(ThreadingHTTPServer):
@@ -57,13 +50,6 @@ def server() -> Iterator[Server]:
         Thread(target=server.serve_forever, daemon=True).start()
         yield server
         server.shutdown()
-
-
-def browse(page: Path, folder: Path) -> str:
-    """Open a file and return the document as it is then."""
-    assert CHROMIUM is not None
-    command = [CHROMIUM, *OPTIONS.split(), f"--user-data-dir={folder / 'profile'}", page.as_uri()]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
 
 
 @pytest.mark.parametrize("is_escaped", [True, False])

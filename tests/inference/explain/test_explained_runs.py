@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import random
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from lx.inference.explain.explain import explain_row, explain_texts
 from lx.inference.load import load_run
 from lx.report.explanation import Explanation
 from lx.tasks.explained import describe_prediction
+from support.browser import browse, needs_browser
 from support.corpus import examples, jsonl
 from support.hostile import checkpoint
 from support.tiny_run import tiny
@@ -177,22 +177,11 @@ def test_weights_that_are_not_finite_are_refused(trained_run: Path, tmp_path: Pa
         explain_texts(load_run(run), ["bread"])
 
 
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-
-
-@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
+@needs_browser
 def test_in_a_browser_the_attention_is_drawn_and_a_text_runs_nothing(trained_run: Path, tmp_path: Path) -> None:
     text = "bread <script>document.title = 'run'</script> <img src=x onerror=\"document.title='run'\"> onion"
     assert main(["explain", str(trained_run), "--text", text, "--out", str(tmp_path / "why.html")]) == 0
-    quiet = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
-    quiet += " --disable-component-update --disable-sync --dump-dom"
-    command = [
-        str(CHROMIUM),
-        *quiet.split(),
-        f"--user-data-dir={tmp_path / 'chromium'}",
-        f"file://{tmp_path / 'why.html'}",
-    ]
-    dom = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    dom = browse(tmp_path / "why.html", tmp_path)
     assert "<title>Why " in dom
     assert dom.count('<rect class="cell"') > 3 and dom.count('aria-pressed="') == 2
     assert "<img" not in dom and "layer 1, head 1" in dom
