@@ -116,8 +116,9 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("overrides", nargs="*", metavar="key=value", help=help)
 
     def add_run(self) -> None:
-        """Add the run directory, or the sweep whose runs are averaged."""
-        self.add_argument("run", metavar="RUN", help="a run directory, or a sweep's: the average of its best runs")
+        """Add the run directory, or the folder or sweep whose runs are averaged."""
+        text = "a run; a folder of runs such as SWEEP/0, for their average; a sweep, for that of its best runs"
+        self.add_argument("run", metavar="RUN", help=text)
         text = "of a sweep: its best N runs by validation (default: those of its best trial, one a seed)"
         self.add_argument("--top", type=_positive, metavar="N", help=text)
 

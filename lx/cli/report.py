@@ -35,7 +35,11 @@ def run(arguments: list[str]) -> int:
 
 
 def _page(directories: Sequence[Path]) -> Page:
-    sweeps = [directory for directory in directories if (directory / "sweep.json").exists()]
+    from lx.run.directory import RunDirectory
+    from lx.run.paths import runs_of_path
+    from lx.sweep.members import is_sweep
+
+    sweeps = [directory for directory in directories if is_sweep(directory)]
     if sweeps and len(directories) > 1:
         raise LxError(f"{sweeps[0]} is a sweep: a report shows one sweep, or runs; its runs are {sweeps[0]}/0, ...")
     if sweeps:
@@ -43,9 +47,8 @@ def _page(directories: Sequence[Path]) -> Page:
 
         return sweep_page(sweeps[0])
     from lx.report.record import read_run
-    from lx.run.directory import RunDirectory
 
-    records = [read_run(RunDirectory(directory)) for directory in directories]
+    records = [read_run(RunDirectory(run)) for directory in directories for run in runs_of_path(directory)]
     if len(records) > 1:
         from lx.report.runs_page import runs_page
 
@@ -62,9 +65,8 @@ def parser() -> Parser:
         "Write one HTML file that opens from disk, without network: of a run its learning curves, confusions, "
         "calibration and mistakes; of several runs what differs; of a sweep the leaderboard and what mattered.",
     )
-    parser.add_argument(
-        "directories", nargs="+", type=Path, metavar="RUN", help="a run directory, several, or the directory of a sweep"
-    )
+    text = "a run, several, a folder of runs such as SWEEP/0, or a sweep"
+    parser.add_argument("directories", nargs="+", type=Path, metavar="RUN", help=text)
     text = "the HTML file (default: report.html in the first directory)"
     parser.add_argument("--out", type=Path, metavar="FILE", help=text)
     parser.add_argument("--figures", type=Path, metavar="DIR", help="also write each figure to a file in DIR")

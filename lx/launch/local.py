@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 from lx.config.compose import compose, resolved
 from lx.errors import LxError, shorten
 from lx.launch.command import has_ranks, worker_command
-from lx.run.directory import RunDirectory, default_run_dir
+from lx.run.directory import RunDirectory
 from lx.run.ending import record_end
+from lx.run.paths import default_run_dir
 from lx.run.result import Result
 from lx.system.files import atomic_write_json
 from lx.system.output import say

@@ -29,16 +29,19 @@ History = Mapping[str, Series]
 
 
 def curves(histories: Mapping[str, History]) -> list[Figure]:
-    """Draw one figure a metric, training and validation together; of one that nowhere has two values, none.
+    """Draw one figure a metric, training and validation together.
+
+    A metric that nowhere has two values gets none, nor does the linear expert, which is fitted once.
 
     Args:
         histories: what each run logged, by the run's name.
     """
     metrics: dict[str, None] = {}
     for history in histories.values():
-        drawn = [name for name, series in history.items() if len(series.steps) > 1 and name not in ("step", "epoch")]
+        drawn = [name for name, series in history.items() if len(series.steps) > 1]
         metrics |= dict.fromkeys(name.partition("/")[2] or name for name in drawn)
-    middle = sorted(name for name in metrics if name not in (*_FIRST, *_LAST))
+    others = (*_FIRST, *_LAST, "step", "epoch")
+    middle = sorted(name for name in metrics if name not in others and not name.startswith("expert_"))
     ordered = [name for name in (*_FIRST, *middle, *_LAST) if name in metrics]
     return [_curve(name, histories) for name in ordered[:_MOST_FIGURES]]
 

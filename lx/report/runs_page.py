@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from lx.config.flatten import flatten
 from lx.errors import LxError
@@ -17,6 +18,7 @@ from lx.report.run_page import DAMAGE
 from lx.report.tables import count, duration
 
 _MOST_DRAWN = 24
+_MOST_METRICS = 30
 _ABSENT = "-"
 _OF_THE_RUN = ("name", "run_dir", "resume", "launch", "recipe")
 
@@ -52,13 +54,15 @@ def _with_own_names(records: Sequence[RunRecord]) -> list[RunRecord]:
 
 
 def _results(records: Sequence[RunRecord]) -> Block:
-    metrics = list(dict.fromkeys(name for record in records for name in record.metrics))[:30]
-    rows = []
-    for record in records:
-        result = record.result
-        ended = [result.status, result.steps, duration(float(result.seconds))] if result else ["not ended", "", ""]
-        rows.append([record.name, *ended, *(record.metrics.get(name, _ABSENT) for name in metrics)])
-    return Table("Results of each run", ["run", "status", "steps", "time", *metrics], rows)
+    results = [record.result for record in records]
+    metrics = list(dict.fromkeys(name for record in records for name in record.metrics))[:_MOST_METRICS]
+    rows: list[list[Any]] = [
+        ["status", *(result.status if result else "not ended" for result in results)],
+        ["steps", *(result.steps if result else _ABSENT for result in results)],
+        ["time", *(duration(float(result.seconds)) if result else _ABSENT for result in results)],
+        *([name, *(record.metrics.get(name, _ABSENT) for record in records)] for name in metrics),
+    ]
+    return Table("Results of each run", ["", *(record.name for record in records)], rows)
 
 
 def _comparison(records: Sequence[RunRecord]) -> list[Block]:
@@ -75,13 +79,17 @@ def _comparison(records: Sequence[RunRecord]) -> list[Block]:
 def _differences(records: Sequence[RunRecord]) -> Block:
     settings = [{**flatten(record.config), "git revision": record.environment.get("revision")} for record in records]
     rows = [
-        [key, *(str(each.get(key, _ABSENT)) for each in settings)]
+        [key, *map(_setting, (each.get(key, _ABSENT) for each in settings))]
         for key in changed_settings(settings)
         if not key.startswith(_OF_THE_RUN)
     ]
     if not rows:
         return Text("Their configurations are the same.")
     return Table("Settings that differ", ["setting", *(record.name for record in records)], rows)
+
+
+def _setting(value: object) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _curves(records: Sequence[RunRecord]) -> list[Block]:

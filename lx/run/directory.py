@@ -31,7 +31,6 @@ import shutil
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -219,13 +218,6 @@ class RunDirectory:
         if path.resolve() != self.path.resolve() / path.relative_to(self.path) or not path.is_file():
             raise LxError(f"{path} is a link or not a regular file: a run directory must hold its own files")
         return path
-
-
-def default_run_dir(name: str) -> Path:
-    """Return ``runs/<date>_<time>_<name>``, with a number behind it if that exists."""
-    base = Path("runs") / f"{datetime.now():%Y-%m-%d_%H-%M-%S}_{name}"
-    candidates = (base, *(base.with_name(f"{base.name}_{n}") for n in range(2, 1000)))
-    return next(path for path in candidates if not path.exists())
 
 
 def _refuse_interpolations(node: object, path: Path) -> None:

@@ -12,7 +12,8 @@ from lx.errors import LxError
 from lx.report.compare import Comparison, compare_contenders
 from lx.report.contenders import read_contender
 from lx.report.tables import count
-from lx.run.directory import RunDirectory
+from lx.run.paths import runs_of_path
+from lx.sweep.members import is_sweep
 from lx.sweep.trials import TrialDirectory, load_trials
 from lx.system.output import say
 
@@ -44,13 +45,8 @@ def _find(path: Path, name: str, is_alone: bool) -> list[tuple[str, list[Path]]]
     trial = TrialDirectory.load(path) if path.name.isdecimal() else None
     if trial is not None and (finished := _finished(trial)):
         return [(name, finished)]
-    if RunDirectory(path).config.exists() or not path.is_dir():
-        return [(name, [path])]
-    if not (path / "sweep.json").exists():
-        runs = sorted(folder for folder in path.iterdir() if RunDirectory(folder).config.exists())
-        if not runs:
-            raise LxError(f"{path} is neither a run nor a sweep, nor a folder of runs")
-        return [(name, runs)]
+    if not is_sweep(path):
+        return [(name, runs_of_path(path))]
     trials = load_trials(path)
     prefix = "" if is_alone else f"{name}: "
     found = [(prefix + _params(trial), runs) for trial in trials if (runs := _finished(trial))]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from lx.errors import LxError
 from lx.run.directory import RunDirectory
+from lx.run.paths import runs_of_path
 from lx.sweep.leaderboard import best_finished, rank_trials
 from lx.sweep.trials import Replicate, TrialDirectory, load_trials
 from lx.system.plain_data import read_json
@@ -26,22 +27,20 @@ def is_sweep(path: Path) -> bool:
 
 
 def members(path: Path, top: int | None = None) -> list[Path]:
-    """Return the run directories that a path stands for: a run itself, or the members of a sweep.
+    """Return the run directories that a path stands for: a run itself, a trial's runs, or the members of a sweep.
 
     Args:
-        path: of a run or a sweep.
+        path: of a run; of a folder of runs, such as those of a trial's seeds, ``SWEEP/0``; or of a sweep.
         top: of a sweep, how many of its best runs by their own validation, of whatever trial; None: as many as
             ``sweep=auto`` found best, and of another sweep the finished runs of its best trial, which has one a seed.
 
     Raises:
-        LxError: the path is neither, the sweep has no finished run, or it is damaged.
+        LxError: the path is none of them, the sweep has no finished run, or it is damaged.
     """
     if not is_sweep(path):
-        if path.is_dir() and not RunDirectory(path).config.exists():
-            raise LxError(f"{path} is neither a run nor a sweep: there is no config.yaml in it, and no sweep.json")
         if top is not None:
-            raise LxError(f"--top {top}: {path} is a run, not a sweep of several")
-        return [path]
+            raise LxError(f"--top {top}: {path} is not a sweep, whose best runs could be chosen")
+        return runs_of_path(path)
     try:
         return _best_runs(path, top)
     except (TypeError, ValueError, KeyError, AttributeError) as error:  # of a stranger's files any can come

@@ -75,6 +75,7 @@ def names(paths: list[Path]) -> list[str]:
 def test_the_seeds_of_the_best_trial_or_the_best_runs(sweep: Path, trained_run: Path) -> None:
     assert names(members(sweep)) == ["1/seed-0", "1/seed-1"]
     assert names(members(sweep, 3)) == ["1/seed-0", "0/seed-1", "2/seed-0"]
+    assert names(members(sweep / "0")) == ["0/seed-0", "0/seed-1"]
     assert members(trained_run) == [trained_run]
 
 
@@ -230,13 +231,11 @@ def test_what_has_no_average_is_refused(
 
 
 def test_what_is_neither_run_nor_sweep(tmp_path: Path, trained_run: Path) -> None:
-    with pytest.raises(
-        LxError, match=r"is neither a run nor a sweep: there is no config\.yaml in it, and no sweep\.json"
-    ):
+    with pytest.raises(LxError, match="is neither a run nor a sweep, nor a folder of runs"):
         lx.load(tmp_path)
     with pytest.raises(LxError, match="no run directory"):
         lx.load(tmp_path / "nowhere")
-    with pytest.raises(LxError, match=r"--top 2: .* is a run"):
+    with pytest.raises(LxError, match=r"--top 2: .* is not a sweep"):
         lx.load(trained_run, top=2)
 
 

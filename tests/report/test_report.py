@@ -75,7 +75,10 @@ def test_several_runs(tmp_path: Path) -> None:
     for seed in (0, 1):
         write_run(tmp_path / str(seed), ["a", "b"], seed)
     assert main(["report", str(tmp_path / "0"), str(tmp_path / "1"), "--out", str(tmp_path / "both.html")]) == 0
+    assert main(["report", str(tmp_path), "--out", str(tmp_path / "folder.html")]) == 0
     html = (tmp_path / "both.html").read_text(encoding="utf-8")
+    assert (tmp_path / "folder.html").read_text(encoding="utf-8") == html
+    assert "<td>status</td><td>finished</td><td>finished</td>" in html
     assert re.search(r"<td>seed</td><td[^>]*>0</td><td[^>]*>1</td>", html)
     verdict = lx.compare([tmp_path / "0", tmp_path / "1"]).pairs[0].verdict
     assert f">{verdict}</td>" in html and "95% interval" in html

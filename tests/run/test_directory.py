@@ -11,7 +11,8 @@ import pytest
 import lx
 from lx.errors import LxError
 from lx.launch.local import prepare_run
-from lx.run.directory import RunDirectory, default_run_dir
+from lx.run.directory import RunDirectory
+from lx.run.paths import default_run_dir
 from lx.run.result import Result
 from lx.system.files import atomic_write, atomic_write_json, link_or_copy
 
