@@ -84,6 +84,7 @@ class ChoosingMetrics(MetricCollection):
     def compute(self) -> dict[str, Any]:
         """Return what :meth:`ClassMetrics.compute` does, and ``pool``, the fitted weights."""
         scores, labels = self["kept"].compute()
+        labels = labels.reshape(len(scores))  # of a single example torchmetrics makes a scalar
         on_cpu = scores.cpu().numpy(), labels.cpu().numpy()
         pool = LogLinearPool.fit(*on_cpu)
         order = torch.from_numpy(sort_examples(*on_cpu)).to(scores.device)

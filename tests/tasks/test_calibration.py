@@ -158,6 +158,15 @@ def test_test_metrics_and_predictions_use_what_validation_chose(vectors: int) ->
     assert loss / len(labels) == pytest.approx(validation.scalars["loss"], rel=1e-5)
 
 
+@pytest.mark.parametrize("vectors", [1, 2])
+def test_a_single_validation_example_is_enough(vectors: int) -> None:
+    logits, labels, expert = tensors(vectors)
+    metrics = task().metrics(choose=True)
+    metrics.update(logits[:1], labels[:1], expert=None if expert is None else expert[:1])
+    evaluation = task().summarize(metrics.compute(), choose=True)
+    assert evaluation.scalars["accuracy"] in (0, 1) and evaluation.choices["encoder_weight"] > 0
+
+
 def test_the_parts_of_a_pair_are_measured_too() -> None:
     logits, labels, expert = tensors(2)
     assert expert is not None
