@@ -35,6 +35,9 @@ AUTO_VALUES: dict[str, type] = {
 }
 """Settings with one value, and its type."""
 
+FOLLOWING = {"model.position.max_length": "data.max_length"}
+"""Settings that say ``${another}``: a run's configuration is resolved, and says ``auto`` for both."""
+
 AUTO_NODES = ("tokenizer", "model.position", "model.pooling", "model.expert")
 """Groups of which an option is chosen; in them ``_target_`` is ``auto``."""
 
@@ -70,6 +73,9 @@ def fill(cfg: DictConfig, key: str, value: Any) -> None:
             raise LxError(f"{key}.{unknown}: {key}=auto has become {value}, which has no such setting: choose another")
         value = OmegaConf.merge(option, given)
     OmegaConf.update(cfg, key, value, merge=False)
+    for follower in (follower for follower, followed in FOLLOWING.items() if followed == key):
+        if is_auto(cfg, follower):
+            OmegaConf.update(cfg, follower, value)
 
 
 def option_of(key: str, target: str | None) -> str:

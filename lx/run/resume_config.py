@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from lx.config.auto import AUTO, AUTO_NODES, AUTO_VALUES, is_auto
+from lx.config.auto import AUTO, AUTO_NODES, AUTO_VALUES, fill, is_auto
 from lx.config.compose import compose, resolved
 from lx.config.flatten import flatten
 from lx.config.grammar import as_grammar, parse
@@ -78,8 +78,9 @@ def with_choices(run: RunDirectory, config: dict[str, Any]) -> dict[str, Any]:
             value = OmegaConf.select(before, key)
             if key in AUTO_NODES:
                 given = {name: setting for name, setting in OmegaConf.select(cfg, key).items() if setting != AUTO}
-                value = OmegaConf.merge(value, given)
-            OmegaConf.update(cfg, key, value, merge=False)
+                OmegaConf.update(cfg, key, OmegaConf.merge(value, given), merge=False)
+            else:
+                fill(cfg, key, value)
         elif key == "trainer.max_steps" and cfg.trainer.max_steps is None:  # it follows from trainer.max_minutes
             cfg.trainer.max_steps = before.trainer.max_steps
     return resolved(cfg)

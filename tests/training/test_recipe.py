@@ -93,7 +93,14 @@ def test_every_auto_becomes_a_value_and_what_is_given_is_kept(tmp_path: Path) ->
     assert reasons["model.conv_width"] == "81 rows" and reasons["data.validation_fraction"] == "90 rows"
     again, no_reasons = built(tmp_path, *[f"data.validation_fraction={cfg.data.validation_fraction}"])
     assert again.data == cfg.data and "data.validation_fraction" not in no_reasons
-    assert len(list((tmp_path / "cache" / "corpus").glob("*/"))) == 1  # read once
+    assert len(list((tmp_path / "cache" / "corpus").glob("*/corpus.json"))) == 1  # read once
+
+
+def test_learned_positions_are_as_many_as_the_data_chooses(tmp_path: Path) -> None:
+    """Also where the configuration was written down with both ``auto``, and read again."""
+    cfg = OmegaConf.create(resolved(lx.compose(overrides(tmp_path, "model/position=learned"))))
+    chosen = build_run(cfg, HARDWARE).cfg
+    assert chosen.model.position.max_length == chosen.data.max_length == 32
 
 
 def test_characters_of_chinese_texts_have_no_min_frequency(tmp_path: Path) -> None:
@@ -146,6 +153,7 @@ def test_a_recipe_of_ones_own(tmp_path: Path) -> None:
 
 def test_a_run_keeps_what_was_chosen(tmp_path: Path) -> None:
     more = ["trainer.max_steps=2", "trainer.limit_eval_batches=1", f"run_dir={tmp_path / 'run'}"]
+    more += ["model/position=learned"]
     result = lx.train(lx.compose(overrides(tmp_path, *more)))
     run = Path(result.run_dir)
     config = yaml.safe_load((run / "config.yaml").read_text())
