@@ -14,9 +14,10 @@ import pyarrow as pa
 import pytest
 from rich.console import Console
 
-from lx.data.corpus.corpus import Corpus, load_corpus
+from lx.data.corpus.corpus import Corpus, count_rows, load_corpus
 from lx.data.sources.files import FileSource
 from lx.errors import LxError
+from lx.system.cache import build_once
 from lx.tasks.class_labels import ClassEncoder
 from support.corpus import data_settings
 
@@ -161,6 +162,28 @@ def test_the_fingerprint_follows_what_changes_the_rows(tmp_path: Path) -> None:
     assert len(set(prints)) == len(prints)
     # With a validation split of its own, how one would be cut does not matter.
     assert load(source(tmp_path, **with_validation), tmp_path, split_seed=1).fingerprint == prints[-1]
+
+
+@pytest.mark.parametrize("validation", [{}, {"validation": PLAIN}])
+def test_rows_are_counted_once_for_runs_that_begin_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, validation: dict[str, list[Row]]
+) -> None:
+    from_ = source(tmp_path, train=PLAIN, **validation)
+
+    def count() -> int:
+        return count_rows(from_, ClassEncoder(None), data_settings(tmp_path / "cache"), lambda number: 0.4)
+
+    def build_once_beside_another(*arguments: Any) -> Path:
+        """Return when another run has gone on."""
+        monkeypatch.undo()
+        folder = build_once(*arguments)
+        assert count() == len(PLAIN)
+        return folder
+
+    monkeypatch.setattr("lx.data.corpus.corpus.build_once", build_once_beside_another)
+    assert count() == len(PLAIN)
+    monkeypatch.setattr(FileSource, "read", lambda *_: pytest.fail("the source was read again"))
+    assert load(from_, tmp_path, validation_fraction=0.4).splits["train"]
 
 
 def test_builders_at_once_and_failed_builds(tmp_path: Path) -> None:

@@ -20,7 +20,6 @@ from lx.data.corpus.storage import SplitView
 from lx.data.sources.base import Source
 from lx.errors import LxError
 from lx.system.cache import build_once, cache_home, digest
-from lx.system.files import atomic_write
 
 
 @dataclass(frozen=True)
@@ -87,22 +86,23 @@ def count_rows(
         validation_fraction: The share of validation, given the number of rows.
     """
     before = encoder.fingerprint()
-    counted = _folder(_fingerprint(source, before, options), options)
-    number = counted.with_suffix(".rows")
-    if number.exists():
-        return int(number.read_text("utf-8"))
-    build_once(counted, CorpusBuilder(source, encoder, options, validation_fraction).build)
-    report = CorpusReport.from_dict(json.loads((counted / "corpus.json").read_text("utf-8"))["report"])
-    cut = [report.splits["validation"].rows] if report.validation_was_split_off else []
-    num_rows = sum([report.splits["train"].rows, *cut])
-    if cut:
-        options = replace(options, validation_fraction=validation_fraction(num_rows))
+
+    def build(folder: Path) -> None:
+        corpus = folder / "corpus"
+        corpus.mkdir()
+        CorpusBuilder(source, encoder, options, validation_fraction).build(corpus)
+        report = CorpusReport.from_dict(json.loads((corpus / "corpus.json").read_text("utf-8"))["report"])
+        num_rows = report.splits["train"].rows
+        if report.validation_was_split_off:
+            num_rows += report.splits["validation"].rows
+        counted = replace(options, validation_fraction=validation_fraction(num_rows))
         with suppress(OSError):  # there already
-            counted.rename(_folder(_fingerprint(source, before, options), options))
-        rmtree(counted, ignore_errors=True)
-    with atomic_write(number) as temporary:
-        temporary.write_text(str(num_rows), "utf-8")
-    return num_rows
+            corpus.rename(_folder(_fingerprint(source, before, counted), counted))
+        rmtree(corpus, ignore_errors=True)
+        (folder / "rows").write_text(str(num_rows), "utf-8")
+
+    folder = _folder(_fingerprint(source, before, options), options).with_suffix(".counted")
+    return int((build_once(folder, build) / "rows").read_text("utf-8"))
 
 
 def _fingerprint(source: Source, label_encoding: str, options: DataSettings) -> str:
