@@ -90,18 +90,19 @@ def fit_into_time(built: BuiltRun, hardware: Hardware, rank_info: RankInfo, elap
         raise LxError(
             f"trainer.max_minutes={cfg.trainer.max_minutes}: reading the data, a validation and the test take longer"
         )
-    if fitting >= length.total_steps:
-        return built
+    total_steps = min(fitting, length.total_steps)
+    module = build_module(cfg, module.net, module.task, total_steps)  # whose metrics and guard have counted nothing
+    if total_steps == length.total_steps:
+        return replace(built, module=module)
     cfg = deepcopy(cfg)
-    cfg.trainer.max_steps = fitting
-    module = build_module(cfg, module.net, module.task, fitting)
+    cfg.trainer.max_steps = total_steps
     reason = f"trainer.max_minutes={cfg.trainer.max_minutes:g}, at {step:.3g} s a step"
     return replace(
         built,
         cfg=cfg,
         reasons={**built.reasons, "trainer.max_steps": reason},
         module=module,
-        run_length=replace(length, total_steps=fitting),
+        run_length=replace(length, total_steps=total_steps),
     )
 
 

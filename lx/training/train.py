@@ -107,7 +107,8 @@ def _train(run: RunDirectory, rank_info: RankInfo, stop: StopRequest, session: S
         if built.cfg.hardware.micro_batch == "auto" and built.run_length.total_steps:
             strategy = built.cfg.hardware.strategy
             data.set_micro_batch_size(micro_batch_size(run, built.module, data, hardware, strategy))
-        built = fit_into_time(built, hardware, rank_info, lambda: session.stopwatch.seconds)
+        if state is None:  # a run that goes on keeps its length, however fast this machine is
+            built = fit_into_time(built, hardware, rank_info, lambda: session.stopwatch.seconds)
         cfg, module = built.cfg, built.module
         _refuse_shorter(run, cfg, step, built.run_length.total_steps)
         data.start_at(*built.run_length.position(step))

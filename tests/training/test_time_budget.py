@@ -70,10 +70,21 @@ def test_a_run_that_is_killed_goes_on_with_its_plan(tmp_path: Path, monkeypatch:
     assert_same_weights(run, given)
 
 
-def test_a_run_that_is_short_enough_stays_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("calibrate", [True, False])  # metrics that keep scores, or count
+def test_a_run_that_is_short_enough_stays_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, calibrate: bool
+) -> None:
     monkeypatch.setattr(time_budget, "_FIRST_STEPS", 5)
-    assert train_tiny(tmp_path, "trainer.max_minutes=60").epochs == 2
+    assert train_tiny(tmp_path, "trainer.max_minutes=60", f"task.calibrate={calibrate}").epochs == 2
     assert max_steps(tmp_path / "run") is None
+
+
+def test_a_run_that_goes_on_is_not_shortened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even on a machine that is so slow that the time would have been enough for a step."""
+    monkeypatch.setattr(time_budget, "_FIRST_STEPS", 5)
+    train_tiny(tmp_path, "trainer.max_minutes=60", "trainer.max_epochs=1")
+    monkeypatch.setattr(time_budget, "all_reduce_min", lambda count: min(count, 1))
+    assert train_tiny(tmp_path, "trainer.max_minutes=60", "trainer.max_epochs=2", "resume=true").epochs == 2
 
 
 def test_too_short_a_time_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
