@@ -141,4 +141,4 @@ def _affordable_rows(texts: Sequence[str], pairs: Sequence[str] | None) -> NDArr
     """Return the rows to fit on, ascending: all, or a random part whose texts have about `MAX_CHARACTERS` together."""
     num_characters = sum(map(len, texts)) + sum(map(len, pairs or ()))
     shuffled = np.random.default_rng(0).permutation(len(texts))
-    return np.sort(shuffled[: len(texts) * MAX_CHARACTERS // max(MAX_CHARACTERS, num_characters)])
+    return np.sort(shuffled[: max(1, len(texts) * MAX_CHARACTERS // max(MAX_CHARACTERS, num_characters))])

@@ -209,3 +209,5 @@ def test_more_characters_than_affordable(monkeypatch: pytest.MonkeyPatch) -> Non
     expert = LinearExpert.fit(texts, None, labels, 3, settings())
     np.testing.assert_allclose(expert.vocabulary.idf.max(), np.log((1 + 600 // 4) / (1 + 2)) + 1, rtol=0.01)
     assert (expert.log_probabilities(texts, None).argmax(1) == labels).mean() > 0.8
+    monkeypatch.setattr(expert_module, "MAX_CHARACTERS", 5)  # a row is taken even if its text has more
+    assert LinearExpert.fit(texts, None, labels, 3, settings()).num_outputs == 3
