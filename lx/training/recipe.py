@@ -23,16 +23,17 @@ Settle = Callable[[str, Any, str], Any]
 _SMALL = 20_000  # rows below which regularisation counts for more than size
 _MEDIUM = 100_000  # rows below which several narrow networks are better than a wide one
 _LONGEST = 256
-_MOST_OF_EXPERT = 1_000_000
+_MOST_ROWS_OF_EXPERT = 1_000_000
+_MOST_CLASSES_OF_EXPERT = 100  # each is fitted against all others, some twenty times
 
 
-def choose(facts: CorpusFacts, settle: Settle, *, one_class: bool) -> None:
+def choose(facts: CorpusFacts, settle: Settle, *, num_classes: int) -> None:
     """Choose values for a Transformer that is trained from scratch.
 
     Args:
         facts: about the corpus.
         settle: takes each choice; one for a setting that was given has no effect.
-        one_class: whether a text has one class, which a linear expert can learn, too.
+        num_classes: which a linear expert can learn, too; 0 where a text has not one class.
     """
     rows, is_small = f"{facts.rows:,} rows", facts.rows < _SMALL
     if facts.cjk_share > 0.3:
@@ -57,7 +58,9 @@ def choose(facts: CorpusFacts, settle: Settle, *, one_class: bool) -> None:
     settle("model.head_dropout", 0.4 if is_small else 0.2, rows)
     settle("model.token_dropout", 0.1, rows)
     settle("model.embedding_std", 0.1, rows)
-    settle("model.expert", "linear" if one_class and facts.rows <= _MOST_OF_EXPERT else "none", rows)
+    takes_expert = 0 < num_classes <= _MOST_CLASSES_OF_EXPERT and facts.rows <= _MOST_ROWS_OF_EXPERT
+    many = num_classes > _MOST_CLASSES_OF_EXPERT
+    settle("model.expert", "linear" if takes_expert else "none", f"{num_classes:,} classes" if many else rows)
     settle("optimizer.lr", 1e-3 if dim < 256 else 5e-4, f"{dim} wide, batches of {batch_size}")
 
 
@@ -115,9 +118,11 @@ def resolve(
         fraction = settle("data.validation_fraction", validation_fraction(num_rows), f"{num_rows:,} rows")
         options = replace(options, validation_fraction=fraction)
     if auto_keys(cfg):
-        facts = corpus_facts(load_corpus(source, label_encoder(source.class_names), options))
+        corpus = load_corpus(source, label_encoder(source.class_names), options)
+        facts = corpus_facts(corpus)
         if str(cfg.model._target_).endswith(".TransformerClassifier"):
-            choose(facts, settle, one_class=str(cfg.task._target_).endswith(".Classification"))
+            has_classes = str(cfg.task._target_).endswith(".Classification")
+            choose(facts, settle, num_classes=len(corpus.label_set["class_names"]) if has_classes else 0)
         plain = plain_recipe()
         settle("data.batch_size", min(plain.data.batch_size, facts.rows), f"{facts.rows:,} rows")
         reasons |= dict.fromkeys(auto_keys(cfg), "as recipe=plain")

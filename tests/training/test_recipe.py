@@ -25,7 +25,7 @@ HARDWARE = Hardware("cpu", "32-true", "[CPU]", 1)
 ENGLISH = CorpusFacts(rows=5_000, words=30, characters=170, cjk_share=0.0)
 
 
-def chosen(facts: CorpusFacts, one_class: bool = True, **given: Any) -> dict[str, Any]:
+def chosen(facts: CorpusFacts, num_classes: int = 4, **given: Any) -> dict[str, Any]:
     """The values of a recipe, where some were given; keys with two underscores for a dot."""
     values: dict[str, Any] = {key.replace("__", "."): value for key, value in given.items()}
 
@@ -33,7 +33,7 @@ def chosen(facts: CorpusFacts, one_class: bool = True, **given: Any) -> dict[str
         assert reason
         return values.setdefault(key, value)
 
-    choose(facts, settle, one_class=one_class)
+    choose(facts, settle, num_classes=num_classes)
     return values
 
 
@@ -62,10 +62,11 @@ def test_given_values_decide_about_the_others() -> None:
     assert chosen(ENGLISH, tokenizer="byte")["data.max_length"] > chosen(ENGLISH)["data.max_length"]
 
 
-def test_an_expert_is_for_one_class_a_text_and_up_to_a_million_of_them() -> None:
+def test_an_expert_is_for_one_of_a_hundred_classes_and_up_to_a_million_texts() -> None:
     millions = CorpusFacts(2_000_000, 150, 900, 0.0)
-    assert chosen(ENGLISH)["model.expert"] == "linear"
-    assert chosen(ENGLISH, one_class=False)["model.expert"] == chosen(millions)["model.expert"] == "none"
+    experts = [chosen(ENGLISH, num_classes)["model.expert"] for num_classes in (0, 2, 100, 101)]
+    assert experts == ["none", "linear", "linear", "none"]
+    assert chosen(millions)["model.expert"] == "none"
 
 
 def test_little_data_gives_a_larger_share_to_validation() -> None:
