@@ -14,7 +14,7 @@ from lx.run.directory import RunDirectory
 from lx.run.ending import begin, record_end
 from lx.run.mistakes import read_mistakes
 from lx.run.result import Result
-from lx.system.files import atomic_write_json, link_or_copy
+from lx.system.files import atomic_write, atomic_write_json, link_or_copy
 from lx.system.signals import Stopped
 from lx.tasks.base import ResultTable
 from lx.tracking.context import RunContext, RunResults
@@ -84,7 +84,8 @@ def save_model_inputs(run: RunDirectory, data: TextDataModule, module: TextClass
     These are the tokenizer, the labels, the sizes of the network, the tokens of the test split, and the linear expert.
     """
     first = members_of(module.net)[0]
-    run.tokenizer.write_text(data.tokenizer.to_json(), encoding="utf-8")
+    with atomic_write(run.tokenizer) as temporary:
+        temporary.write_text(data.tokenizer.to_json(), encoding="utf-8")
     label_set = dict(data.corpus.label_set)
     if "class_names" in label_set:  # in a file of its own, for other programs
         atomic_write_json(run.labels, label_set.pop("class_names"))

@@ -213,3 +213,18 @@ def test_a_result_keeps_what_is_newer(tmp_path: Path) -> None:
     record_end(run, "failed", "a bug")
     after = run.read_result()
     assert (after.status, after.metrics, after.objective, after.seconds) == ("failed", {"val/loss": 1.0}, 0.5, 3.0)
+
+
+def test_a_run_that_is_killed_while_it_goes_on_can_still_predict(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At whatever instant: here while the tokenizer is written."""
+    written = Path.write_text
+
+    def write_half(path: Path, text: str, *arguments: Any, **options: Any) -> int:
+        if "tokenizer.json" not in path.name:
+            return written(path, text, *arguments, **options)
+        written(path, text[: len(text) // 2], *arguments, **options)
+        raise Stopped(signal.SIGTERM)
+
+    monkeypatch.setattr(Path, "write_text", write_half)
+    assert resume(run, "trainer.max_epochs=+1") == 143
+    assert lx.load(run, "cpu").predict(["onion soup"])
