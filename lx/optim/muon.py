@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from typing import Any, overload
 
@@ -19,7 +20,8 @@ class Muon(torch.optim.Optimizer):
 
     Args:
         groups: from :func:`lx.optim.groups.parameter_groups`. The hidden matrices are those of the group "decay"
-            without the last one, a classifier's output layer. They become the group "hidden".
+            without the last one, a classifier's output layer; of each member of an ensemble without its last one. They
+            become the group "hidden".
         lr: peak learning rate of both optimizers.
         weight_decay: of groups that do not set their own; decoupled in both optimizers.
         momentum: decay rate of Muon's running mean of the gradient.
@@ -100,11 +102,18 @@ def _with_hidden_group(groups: Iterable[dict[str, Any]]) -> list[dict[str, Any]]
             result.append(group)
             continue
         matrices = [index for index, parameter in enumerate(group["params"]) if parameter.ndim == 2]
-        hidden = set(matrices[:-1])
+        last_of_members = {_member(group["param_names"][index]): index for index in matrices}
+        hidden = set(matrices) - set(last_of_members.values())
         others = set(range(len(group["params"]))) - hidden
         subgroups = [_subgroup(group, "hidden", hidden), _subgroup(group, "decay", others)]
         result.extend(subgroup for subgroup in subgroups if subgroup["params"])
     return result
+
+
+def _member(parameter_name: str) -> str:
+    """Return what the names of an ensemble member's parameters begin with; nothing of a single network."""
+    prefix = re.match(r"members\.\d+\.", parameter_name)
+    return prefix[0] if prefix else ""
 
 
 def _subgroup(group: dict[str, Any], name: str, indices: set[int]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from lx.nn.ensemble import Ensemble
 from lx.optim.muon import Muon
 from support.optimizers import OPTIMIZERS, assert_identical, build, seeded_net, set_gradients, weights
 
@@ -104,6 +105,13 @@ def test_muon_is_torch_muon_on_hidden_matrices_and_adamw_on_the_rest() -> None:
         "decay": ["head.weight"],
         "no_decay": ["table.weight", "norm.weight", "norm.bias", "up.bias", "down.bias", "head.bias"],
     }
+
+
+def test_muon_leaves_the_output_layer_of_every_member_to_adamw() -> None:
+    optimizer = build("muon", Ensemble([seeded_net(), seeded_net()]), lr=0.02)
+    names = {group["name"]: group["param_names"] for group in optimizer.param_groups}
+    assert names["hidden"] == [f"members.{member}.{name}.weight" for member in (0, 1) for name in ("up", "down")]
+    assert names["decay"] == ["members.0.head.weight", "members.1.head.weight"]
 
 
 def test_muon_leaves_a_net_without_hidden_matrices_to_adamw() -> None:
