@@ -59,9 +59,10 @@ def count_ngrams(
         *(threads, units, units.shape[1], slots, slots.shape[1]),
         library=portable_library,
     )
+    # Of each text the entries of both bags stand at its start, one after the other; what is behind them is empty.
     bag = np.repeat(np.arange(len(sizes)), sizes)
-    gaps = starts - (np.cumsum(sizes)[1::2] - sizes[0::2] - sizes[1::2])
-    filled = np.arange(len(bag)) + gaps[bag // 2]
+    packed_starts = (np.cumsum(sizes) - sizes)[::2]
+    filled = np.arange(len(bag)) + (starts - packed_starts)[bag // 2]
     return bag, hashes[filled], counts[filled]
 
 

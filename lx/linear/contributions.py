@@ -52,24 +52,24 @@ def contributions(expert: LinearExpert, texts: Sequence[str], coefficients: Valu
     effects = entries.values * (expert.weights.numpy()[entries.columns] @ coefficients)
     is_ngram = entries.columns < expert.num_ngrams
     rest = {name: float(effect) for name, effect in zip(_OVERLAPS, effects[~is_ngram], strict=False)}
-    effect_of = dict(zip(entries.columns[is_ngram].tolist(), effects[is_ngram].tolist(), strict=True))
+    effect_of_ngram = np.zeros(expert.num_ngrams)
+    effect_of_ngram[entries.columns[is_ngram]] = effects[is_ngram]
     characters: list[Values] = []
     ngrams: list[tuple[str, float]] = []
     in_spaces = 0.0
     for number, text in enumerate(texts):
         painter = _Painter(text)
         bags = find_occurrences(text, number == 1, expert.vocabulary.words, expert.vocabulary.characters)
-        for found, shown in zip(bags, ("{}", "‹{}›"), strict=True):
-            indices = expert.vocabulary.find(found.hashes)
+        for occurrences, shown in zip(bags, ("{}", "‹{}›"), strict=True):
+            indices = expert.vocabulary.find(occurrences.hashes)
             known = np.flatnonzero(indices >= 0)
-            distinct, first, inverse, counts = np.unique(
-                indices[known], return_index=True, return_inverse=True, return_counts=True
+            indices, starts, ends = indices[known], occurrences.starts[known], occurrences.ends[known]
+            distinct, first, which, counts = np.unique(
+                indices, return_index=True, return_inverse=True, return_counts=True
             )
-            of_each = np.array([effect_of[index] for index in distinct.tolist()])
-            starts, ends = found.starts[known], found.ends[known]
-            in_spaces += painter.add(starts, ends, (of_each / counts)[inverse])
-            pieces = (shown.format(text[starts[place] : ends[place]]) for place in first)
-            ngrams += zip(pieces, of_each.tolist(), strict=True)
+            in_spaces += painter.add(starts, ends, effect_of_ngram[indices] / counts[which])
+            pieces = [shown.format(text[starts[place] : ends[place]]) for place in first]
+            ngrams += zip(pieces, effect_of_ngram[distinct].tolist(), strict=True)
         characters.append(painter.characters())
     if in_spaces:
         rest[_SPACES] = in_spaces

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from lx.kernels import ngrams as kernels
 from lx.kernels.ngrams import HASH_BITS
-from lx.linear.ngrams import BAGS_PER_TEXT, Bags, Hashes, Indices, Orders, count_ngrams
+from lx.linear.ngrams import BAGS_PER_TEXT, Bags, Hashes, Indices, Orders, count_ngrams, first_of_equals
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -139,11 +139,12 @@ def _document_frequencies(chunks: Iterable[Bags], most: int) -> tuple[Hashes, In
 
 
 def _merge(hashes: Hashes, counts: Indices, pending: list[Hashes]) -> tuple[Hashes, Indices]:
+    """Add the rows that have the `pending` n-grams, one each, to the counts of the rows with the n-grams before."""
     new, new_counts = np.unique(np.concatenate([*pending, np.empty(0, np.uint64)]), return_counts=True)
     merged = np.concatenate([hashes, new])
     order = np.argsort(merged, kind="stable")
     merged = merged[order]
-    first = np.flatnonzero(np.diff(merged, prepend=~merged[:1]))
+    first = first_of_equals(merged)
     sums = np.add.reduceat(np.concatenate([counts, new_counts])[order], first) if len(first) else counts
     return merged[first], sums
 

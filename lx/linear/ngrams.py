@@ -122,10 +122,15 @@ def _count(
     ]
     joined = np.concatenate([*keys, np.empty(0, np.uint64)])
     joined.sort()
-    first = np.flatnonzero(np.diff(joined, prepend=~joined[:1]))
+    first = first_of_equals(joined)
     distinct = joined[first]
     bag = (distinct >> np.uint64(HASH_BITS)).astype(np.int64)
     return bag, distinct & _HASH_MASK, np.diff(first, append=len(joined))
+
+
+def first_of_equals(values: Hashes) -> Indices:
+    """Return where in a sorted array each distinct value first stands."""
+    return np.flatnonzero(np.diff(values, prepend=~values[:1]))  # the first one differs from its complement
 
 
 @dataclass(frozen=True)

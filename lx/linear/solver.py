@@ -64,10 +64,12 @@ def fit_calibrated(
 ) -> tuple[LinearMap, CrossValidation]:
     """Fit a linear SVM whose scores are logits, and return it with what cross-validation has found.
 
-    In cross-validation the scores of the rows that each fold leaves out are calibrated: logits are a * score + b, with
-    a > 0 and one b a class (vector scaling with one scale, Guo et al. 2017). C is the candidate whose calibrated scores
-    are the most likely. Of more than `MAX_ROWS_OF_FOLDS` rows a stratified sample is divided into folds; the fit of all
-    rows is then calibrated by one without a tenth of them, since scores grow with the rows.
+    For each candidate the scores of the rows that a fold leaves out are calibrated: logits are a * score + b, with
+    a > 0 and one b a class (vector scaling with one scale, Guo et al. 2017). C is the candidate whose logits are the
+    most likely; the fit to all rows gets the same a and b.
+
+    Of more than `MAX_ROWS_OF_FOLDS` rows a stratified sample is divided into folds. Scores grow with the number of rows
+    that are fitted, so a and b then come from another fit, which leaves out a tenth of all rows.
 
     Args:
         features: [N, F].
@@ -80,17 +82,16 @@ def fit_calibrated(
     sample = shuffled[:: -(-len(labels) // MAX_ROWS_OF_FOLDS)]
     sampled, sampled_labels = features[sample], labels[sample]
     fold = np.arange(len(sample)) % NUM_FOLDS
-    best: tuple[float, Floats, _Calibration] | None = None  # the scores of others are large, and let go
-    for candidate in candidates:
+
+    def cross_validate(c: float) -> tuple[float, Floats, _Calibration]:
         scores = np.empty((len(sample), num_classes))
-        for number in range(NUM_FOLDS):
-            scores[fold == number] = _left_out_scores(sampled, sampled_labels, num_classes, candidate, fold == number)
+        for left_out in (fold == number for number in range(NUM_FOLDS)):
+            scores[left_out] = _left_out_scores(sampled, sampled_labels, num_classes, c, left_out)
             report(1)
-        calibration = _calibrate(scores, sampled_labels)
-        if best is None or calibration.loss < best[2].loss:
-            best = candidate, scores, calibration
-    assert best is not None  # there is a candidate
-    (c, scores, calibration), rows = best, sample
+        return c, scores, _calibrate(scores, sampled_labels)
+
+    rows = sample
+    c, scores, calibration = min(map(cross_validate, candidates), key=lambda validated: validated[2].loss)
     if len(sample) < len(labels):
         left_out = np.isin(np.arange(len(labels)), shuffled[::10])
         rows = np.flatnonzero(left_out)

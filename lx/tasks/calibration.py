@@ -63,11 +63,12 @@ class LogLinearPool:
 def fit_weights(scores: NDArray[np.float32], labels: NDArray[np.int64]) -> list[float]:
     """Fit the weights of score vectors, whose weighted sum has the probabilities as its softmax.
 
-    One vector is scaled to the likelihood of the labels; see :func:`fit_factor`. Of two, each is scaled so; then their
-    shares in the sum are those with the fewest errors, and the sum is scaled so. Likelihood alone would give too much
-    to a vector of well calibrated, but less accurate, scores. An error is counted as the sigmoid of the margin by which
-    it is one (Juang and Katagiri 1992, minimum classification error), so that few examples decide, too. The result
-    depends on the examples alone, not on their order, to the last bit.
+    A single vector is scaled so that the labels are the most likely: see :func:`fit_factor`. Two vectors are first
+    scaled one by one; then the shares are chosen with which their sum makes the fewest errors, and the sum is scaled in
+    its turn. Shares chosen by likelihood would favour scores that are well calibrated, but less accurate. An error
+    counts as the sigmoid of its margin (Juang and Katagiri 1992, minimum classification error): a count of whole errors
+    would be the same for most shares of few examples. The result depends on the examples alone, not on their order, to
+    the last bit.
 
     Args:
         scores: [N, K, C], K 1 or 2; an example with a score that is not finite is left out.

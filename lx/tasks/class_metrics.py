@@ -60,10 +60,12 @@ class ClassMetrics(MetricCollection):
         That is what :class:`CalibrationError` says of the bins, of ``scaled`` and of ``unscaled`` probabilities.
         """
         computed = {name: metric.compute() for name, metric in self.items() if metric.update_called}
-        names = {"calibration_error": "scaled", "calibration_error_unscaled": "unscaled"}
-        reliability = {short: dict(computed[name]) for name, short in names.items()}
-        errors = {name: reliability[short].pop("error") for name, short in names.items()}
-        return {**computed.pop("scores"), **computed, **errors, "reliability": reliability}
+        scores, reliability = computed.pop("scores"), {}
+        for name, probabilities in (("calibration_error", "scaled"), ("calibration_error_unscaled", "unscaled")):
+            bins = dict(computed[name])
+            computed[name] = bins.pop("error")
+            reliability[probabilities] = bins
+        return {**scores, **computed, "reliability": reliability}
 
 
 class ChoosingMetrics(MetricCollection):
