@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 from omegaconf import DictConfig
 from torch import nn
@@ -18,6 +20,7 @@ from lx.data.datamodule import TextDataModule
 from lx.data.plan import LoaderOptions
 from lx.data.sources.base import Source
 from lx.data.sources.build import build_source
+from lx.data.tokens.tokenizer import Tokenizer
 from lx.distributed.process_group import first_on_each_node
 from lx.distributed.rank_info import RankInfo
 from lx.errors import LxError, did_you_mean
@@ -140,24 +143,29 @@ def build_net(cfg: DictConfig, data: TextDataModule, task: Task, hardware: Hardw
         num_outputs=task.num_outputs,
         num_token_types=data.num_token_types,
     )
-    first, *others = members_of(net)
-    longest = getattr(first, "max_length", None)
+    members = members_of(net)
+    longest = getattr(members[0], "max_length", None)
     if longest is not None and cfg.data.max_length > longest:
         raise LxError(f"data.max_length={cfg.data.max_length} goes beyond the {longest} positions of {cfg.model.path}")
     if path := cfg.model.get("vectors"):
-        with argument_keys("model"):
-            embedding, width_argument = first.word_embedding, first.vectors_width_argument
-            num_found = load_word_vectors(embedding, path, data.tokenizer.tokens(), width_argument)  # type: ignore[arg-type]
-        for member in others:
-            member.word_embedding.load_state_dict(embedding.state_dict())  # type: ignore[union-attr]
-        num_tokens = data.tokenizer.vocab_size - FIRST_WORD
-        share = 100 * num_found / max(1, num_tokens)
-        log.info("word vectors from %s: %d of %d tokens found (%.1f%%)", path, num_found, num_tokens, share)
+        _fill_word_embeddings(members, path, data.tokenizer)
     if cfg.hardware.compile is True or (cfg.hardware.compile == "auto" and pays_to_compile(hardware, total_steps)):
         compile_for_all_lengths(net)
     else:
         swap_in_kernels(net, hardware.device, hardware.product_dtype)
     return net
+
+
+def _fill_word_embeddings(members: Sequence[Any], path: str, tokenizer: Tokenizer) -> None:
+    """Start the word embeddings of networks of one kind from a file of word vectors."""
+    first, *others = members
+    with argument_keys("model"):
+        num_found = load_word_vectors(first.word_embedding, path, tokenizer.tokens(), first.vectors_width_argument)
+    for member in others:
+        member.word_embedding.load_state_dict(first.word_embedding.state_dict())
+    num_tokens = tokenizer.vocab_size - FIRST_WORD
+    share = 100 * num_found / max(1, num_tokens)
+    log.info("word vectors from %s: %d of %d tokens found (%.1f%%)", path, num_found, num_tokens, share)
 
 
 def build_run_length(cfg: DictConfig, steps_per_epoch: int) -> RunLength:

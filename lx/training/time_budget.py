@@ -72,20 +72,21 @@ def fit_into_time(built: BuiltRun, hardware: Hardware, rank_info: RankInfo, elap
     log.info("timing the first steps")
     weights = deepcopy(module.net.state_dict())
     limit = 60 * cfg.trainer.max_minutes * (1 - _MARGIN)
-    trainer, step = _time_steps(built, hardware, rank_info, _FIRST_STEPS)
-    if all_reduce_min(int(limit - elapsed() - _CLEARLY * step * length.total_steps)) <= 0:
-        num_steps = all_reduce_min(min(int(_SHARE * limit / step), _MOST_STEPS))
+    trainer, step_s = _time_steps(built, hardware, rank_info, _FIRST_STEPS)
+    spare_s = limit - elapsed() - _CLEARLY * step_s * length.total_steps
+    if all_reduce_min(int(spare_s)) <= 0:  # the run may be too long: more steps are timed
+        num_steps = all_reduce_min(min(int(_SHARE * limit / step_s), _MOST_STEPS))
         if num_steps > _FIRST_STEPS:
-            trainer, step = _time_steps(built, hardware, rank_info, num_steps)
+            trainer, step_s = _time_steps(built, hardware, rank_info, num_steps)
     begun = time.perf_counter()
     trainer.validate(module, datamodule=data, verbose=False)
-    validation = time.perf_counter() - begun
+    validation_s = time.perf_counter() - begun
     module.net.load_state_dict(weights)
 
     num_tokens = {split: int(table.lengths.sum()) for split, table in data.tables.items()}
-    test = validation * num_tokens.get("test", 0) / num_tokens["validation"]
-    left = limit - elapsed() - validation - test  # one validation more than the intervals have, at the end
-    fitting = all_reduce_min(int(left / (step + validation / float(length.validation_interval))))
+    test_s = validation_s * num_tokens.get("test", 0) / num_tokens["validation"]
+    left_s = limit - elapsed() - test_s - validation_s  # the last validation: training may end within an interval
+    fitting = all_reduce_min(int(left_s / (step_s + validation_s / float(length.validation_interval))))
     if fitting < 1:
         raise LxError(
             f"trainer.max_minutes={cfg.trainer.max_minutes}: reading the data, a validation and the test take longer"
@@ -96,7 +97,7 @@ def fit_into_time(built: BuiltRun, hardware: Hardware, rank_info: RankInfo, elap
         return replace(built, module=module)
     cfg = deepcopy(cfg)
     cfg.trainer.max_steps = total_steps
-    reason = f"trainer.max_minutes={cfg.trainer.max_minutes:g}, at {step:.3g} s a step"
+    reason = f"trainer.max_minutes={cfg.trainer.max_minutes:g}, at {step_s:.3g} s a step"
     return replace(
         built,
         cfg=cfg,

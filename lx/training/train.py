@@ -131,9 +131,9 @@ def _train(run: RunDirectory, rank_info: RankInfo, stop: StopRequest, session: S
             if checkpoint.best_evaluation is None or checkpoint.validated_step != trainer.global_step:
                 # The last step was not validated, or there were no steps.
                 trainer.validate(module, datamodule=data, verbose=False)
-            end.status = next(
-                (callback.status for callback in callbacks if isinstance(callback, AwaitVerdict)), end.status
-            )
+            for callback in callbacks:
+                if isinstance(callback, AwaitVerdict):
+                    end.status = callback.status
             result, evaluation = _end(run, end.status, trainer, module, checkpoint, data, recorder)
             if rank_info.is_first:
                 recorder.write(module, cfg.data.get("keep_texts", True))  # runs of before do not say

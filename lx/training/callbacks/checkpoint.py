@@ -116,8 +116,9 @@ class Checkpoint(Callback):
         measured = pl_module.scalars("val")
         value, best = measured[self.metric], self.best
         is_best = best is None or self.sign * value > self.sign * best or math.isnan(best)
-        ranked = sorted([*self.kept, (value, step)], key=lambda entry: -self.sign * entry[0])
-        self.kept = [entry for entry in ranked if not math.isnan(entry[0])][: self.keep_best]
+        if not math.isnan(value):
+            ranked = sorted([*self.kept, (value, step)], key=lambda entry: -self.sign * entry[0])
+            self.kept = ranked[: self.keep_best]
         if is_best:
             self.best = value
             self.best_metrics, self.best_evaluation = measured, pl_module.evaluations["val"]

@@ -73,15 +73,14 @@ class AwaitVerdict(Callback):
         if report.final:
             return GO_ON
         deadline = time.monotonic() + self._patience
-        while True:
-            number, verdict = read_verdict(self.run)
-            if verdict != GO_ON or number >= report.validation:
-                self._patience = _PATIENCE_S
-                return verdict
+        number, verdict = read_verdict(self.run)
+        while verdict == GO_ON and number < report.validation:
             if time.monotonic() >= deadline:
-                break
+                if self._patience:
+                    log.warning("the sweep has not answered for %.0f s: training goes on", self._patience)
+                self._patience = 0.0
+                return GO_ON
             time.sleep(_POLL_S)
-        if self._patience:
-            log.warning("the sweep has not answered for %.0f s: training goes on", self._patience)
-        self._patience = 0.0
-        return GO_ON
+            number, verdict = read_verdict(self.run)
+        self._patience = _PATIENCE_S
+        return verdict
