@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
+import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
-from lx.errors import LxError
+from lx.errors import LxError, did_you_mean
+from lx.system.files import as_argument
 
 SETTINGS = """\
 settings:
@@ -26,7 +29,8 @@ settings:
   name= seed= run_dir= resume= launch=process|inline|prepare
 """
 
-_OF_A_SWEEP = ("sweep.json", "journal.log", "leaderboard.csv")
+_OF_A_SWEEP = ("sweep.json", "journal.log", "leaderboard.csv", "trial.json")
+_MARKERS = ("config.yaml", "sweep.json", "trial.json")  # of a run, a sweep and a trial
 
 
 def runs_of(args: argparse.Namespace) -> list[Path]:
@@ -47,8 +51,33 @@ def runs_of(args: argparse.Namespace) -> list[Path]:
     return runs
 
 
+def require_one_run(path: Path, verb: str, of_sweep: str = "") -> None:
+    """Refuse a sweep or a folder of runs, such as those of a trial, for a command that takes one run.
+
+    Args:
+        path: what is named.
+        verb: the command.
+        of_sweep: the command that does the like with a sweep, if there is one.
+
+    Raises:
+        LxError: names that command, and a run.
+    """
+    from lx.run.paths import runs_of_path
+    from lx.sweep.members import is_sweep
+
+    if is_sweep(path):
+        trials = sorted(child for child in path.iterdir() if child.name.isdecimal())
+        advice = f"; for the sweep: {of_sweep} {shlex.quote(as_argument(path))}" if of_sweep else ""
+        runs, kind = runs_of_path(trials[0]) if trials else [], "a sweep"
+    else:
+        advice, runs, kind = "", runs_of_path(path), "a folder of runs"
+    if runs != [path]:
+        example = f", such as {runs[0]}" if runs else ""
+        raise LxError(f"{path} is {kind}, and lx {verb} takes one run{example}{advice}")
+
+
 def check_out(out: Path | None, run: str | None, overrides: Sequence[str] = (), inputs: Sequence[str] = ()) -> None:
-    """Refuse to write over what a command reads: its data, or a file of the run.
+    """Refuse to write over what a command reads, over a file of any run or sweep, or where nothing can be written.
 
     Args:
         out: what ``--out`` names.
@@ -57,7 +86,7 @@ def check_out(out: Path | None, run: str | None, overrides: Sequence[str] = (), 
         inputs: other files that are read.
 
     Raises:
-        LxError: names what would be lost.
+        LxError: names the directory that is missing, or what would be lost.
     """
     if out is None:
         return
@@ -66,14 +95,17 @@ def check_out(out: Path | None, run: str | None, overrides: Sequence[str] = (), 
     data = [str(override.value()) for override in parse(as_grammar(overrides)) if override.key_or_group in FILES]
     if any(_is_same(out, Path(path)) for path in (*data, *inputs)):
         raise LxError(f"--out {out} is a file that is read, and would be lost: choose another name")
-    if run is None:
-        return
     from lx.run.directory import RunDirectory
 
-    directory = RunDirectory(Path(run))
-    own = (*directory.files(), *(directory.path / name for name in _OF_A_SWEEP))
-    if any(_is_same(out, path) for path in own) or _is_same(out.parent, directory.last.parent):
-        raise LxError(f"--out {out} is a file of the run itself, which would be lost: choose another name")
+    parents = [path for path in (out.parent, out.parent.parent) if any((path / name).exists() for name in _MARKERS)]
+    for directory in map(RunDirectory, [*parents, *([] if run is None else [Path(run)])]):
+        own = (*directory.files(), *(directory.path / name for name in _OF_A_SWEEP))
+        if any(_is_same(out, path) for path in own) or _is_same(out.parent, directory.last.parent):
+            raise LxError(f"--out {out} is a file of a run or sweep, which would be lost: choose another name")
+    folder = Path(os.path.realpath(out)).parent
+    if out.is_dir() or not os.access(folder, os.W_OK):
+        reason = "it is a directory" if out.is_dir() else f"{folder} is no directory that you may write to"
+        raise LxError(f"cannot write --out {out}: {reason}")
 
 
 def check_ending(out: Path | None, *endings: str) -> None:
@@ -99,8 +131,12 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raise what the command line prints."""
         message = message.replace(", key=value", "")  # which is never required
-        if setting := re.match(r"unrecognized arguments: --?([\w/]+(?:\.\w+)*=\S+)", message):
-            message += f"\n  if a setting is meant, it has no hyphens: {setting[1]}"
+        if unknown := re.match(r"unrecognized arguments: (--?([\w/]+(?:\.\w+)*=\S+)|--[\w-]+)", message):
+            message += did_you_mean(unknown[1], self.options())
+            if unknown[2]:
+                message += f"\n  if a setting is meant, it has no hyphens: {unknown[2]}"
+            elif "[key=value ...]" in self.format_usage():
+                message += f"\n  if a setting is meant, it is written {unknown[1].strip('-')}=VALUE"
         raise LxError(f"{message}\n  {self.prog} --help lists the arguments")
 
     def format_help(self) -> str:

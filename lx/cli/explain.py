@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from lx.cli.arguments import Parser, check_out
+from lx.cli.arguments import Parser, check_out, require_one_run
 from lx.errors import LxError
 from lx.system.gc import freeze_after_imports
 from lx.system.output import say
@@ -16,6 +16,7 @@ def run(arguments: list[str]) -> int:
     args = parser().parse_args(arguments)
     if args.out is not None and args.out.suffix.lower() not in (".html", ".htm"):
         raise LxError(f"--out {args.out}: an explanation is written as .html")
+    require_one_run(Path(args.run), "explain")
     check_out(args.out, args.run)
     with freeze_after_imports():
         from lx.inference.explain.explain import explain

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from lx.cli.arguments import Parser
+from pathlib import Path
+
+from lx.cli.arguments import Parser, require_one_run
 
 
 def run(arguments: list[str]) -> int:
     """Resume the run and return its exit code."""
     args = parser().parse_intermixed_args(arguments)
+    require_one_run(Path(args.run), "resume", "lx sweep resume")
     from lx.launch.local import resume
 
     return resume(args.run, args.overrides, args.trust, pruned=args.pruned)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lx.cli.arguments import Parser
+from lx.errors import LxError
 
 
 def run(arguments: list[str]) -> int:
@@ -13,6 +14,8 @@ def run(arguments: list[str]) -> int:
     if args.action == "show":
         from lx.sweep.view import show_sweep
 
+        if args.overrides:
+            raise LxError(f"{args.overrides[0]}: lx sweep show takes no settings")
         show_sweep(args.directory)
         return 0
     from lx.sweep.commands import resume_sweep, work_on_sweep

@@ -11,6 +11,8 @@ from lx.errors import LxError
 from lx.report.tables import count
 from lx.run.directory import RunDirectory
 from lx.run.lock import in_use
+from lx.run.paths import runs_of_path
+from lx.sweep.members import is_sweep
 from lx.system.output import say
 
 
@@ -37,13 +39,13 @@ def run(arguments: list[str]) -> int:
 
 
 def _runs_in(path: Path) -> Iterator[Path]:
-    """Yield a run directory, or those of a sweep's trials and their seeds."""
-    if (path / "config.yaml").is_file():
-        yield path
-    elif (path / "sweep.json").is_file():
+    """Yield a run, those of a folder, or those of a sweep's trials and their seeds."""
+    if is_sweep(path):
         yield from sorted(config.parent for depth in ("*", "*/*") for config in path.glob(f"{depth}/config.yaml"))
+    elif path.is_dir():
+        yield from runs_of_path(path)
     else:
-        raise LxError(f"{path} is no run directory, and no sweep's")
+        raise LxError(f"no run directory {path}")
 
 
 def parser() -> Parser:
@@ -53,5 +55,6 @@ def parser() -> Parser:
         "Upload to W&B what runs have recorded offline: all parts of a run that was resumed, in their order. What has "
         "arrived is marked, so that the same command goes on after an interruption.",
     )
-    parser.add_argument("paths", nargs="+", type=Path, metavar="RUN", help="run directories, or those of sweeps")
+    text = "runs, folders of runs such as SWEEP/0, or sweeps"
+    parser.add_argument("paths", nargs="+", type=Path, metavar="RUN", help=text)
     return parser

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 def run(arguments: list[str]) -> int:
     """Train, or print the configuration that would be trained, and return the exit code."""
     args = parser().parse_intermixed_args(arguments)
+    if args.dry_run and not args.multirun:
+        raise LxError("--dry-run shows the plan of a sweep, and needs -m; lx check tries a single run without training")
+    if args.cfg is None and (args.resolve or args.package is not None):
+        raise LxError("--resolve and --package say how --cfg prints the configuration, and need it: --cfg job")
     if args.json_overrides is not None:
         args.overrides += overrides_from_json(args.json_overrides)
     with hydra_session(args.config_dir) as hydra:
@@ -84,7 +88,7 @@ def parser() -> Parser:
         "-i",
         nargs="?",
         const="all",
-        metavar="WHAT",
-        help="about the composition: all, config, defaults, defaults-tree, plugins, searchpath",
+        choices=("all", "config", "defaults", "defaults-tree", "plugins", "searchpath"),
+        help="about the composition (all)",
     )
     return parser

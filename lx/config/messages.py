@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -77,6 +78,8 @@ def _options(hydra: Hydra, group: str) -> list[str]:
 def _unknown_key(key: str, hydra: Hydra, overrides: Sequence[str]) -> str:
     from omegaconf import OmegaConf
 
+    if re.match(r"sweep\b", key):
+        return _unknown_key_of_a_sweep(key, hydra, overrides)
     try:
         known = list(_keys(OmegaConf.to_container(compose_unchecked(hydra, group_choices(hydra, overrides)))))
     except Exception:  # a second fault in the same command line: the first is reported without suggestions
@@ -93,6 +96,21 @@ def _unknown_key(key: str, hydra: Hydra, overrides: Sequence[str]) -> str:
     siblings = [name.rpartition(".")[2] for name in known if name.rpartition(".")[0] == parent]
     listed = f"; {parent or 'the top level'} has: {shorten(siblings)}" if siblings else ""
     return f"there is no setting {key!r}{hint}{listed}"
+
+
+def _unknown_key_of_a_sweep(key: str, hydra: Hydra, overrides: Sequence[str]) -> str:
+    """A misspelt setting of sweeps, or a right one in a command for a single run, whose configuration has none."""
+    from hydra.types import RunMode
+    from omegaconf import OmegaConf
+
+    cfg = hydra.compose_config("sweep", [], RunMode.RUN, with_log_configuration=False)
+    known = list(_keys(OmegaConf.to_container(cfg.sweep)))
+    given = next((text for text in overrides if text.startswith(key)), key)  # Hydra may name the node alone
+    setting = given.partition("=")[0]
+    if "." not in setting or setting.removeprefix("sweep.") in known:
+        return f"{given}: a sweep needs -m: lx train -m {shlex.quote(given)} ..."
+    hint = did_you_mean(setting, [f"sweep.{name}" for name in known])
+    return f"there is no setting {setting!r}{hint}; sweep has: {shorten(known)}"
 
 
 def _keys(node: Any, prefix: str = "") -> Iterator[str]:

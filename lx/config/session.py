@@ -127,6 +127,8 @@ def _user_folder(config_dir: str | Path | None) -> Path | None:
         origin, folder = "LX_CONFIG_DIR=", os.environ.get("LX_CONFIG_DIR") or None
     if folder is None:
         return None
+    if folder == "":
+        raise LxError("--config-dir is empty: name a directory, or leave it out. Is a variable of the shell not set?")
     path = Path(folder).resolve()
     if not path.is_dir():
         raise LxError(f"{origin}{folder}: no such directory")

@@ -15,7 +15,7 @@ from lx.sweep.best_average import choose_average
 from lx.sweep.claims import Claims
 from lx.sweep.leaderboard import Row
 from lx.sweep.limits import seconds_of
-from lx.sweep.plan import ADJUSTABLE, make_plan
+from lx.sweep.plan import ADJUSTABLE, make_plan, read_settings
 from lx.sweep.record import Record, check_extension
 from lx.sweep.runner import Runner
 from lx.sweep.scheduler import Stop
@@ -164,12 +164,22 @@ def resume_sweep(directory: Path, changes: Sequence[str] = ()) -> SweepResult:
         if key.removeprefix("sweep.") not in ADJUSTABLE or not key.startswith("sweep."):
             allowed = ", ".join(f"sweep.{name}" for name in sorted(ADJUSTABLE))
             raise LxError(f"{change}: a sweep goes on as it was; what can change: {allowed}")
-        before = next((text for text in reversed(overrides) if text.startswith(f"{key}=")), f"{key}=0")
         if value.startswith("+"):
-            value = str(int(before.partition("=")[2]) + int(value))
+            value = _add(change, overrides, record.config_dir)
         overrides = [text for text in overrides if not text.startswith(f"{key}=")] + [f"{key}={value}"]
     overrides = [text for text in overrides if not text.startswith("sweep.dir=")] + [f"sweep.dir={directory}"]
     return run_sweep(overrides, record.config_dir)
+
+
+def _add(change: str, overrides: Sequence[str], config_dir: str | None) -> str:
+    """Return what a setting becomes by a change such as ``sweep.n_trials=+20``."""
+    key, _, value = change.partition("=+")
+    with hydra_session(config_dir) as hydra:
+        before = read_settings(hydra, overrides)[key.removeprefix("sweep.")]
+    if not value.isdecimal() or not isinstance(before, int | None):
+        now = "not set" if before is None else before
+        raise LxError(f"{change}: only a whole number can be added, and only to one; {key} is {now}")
+    return str((before or 0) + int(value))
 
 
 def _enter(folder: str) -> None:

@@ -102,11 +102,9 @@ def make_plan(hydra: Hydra, overrides: Sequence[str], config_dir: str | None, nu
         LxError: a value that training would refuse, an axis that does not fit the kind of sweep, or wrong settings.
     """
     overrides = with_files(as_grammar(overrides, several=True))
-    about_sweep = [text for text in overrides if text.lstrip("+").startswith(("sweep=", "sweep.", "sweep/"))]
-    with plain_errors(hydra, about_sweep):
-        settings = resolved(_compose_settings(hydra, about_sweep))
+    settings = read_settings(hydra, overrides)
     _check_settings(settings)
-    others = [text for text in overrides if text not in about_sweep]
+    others = [text for text in overrides if not _is_about_sweep(text)]
     if place := next((text for text in others if text.startswith("run_dir=")), None):
         raise LxError(f"{place}: a sweep has a directory for each of its runs, in that of sweep.dir=DIR")
     params, chosen = settings["params"], None
@@ -163,12 +161,18 @@ def _defaults(hydra: Hydra, space: Space, chosen: DictConfig | None) -> dict[str
     return defaults
 
 
-def _compose_settings(hydra: Hydra, overrides: Sequence[str]) -> DictConfig:
+def read_settings(hydra: Hydra, overrides: Sequence[str]) -> dict[str, Any]:
+    """Compose the node ``sweep`` from those of a command's overrides that are about it; unchecked."""
     from hydra.types import RunMode
 
-    cfg: DictConfig = hydra.compose_config("sweep", list(overrides), RunMode.RUN, with_log_configuration=False)
-    node: DictConfig = cfg.sweep
-    return node
+    about_sweep = [text for text in overrides if _is_about_sweep(text)]
+    with plain_errors(hydra, about_sweep):
+        cfg = hydra.compose_config("sweep", about_sweep, RunMode.RUN, with_log_configuration=False)
+        return resolved(cfg.sweep)
+
+
+def _is_about_sweep(override: str) -> bool:
+    return override.lstrip("+").startswith(("sweep=", "sweep.", "sweep/"))
 
 
 def _check_settings(settings: Mapping[str, Any]) -> None:

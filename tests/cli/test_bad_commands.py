@@ -30,6 +30,17 @@ def looks_like_a_run(path: Path) -> None:
     (path / "old" / "result.json").write_text('{"status": "finished"}\n')
 
 
+def looks_like_a_sweep(path: Path) -> None:
+    for seed in (0, 1):
+        (path / "sweep" / "0" / f"seed-{seed}").mkdir(parents=True)
+        (path / "sweep" / "0" / f"seed-{seed}" / "config.yaml").write_text("seed: 0\n")
+    (path / "sweep" / "0" / "trial.json").write_text("{}")
+    (path / "sweep" / "sweep.json").write_text(
+        '{"overrides": ["sweep=tpe", "sweep.n_trials=4"], "config_dir": null, "cwd": ".", "threads": 1, '
+        '"flat_seed": null, "metric": "val/accuracy", "mode": "max"}'
+    )
+
+
 def file_in_the_way(path: Path) -> None:
     (path / "blocked").write_text("mine\n")
 
@@ -103,8 +114,8 @@ CASES = [
     ),
     of_run("metrics over their data", "eval nowhere data.test=good.jsonl --out good.jsonl", "is read"),
     of_run("a report over its data", "bench data.train=good.jsonl --out good.jsonl", "is read"),
-    of_run("predictions over a run's labels", "predict old good.jsonl --out old/labels.json", "of the run itself"),
-    of_run("metrics over a checkpoint", "eval old --out old/checkpoints/best-7.ckpt", "of the run itself"),
+    of_run("predictions over a run's labels", "predict old good.jsonl --out old/labels.json", "a file of a run"),
+    of_run("metrics over a checkpoint", "eval old --out old/checkpoints/best-7.ckpt", "a file of a run"),
     of_run(
         "predictions named otherwise",
         "predict old good.jsonl --out a.txt",
@@ -119,6 +130,28 @@ CASES = [
     of_run(
         "a setting with hyphens", "check --data.train=good.jsonl", "--data.train", "no hyphens: data.train=good.jsonl"
     ),
+    of_run("an option for a setting", "train --model tiny", "--model", "it is written model=VALUE"),
+    of_run("a misspelt option", "predict nowhere --txt a", "--txt", "did you mean '--text'"),
+    of_run("no directory for predictions", "predict old good.jsonl --out no/p.csv", "--out no/p.csv", "no directory"),
+    of_run("no directory for a report", "bench --out no/report.json", "--out no/report.json", "no directory"),
+    of_run("a directory for metrics", "eval old --out .", "--out .", "it is a directory"),
+    of_run("unknown information", "train --info nothing", "'nothing'", "defaults-tree"),
+    of_run("an empty config directory", "train --config-dir=", "--config-dir is empty"),
+    of_run("a part of no configuration", "train --package model", "need it: --cfg job"),
+    of_run("a plan of a single run", "train --dry-run", "--dry-run", "needs -m", "lx check"),
+    # sweeps and runs, each where the other is wanted
+    of_run("a sweep without -m", "train sweep=tpe", "lx train -m sweep=tpe"),
+    of_run("a sweep's setting without -m", "check sweep.seeds=2", "lx train -m sweep.seeds=2"),
+    of_run("a sweep's pruner without -m", "train sweep/pruner=median", "lx train -m sweep/pruner=median"),
+    of_run("a sweep's misspelt setting", "train -m sweep.n_trails=2", "'sweep.n_trails'", "'sweep.n_trials'"),
+    of_run("explain a sweep", "explain sweep --text a", "such as sweep/0/seed-0", prepare=looks_like_a_sweep),
+    of_run("explain a trial", "explain sweep/0 --text a", "such as sweep/0/seed-0", prepare=looks_like_a_sweep),
+    of_run("resume a sweep as a run", "resume sweep", "lx sweep resume sweep", prepare=looks_like_a_sweep),
+    of_run("settings of a table", "sweep show sweep seed=1", "seed=1", "no settings", prepare=looks_like_a_sweep),
+    of_run("add a word", "sweep resume sweep sweep.n_trials=+x", "n_trials is 4", prepare=looks_like_a_sweep),
+    of_run("add time", "sweep resume sweep sweep.budget=+1m", "is not set", prepare=looks_like_a_sweep),
+    of_run("over a trial", "bench --out sweep/0/trial.json", "a file of a run or sweep", prepare=looks_like_a_sweep),
+    of_run("over another run", "bench --out old/result.json", "a file of a run or sweep", prepare=looks_like_a_run),
     of_run("unknown shell", "completion csh", "'csh'", "bash, zsh and fish"),
 ]
 

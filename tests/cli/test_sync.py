@@ -47,7 +47,15 @@ def test_nothing_left(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out == "there is nothing to upload\n"
 
 
-@pytest.mark.parametrize(("arguments", "message"), [(["."], "is no run directory"), ([], "RUN")])
+def test_a_folder_of_runs(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (run.parent / "sweep.json").unlink()
+    assert main(["sync", str(run.parent)]) == 1
+    assert "not logged in at W&B" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"), [(["."], "neither a run nor a sweep"), (["none"], "no run directory none"), ([], "RUN")]
+)
 def test_bad_input(
     arguments: list[str], message: str, run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
