@@ -189,11 +189,11 @@ class TextDataModule(LightningDataModule):
         return batch.to(device)
 
     def _dataset(self, split: str) -> TokenDataset:
-        with_types = self.num_token_types > 1
-        table, pad_id, multiple = self.tables[split], self.tokenizer.pad_id, self.loaders.pad_multiple
-        return TokenDataset(table, pad_id, with_types, self.collate_labels, multiple, self.said_by_expert(split))
+        table, expert = self.tables[split], self.expert_log_probabilities(split)
+        pad_id, multiple = self.tokenizer.pad_id, self.loaders.pad_multiple
+        return TokenDataset(table, pad_id, self.num_token_types > 1, self.collate_labels, multiple, expert)
 
-    def said_by_expert(self, split: str) -> NDArray[np.float32] | None:
+    def expert_log_probabilities(self, split: str) -> NDArray[np.float32] | None:
         """Map an expert's log-probabilities [N, C] of a split into memory; None if there are none."""
         path = self.expert.log_probabilities.get(split) if self.expert else None
         return None if path is None else np.load(path, mmap_mode="r")

@@ -60,23 +60,28 @@ def serve() -> int:
             if key.fd == wake_read:
                 for message in _reap(children):
                     os.write(answers, message)
-                continue
-            if not data:
+            elif data:
+                *lines, pending = (pending + data).split(b"\n")
+                for request in map(json.loads, lines):
+                    pid = _fork(request, worker.main, [requests, answers, wake_read, wake_write])
+                    children[pid] = request["id"]
+                    os.write(answers, json.dumps({"id": request["id"], "pid": pid}).encode() + b"\n")
+            else:  # stdin is closed
                 for pid in children:
                     os.kill(pid, signal.SIGKILL)
                 return 0
-            *lines, pending = (pending + data).split(b"\n")
-            for line in lines:
-                request = json.loads(line)
-                _import_for(Path(request["run"]))
-                # A signal for the worker waits until it no longer ignores it.
-                signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
-                pid = os.fork()
-                if pid == 0:
-                    os._exit(_run(request, worker.main, [requests, answers, wake_read, wake_write]))
-                signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
-                children[pid] = request["id"]
-                os.write(answers, json.dumps({"id": request["id"], "pid": pid}).encode() + b"\n")
+
+
+def _fork(request: Mapping[str, Any], train: Any, descriptors: list[int]) -> int:
+    """Start the process of a run, which closes the server's descriptors; return its id."""
+    _import_for(Path(request["run"]))
+    # A signal for the worker waits until it no longer ignores it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+    pid = os.fork()
+    if pid == 0:
+        os._exit(_run(request, train, descriptors))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
+    return pid
 
 
 def _import_for(run: Path) -> None:

@@ -68,7 +68,7 @@ def contributions(expert: LinearExpert, texts: Sequence[str], coefficients: Valu
                 indices, return_index=True, return_inverse=True, return_counts=True
             )
             in_spaces += painter.add(starts, ends, effect_of_ngram[indices] / counts[which])
-            pieces = [shown.format(text[starts[place] : ends[place]]) for place in first]
+            pieces = [shown.format(text[starts[index] : ends[index]]) for index in first]
             ngrams += zip(pieces, effect_of_ngram[distinct].tolist(), strict=True)
         characters.append(painter.characters())
     if in_spaces:

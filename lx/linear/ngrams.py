@@ -115,10 +115,11 @@ def _count(
     points: CodePoints, ends: Indices, folding: CodePoints, words: Orders, characters: Orders
 ) -> tuple[Indices, Hashes, Indices]:
     """Count the n-grams of the texts of a chunk; see :func:`lx.kernels.ngrams.count_ngrams`."""
-    text = np.repeat(np.arange(len(ends)), np.diff(ends, prepend=0))
+    text_of = np.repeat(np.arange(len(ends)), np.diff(ends, prepend=0))
+    word_units, text_of_word, _, _ = _words(points, text_of, folding)
     keys = [
-        *_ngram_keys(*_words(points, text, folding)[:2], words, 0),
-        *_ngram_keys(points.astype(np.uint64) + np.uint64(1), text, characters, 1),
+        *_ngram_keys(word_units, text_of_word, words, 0),
+        *_ngram_keys(points.astype(np.uint64) + np.uint64(1), text_of, characters, 1),
     ]
     joined = np.concatenate([*keys, np.empty(0, np.uint64)])
     joined.sort()
@@ -151,11 +152,11 @@ class Occurrences:
 def find_occurrences(text: str, is_second: bool, words: Orders, characters: Orders) -> Iterator[Occurrences]:
     """Find the n-grams of words, then those of characters, that :func:`count_ngrams` counts; `is_second` of a pair."""
     points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
-    places = np.arange(len(points))
-    word_units, _, word_starts, word_ends = _words(points, np.zeros_like(places), word_characters())
+    positions = np.arange(len(points))
+    word_units, _, word_starts, word_ends = _words(points, np.zeros_like(positions), word_characters())
     bags = (
         (word_units, word_starts, word_ends, words),
-        (points.astype(np.uint64) + np.uint64(1), places, places + 1, characters),
+        (points.astype(np.uint64) + np.uint64(1), positions, positions + 1, characters),
     )
     for kind, (units, starts, ends, orders) in enumerate(bags):
         keys = list(_ngram_keys(units, np.zeros(len(units), np.int64), orders, kind))
@@ -167,24 +168,28 @@ def find_occurrences(text: str, is_second: bool, words: Orders, characters: Orde
         )
 
 
-def _words(points: CodePoints, text: Indices, folding: CodePoints) -> tuple[Hashes, Indices, Indices, Indices]:
-    """Hash the words of texts: a unit for each word, the text that it is in, its first character and that after it."""
+def _words(points: CodePoints, text_of: Indices, folding: CodePoints) -> tuple[Hashes, Indices, Indices, Indices]:
+    """Hash the words of texts, given the text that each character is in.
+
+    Returns:
+        Of each word its unit, the text that it is in, its first character, and the character after it.
+    """
     folded = folding[np.minimum(points, len(folding) - 1)].astype(np.uint64)
     inside = np.flatnonzero(folded)
-    folded, text = folded[inside], text[inside]
-    begins = (np.diff(inside, prepend=-2) > 1) | (np.diff(text, prepend=-1) > 0)
+    folded, text_of = folded[inside], text_of[inside]
+    begins = (np.diff(inside, prepend=-2) > 1) | (np.diff(text_of, prepend=-1) > 0)
     starts = np.flatnonzero(begins)
     if not len(starts):
-        return folded, text, inside, inside
+        return folded, text_of, inside, inside
     lengths = np.diff(starts, append=len(inside))
     exponents = np.arange(len(inside)) - np.repeat(starts, lengths)
     hashes = _mix(np.add.reduceat(folded * _powers(lengths.max())[exponents], starts))
-    return hashes, text[starts], inside[starts], inside[starts] + lengths
+    return hashes, text_of[starts], inside[starts], inside[starts] + lengths
 
 
-def _ngram_keys(units: Hashes, text: Indices, orders: Orders, kind: int) -> Iterator[Hashes]:
-    """Hash the n-grams of words (0) or of characters (1); the upper bits are the number of the bag."""
-    above = (text * BAGS_PER_TEXT + kind).astype(np.uint64) << np.uint64(HASH_BITS)
+def _ngram_keys(units: Hashes, text_of: Indices, orders: Orders, kind: int) -> Iterator[Hashes]:
+    """Hash the n-grams of words (0) or of characters (1); the upper bits of a key are the number of its bag."""
+    bag_bits = (text_of * BAGS_PER_TEXT + kind).astype(np.uint64) << np.uint64(HASH_BITS)
     polynomial = np.full(len(units), np.uint64(kind) * MIXER)  # so that a word and its characters differ
     shortest, longest = orders
     powers = _powers(longest)
@@ -192,8 +197,8 @@ def _ngram_keys(units: Hashes, text: Indices, orders: Orders, kind: int) -> Iter
         starts = len(units) - order + 1
         polynomial = polynomial[:starts] + units[order - 1 :] * powers[order - 1]
         if order >= shortest:
-            within = text[:starts] == text[order - 1 :]
-            yield above[:starts][within] | _mix(polynomial[within]) >> np.uint64(64 - HASH_BITS)
+            within = text_of[:starts] == text_of[order - 1 :]
+            yield bag_bits[:starts][within] | _mix(polynomial[within]) >> np.uint64(64 - HASH_BITS)
 
 
 def _powers(number: int) -> Hashes:

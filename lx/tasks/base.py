@@ -233,7 +233,8 @@ def can_be_averaged(task: Task) -> TypeGuard[AveragingTask]:
 def takes_expert(task: Task) -> TypeGuard[ExpertTask]:
     """Return whether an expert can have a say in a task.
 
-    Python 3.12 and later do not see, in ``isinstance`` of a protocol, a loss that is a module of a module.
+    Not by ``isinstance``: since Python 3.12 it overlooks attributes that a class computes, as ``nn.Module`` does its
+    submodules, and a task's loss may be one.
     """
     return hasattr(task, "expert_labels")
 

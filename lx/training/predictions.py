@@ -99,7 +99,7 @@ def write_files(
 
 
 def _split(name: str, data: TextDataModule, module: TextClassifier, file: LogitFile) -> _Split:
-    expert = None if isinstance(module.net, ExpertAlone) else data.said_by_expert(name)
+    expert = None if isinstance(module.net, ExpertAlone) else data.expert_log_probabilities(name)
     rows, positions = np.arange(len(file.seen)), np.flatnonzero(file.seen)
     examples, labels = data.corpus.splits[name], data.tables[name].labels
     return _Split(name, examples, labels, module.task, module.device, rows, positions, file.logits, expert)
@@ -196,7 +196,7 @@ class _Split:
         order = np.argsort(self.gravest)
         (texts, pairs), *_ = self.examples.select(self.gravest[order]).texts()
         columns = {"text": texts} if pairs is None else {"text": texts, "text_pair": pairs}
-        return [{name: column[place] for name, column in columns.items()} for place in np.argsort(order).tolist()]
+        return [{name: column[position] for name, column in columns.items()} for position in np.argsort(order).tolist()]
 
 
 def _numpy(values: Tensor, dtype: type) -> NDArray[Any]:
