@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from contextlib import suppress
 from itertools import pairwise
 
 from lx.cli.main import VERBS
 from lx.config.session import CONFIG_NAME, hydra_session
 from lx.errors import LxError
+from lx.system.output import DataStream
 
 SCRIPTS = {
     # Where = separates words, as it does unless a person has changed it, bash takes what stands behind it for the word.
@@ -46,12 +46,12 @@ def run(arguments: list[str]) -> int:
             print("".join(f"{word}\n" for word in candidates(" ".join(arguments[1:]))), end="")
         return 0
     if arguments[:1] in (["--help"], ["-h"]):
-        sys.stdout.write('usage: lx completion bash|zsh|fish\n\nPrints a script: eval "$(lx completion bash)"\n')
+        DataStream().write('usage: lx completion bash|zsh|fish\n\nPrints a script: eval "$(lx completion bash)"\n')
         return 0
     shell = arguments[0] if arguments else "bash"
     if shell not in SCRIPTS:
         raise LxError(f"no completion for {shell!r}: there is bash, zsh and fish")
-    sys.stdout.write(SCRIPTS[shell])
+    DataStream().write(SCRIPTS[shell])
     return 0
 
 

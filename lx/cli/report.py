@@ -30,7 +30,7 @@ def run(arguments: list[str]) -> int:
     if args.figures is not None and page.write_figures(args.figures, args.format):
         say("lx: no installed font has all letters of the figures: --format svg leaves them to the viewer", sys.stderr)
     page.write(out)
-    print(out)
+    say(str(out))
     return 0
 
 

@@ -146,18 +146,15 @@ def _defaults(hydra: Hydra, space: Space, chosen: DictConfig | None) -> dict[str
     for axis in space.axes:
         value = choices[axis.key] if axis.key in choices else OmegaConf.select(cfg, axis.key.lstrip("+"))
         if isinstance(axis, Choices):
-            text = (
-                value
-                if isinstance(value, str)
-                else json.dumps(OmegaConf.to_object(value) if OmegaConf.is_config(value) else value)
-            )
+            plain = OmegaConf.to_object(value) if OmegaConf.is_config(value) else value
+            text = plain if isinstance(plain, str) else json.dumps(plain)
             if text in axis.values:
                 defaults[axis.key] = text
-            continue
-        if chosen is not None:
-            value = OmegaConf.select(chosen, axis.key)
-        if isinstance(value, int | float) and axis.low <= value <= axis.high:
-            defaults[axis.key] = value
+        else:
+            if chosen is not None:
+                value = OmegaConf.select(chosen, axis.key)
+            if isinstance(value, int | float) and axis.low <= value <= axis.high:
+                defaults[axis.key] = value
     return defaults
 
 

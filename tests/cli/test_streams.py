@@ -26,6 +26,8 @@ PRINTS = {
     "predictions, closed": ("predict {run} --text soup >&-", 0, ""),
     "predictions, no input": ("predict {run} <&-", 2, "standard input is closed"),
     "metrics, full": ("eval {run} hardware=cpu > /dev/full", 0, "No space left"),
+    "completion, full": ("completion bash > /dev/full", 2, "cannot write standard output: No space left"),
+    "a report's path, full": ("report {run} > /dev/full", 0, "cannot write standard output: No space left"),
     "metrics, closed": ("eval {run} hardware=cpu >&- 2>&-", 0, ""),
     "a refusal, closed": ("eval nowhere >&- 2>&-", 2, ""),
 }
