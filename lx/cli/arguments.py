@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import shlex
 import sys
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from lx.errors import LxError, did_you_mean
-from lx.system.files import as_argument
+from lx.system.files import as_argument, check_output
 
 SETTINGS = """\
 settings:
@@ -102,10 +101,7 @@ def check_out(out: Path | None, run: str | None, overrides: Sequence[str] = (), 
         own = (*directory.files(), *(directory.path / name for name in _OF_A_SWEEP))
         if any(_is_same(out, path) for path in own) or _is_same(out.parent, directory.last.parent):
             raise LxError(f"--out {out} is a file of a run or sweep, which would be lost: choose another name")
-    folder = Path(os.path.realpath(out)).parent
-    if out.is_dir() or not os.access(folder, os.W_OK):
-        reason = "it is a directory" if out.is_dir() else f"{folder} is no directory that you may write to"
-        raise LxError(f"cannot write --out {out}: {reason}")
+    check_output(out)
 
 
 def check_ending(out: Path | None, *endings: str) -> None:

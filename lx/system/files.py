@@ -53,7 +53,7 @@ def output_file(path: Path) -> Iterator[Path]:
         status = path.stat() if path.exists() else None
         if status is not None and stat.S_ISDIR(status.st_mode):
             raise LxError(f"cannot write {path}: it is a directory")
-        if status is not None and (not stat.S_ISREG(status.st_mode) or status.st_nlink > 1):
+        if _is_written_in_place(status):
             yield path
             return
         target = Path(os.path.realpath(path))
@@ -65,6 +65,21 @@ def output_file(path: Path) -> Iterator[Path]:
                 temporary.chmod(stat.S_IMODE(status.st_mode))
     except OSError as error:
         raise LxError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def check_output(path: Path) -> None:
+    """Raise LxError if :func:`output_file` may not write there, for a command that works long before it writes."""
+    status = path.stat() if path.exists() else None
+    if status is not None and stat.S_ISDIR(status.st_mode):
+        raise LxError(f"cannot write {path}: it is a directory")
+    target = path if _is_written_in_place(status) else Path(os.path.realpath(path)).parent
+    if not os.access(target, os.W_OK):
+        reason = f"you may not write to {target}" if target.exists() else f"there is no directory {target}"
+        raise LxError(f"cannot write {path}: {reason}")
+
+
+def _is_written_in_place(status: os.stat_result | None) -> bool:
+    return status is not None and (not stat.S_ISREG(status.st_mode) or status.st_nlink > 1)
 
 
 def as_argument(path: Path) -> str:

@@ -132,9 +132,11 @@ CASES = [
     ),
     of_run("an option for a setting", "train --model tiny", "--model", "it is written model=VALUE"),
     of_run("a misspelt option", "predict nowhere --txt a", "--txt", "did you mean '--text'"),
-    of_run("no directory for predictions", "predict old good.jsonl --out no/p.csv", "--out no/p.csv", "no directory"),
-    of_run("no directory for a report", "bench --out no/report.json", "--out no/report.json", "no directory"),
-    of_run("a directory for metrics", "eval old --out .", "--out .", "it is a directory"),
+    of_run(
+        "no directory for predictions", "predict old good.jsonl --out no/p.csv", "cannot write no/p.csv", "no directory"
+    ),
+    of_run("no directory for a report", "bench --out no/report.json", "cannot write no/report.json", "no directory"),
+    of_run("a directory for metrics", "eval old --out .", "cannot write .", "it is a directory"),
     of_run("unknown information", "train --info nothing", "'nothing'", "defaults-tree"),
     of_run("an empty config directory", "train --config-dir=", "--config-dir is empty"),
     of_run("a part of no configuration", "train --package model", "need it: --cfg job"),

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lx.errors import LxError
-from lx.system.files import output_file, to_json
+from lx.system.files import check_output, output_file, to_json
 
 
 def write(path: Path, text: str = "new") -> None:
@@ -73,6 +73,23 @@ def test_what_cannot_be_written(tmp_path: Path) -> None:
     ):
         with pytest.raises(LxError, match=says):
             write(path)
+
+
+def test_whether_it_can_be_written_is_known_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a user who is not root: a device may be written to, though no file can be made beside it."""
+    (tmp_path / "file").touch()
+    (tmp_path / "null").symlink_to(os.devnull)
+    own = {tmp_path, tmp_path / "null", Path(os.devnull)}
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) in own)
+    for path in (tmp_path / "file", tmp_path / "new", tmp_path / "null", Path(os.devnull)):
+        check_output(path)
+    for path, says in (
+        (tmp_path, "it is a directory"),
+        (tmp_path / "no" / "file", "there is no directory"),
+        (Path("/etc/passwd"), "you may not write to /etc"),
+    ):
+        with pytest.raises(LxError, match=says):
+            check_output(path)
 
 
 def test_a_failure_leaves_the_old_content(tmp_path: Path) -> None:
