@@ -72,10 +72,13 @@ def check_output(path: Path) -> None:
     status = path.stat() if path.exists() else None
     if status is not None and stat.S_ISDIR(status.st_mode):
         raise LxError(f"cannot write {path}: it is a directory")
-    target = path if _is_written_in_place(status) else Path(os.path.realpath(path)).parent
+    target = path
+    if not _is_written_in_place(status):
+        target = Path(os.path.realpath(path)).parent
+        if not target.is_dir():
+            raise LxError(f"cannot write {path}: there is no directory {target}")
     if not os.access(target, os.W_OK):
-        reason = f"you may not write to {target}" if target.exists() else f"there is no directory {target}"
-        raise LxError(f"cannot write {path}: {reason}")
+        raise LxError(f"cannot write {path}: you may not write to {target}")
 
 
 def _is_written_in_place(status: os.stat_result | None) -> bool:

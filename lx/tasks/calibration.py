@@ -20,6 +20,7 @@ from lx.errors import LxError
 _LOWEST, _HIGHEST = 1e-3, 1e3
 _SHARES = tuple(i / 16 for i in range(17))
 _STEEPNESS = 3.0  # of the sigmoid that counts errors, for margins in nats
+_PRICE = 4.0  # of a share of 1 for the first vector, in errors
 _MOST_SCORES = 1 << 22  # numbers that weights are fitted on; of more, every k-th example serves
 
 
@@ -67,8 +68,10 @@ def fit_weights(scores: NDArray[np.float32], labels: NDArray[np.int64]) -> list[
     scaled one by one; then the shares are chosen with which their sum makes the fewest errors, and the sum is scaled in
     its turn. Shares chosen by likelihood would favour scores that are well calibrated, but less accurate. An error
     counts as the sigmoid of its margin (Juang and Katagiri 1992, minimum classification error): a count of whole errors
-    would be the same for most shares of few examples. The result depends on the examples alone, not on their order, to
-    the last bit.
+    would be the same for most shares of few examples. The share of the first vector, the encoder's, has its price: four
+    errors that it must save to have all. The encoder's epoch was chosen on these examples, and the expert will be
+    refitted with them, so that both look more alike than they are; where examples are few, that and luck decide. The
+    result depends on the examples alone, not on their order, to the last bit.
 
     Args:
         scores: [N, K, C], K 1 or 2; an example with a score that is not finite is left out.
@@ -79,13 +82,13 @@ def fit_weights(scores: NDArray[np.float32], labels: NDArray[np.int64]) -> list[
     if len(vectors) == 1:
         return factors
     first, second = (factor * margins for factor, margins in zip(factors, vectors, strict=True))
-    fewest, weights = math.inf, factors
+    lowest, weights = math.inf, factors
     for share in _SHARES:
         margins = share * first + (1 - share) * second
         factor = fit_factor(margins)
         errors = float(_sigmoid(_STEEPNESS * factor * margins.max(axis=1, initial=-math.inf)).sum())
-        if errors < fewest:
-            fewest, weights = errors, [factor * share * factors[0], factor * (1 - share) * factors[1]]
+        if errors + _PRICE * share < lowest:
+            lowest, weights = errors + _PRICE * share, [factor * share * factors[0], factor * (1 - share) * factors[1]]
     return [min(max(float(weight), _LOWEST), _HIGHEST) for weight in weights]
 
 

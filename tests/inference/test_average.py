@@ -243,5 +243,5 @@ def test_what_is_neither_run_nor_sweep(tmp_path: Path, trained_run: Path) -> Non
 def test_files_of_a_sweep_are_not_overwritten(sweep: Path, out: str, capsys: pytest.CaptureFixture[str]) -> None:
     before = (sweep / out).read_text()
     assert main(["predict", str(sweep), "--text", "a", "--out", str(sweep / out)]) == 2
-    assert "is a file of the run itself" in capsys.readouterr().err
+    assert "is a file of a run or sweep" in capsys.readouterr().err
     assert (sweep / out).read_text() == before

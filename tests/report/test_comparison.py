@@ -243,7 +243,7 @@ def test_bad_names_of_files(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -
     assert main(["compare", *map(str, runs), "--out", str(tmp_path / "out.html")]) == 2
     assert ".csv, .json, .md" in capfd.readouterr().err
     assert main(["compare", *map(str, runs), "--out", str(runs[1] / "result.json")]) == 2
-    assert "a file of the run itself" in capfd.readouterr().err
+    assert "a file of a run or sweep" in capfd.readouterr().err
 
 
 def test_runs_of_training(trained_run: Path, tmp_path: Path) -> None:

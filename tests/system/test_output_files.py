@@ -86,6 +86,7 @@ def test_whether_it_can_be_written_is_known_before(tmp_path: Path, monkeypatch: 
     for path, says in (
         (tmp_path, "it is a directory"),
         (tmp_path / "no" / "file", "there is no directory"),
+        (tmp_path / "file" / "file", "there is no directory"),
         (Path("/etc/passwd"), "you may not write to /etc"),
     ):
         with pytest.raises(LxError, match=says):
