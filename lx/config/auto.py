@@ -73,8 +73,8 @@ def fill(cfg: DictConfig, key: str, value: Any) -> None:
             raise LxError(f"{key}.{unknown}: {key}=auto has become {value}, which has no such setting: choose another")
         value = OmegaConf.merge(option, given)
     OmegaConf.update(cfg, key, value, merge=False)
-    for follower in (follower for follower, followed in FOLLOWING.items() if followed == key):
-        if is_auto(cfg, follower):
+    for follower, followed in FOLLOWING.items():
+        if followed == key and is_auto(cfg, follower):
             OmegaConf.update(cfg, follower, value)
 
 

@@ -50,9 +50,7 @@ def output_file(path: Path) -> Iterator[Path]:
         LxError: it cannot be written.
     """
     try:
-        status = path.stat() if path.exists() else None
-        if status is not None and stat.S_ISDIR(status.st_mode):
-            raise LxError(f"cannot write {path}: it is a directory")
+        status = _file_status(path)
         if _is_written_in_place(status):
             yield path
             return
@@ -69,16 +67,21 @@ def output_file(path: Path) -> Iterator[Path]:
 
 def check_output(path: Path) -> None:
     """Raise LxError if :func:`output_file` may not write there, for a command that works long before it writes."""
-    status = path.stat() if path.exists() else None
-    if status is not None and stat.S_ISDIR(status.st_mode):
-        raise LxError(f"cannot write {path}: it is a directory")
     target = path
-    if not _is_written_in_place(status):
+    if not _is_written_in_place(_file_status(path)):
         target = Path(os.path.realpath(path)).parent
         if not target.is_dir():
             raise LxError(f"cannot write {path}: there is no directory {target}")
     if not os.access(target, os.W_OK):
         raise LxError(f"cannot write {path}: you may not write to {target}")
+
+
+def _file_status(path: Path) -> os.stat_result | None:
+    """Return the status of a file, None if it is not there; raise LxError if it is a directory."""
+    status = path.stat() if path.exists() else None
+    if status is not None and stat.S_ISDIR(status.st_mode):
+        raise LxError(f"cannot write {path}: it is a directory")
+    return status
 
 
 def _is_written_in_place(status: os.stat_result | None) -> bool:

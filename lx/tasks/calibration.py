@@ -87,8 +87,9 @@ def fit_weights(scores: NDArray[np.float32], labels: NDArray[np.int64]) -> list[
         margins = share * first + (1 - share) * second
         factor = fit_factor(margins)
         errors = float(_sigmoid(_STEEPNESS * factor * margins.max(axis=1, initial=-math.inf)).sum())
-        if errors + _PRICE * share < lowest:
-            lowest, weights = errors + _PRICE * share, [factor * share * factors[0], factor * (1 - share) * factors[1]]
+        cost = errors + _PRICE * share
+        if cost < lowest:
+            lowest, weights = cost, [factor * share * factors[0], factor * (1 - share) * factors[1]]
     return [min(max(float(weight), _LOWEST), _HIGHEST) for weight in weights]
 
 
