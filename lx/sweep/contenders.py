@@ -33,31 +33,39 @@ def compare(paths: Sequence[str | Path]) -> Comparison:
     """
     if not paths:
         raise LxError("there is nothing to compare: name two runs, or a sweep")
-    shared = os.path.commonpath([Path(path).absolute().parent for path in paths])
-    found = [entry for path in paths for entry in _find(Path(path), os.path.relpath(path, shared), len(paths) == 1)]
+    root = os.path.commonpath([Path(path).absolute().parent for path in paths])
+    found = []
+    for path in map(Path, paths):
+        name = os.path.relpath(path, root) if len(paths) > 1 else str(path)
+        if (trial := _trial_of(path)) is not None:
+            found.append((name, _finished_runs(trial)))
+        elif is_sweep(path):
+            found += [(params if len(paths) == 1 else f"{name}: {params}", runs) for params, runs in _trials(path)]
+        else:
+            found.append((name, runs_of_path(path)))
     if twice := next((name for name, times in Counter(name for name, _ in found).items() if times > 1), None):
         raise LxError(f"{twice} is named twice")
     return compare_contenders([read_contender(name, runs) for name, runs in found])
 
 
-def _find(path: Path, name: str, is_alone: bool) -> list[tuple[str, list[Path]]]:
-    """Return the name and the runs of each contender in a directory; of a sweep, each finished trial is one."""
+def _trial_of(path: Path) -> TrialDirectory | None:
+    """The trial whose directory this is; None: it is of something else, or of a trial without a finished run."""
     trial = TrialDirectory.load(path) if path.name.isdecimal() else None
-    if trial is not None and (finished := _finished(trial)):
-        return [(name, finished)]
-    if not is_sweep(path):
-        return [(name, runs_of_path(path))]
-    trials = load_trials(path)
-    prefix = "" if is_alone else f"{name}: "
-    found = [(prefix + _params(trial), runs) for trial in trials if (runs := _finished(trial))]
-    if not found:
-        raise LxError(f"{path}: no trial of this sweep has finished")
-    if left_out := len(trials) - len(found):
-        say(f"{path}: {count(left_out, 'trial')} without a finished run left out", sys.stderr)
-    return found
+    return trial if trial is not None and _finished_runs(trial) else None
 
 
-def _finished(trial: TrialDirectory) -> list[Path]:
+def _trials(sweep: Path) -> list[tuple[str, list[Path]]]:
+    """The values and the finished runs of each trial of a sweep that has some; says how many have none."""
+    trials = load_trials(sweep)
+    finished = [(_params(trial), runs) for trial in trials if (runs := _finished_runs(trial))]
+    if not finished:
+        raise LxError(f"{sweep}: no trial of this sweep has finished")
+    if left_out := len(trials) - len(finished):
+        say(f"{sweep}: {count(left_out, 'trial')} without a finished run left out", sys.stderr)
+    return finished
+
+
+def _finished_runs(trial: TrialDirectory) -> list[Path]:
     return [each.run.path for each in trial.replicates() if each.outcome().status == "finished"]
 
 

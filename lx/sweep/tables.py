@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from rich import box
 from rich.console import Group
@@ -17,6 +19,8 @@ from lx.sweep.trials import TrialDirectory
 _ROOM_FOR_THE_REST = 80  # columns, beside the directories of the runs
 _SHOWN_FAILURES = 10
 _LONGEST_NUMBER = 7  # characters: 0.00025
+_NUMBER = {"justify": "right", "no_wrap": True}
+_WORDS = {"overflow": "fold"}
 
 
 def leaderboard_view(rows: Sequence[Row], metric: str, directory: Path, width: int, limit: int | None = None) -> Group:
@@ -29,48 +33,66 @@ def leaderboard_view(rows: Sequence[Row], metric: str, directory: Path, width: i
         width: of the terminal, in columns; the directories of the runs are shown where they fit.
         limit: how many rows to show; None: all.
     """
-    shown = rows[:limit]
-    keys = varying_keys([row.trial for row in rows])
     title = f"{directory}: {count(len(rows), 'trial')}, ranked by {metric}"
     table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("trial", justify="right")
-    for key in keys:
-        table.add_column(Text(key), overflow="fold")
-    test = counterpart_on_test(metric)
-    for heading in (metric, *([test] if test else []), "n", "time"):
-        table.add_column(Text(heading), justify="right", no_wrap=True)
-    further = list(rows[0].further) if rows else []
-    for heading in further:
-        table.add_column(Text(heading), justify="right", no_wrap=True)
-    if further:
-        table.add_column("front")
-    confirmed = any(row.confirmed for row in rows)
-    if confirmed:
-        table.add_column("on fresh seeds", justify="right", no_wrap=True)
-    with_state = any(row.state != "finished" for row in shown)
-    with_directory = len(f"{directory}/{len(rows)}") + _ROOM_FOR_THE_REST <= width
-    for heading in (*(["state"] if with_state else []), *(["directory"] if with_directory else [])):
-        table.add_column(heading, overflow="fold")
+    shown = rows[:limit]
+    columns = [*_result_columns(rows, metric), *_whereabouts_columns(rows, shown, directory, width)]
+    for column in columns:
+        table.add_column(Text(column.heading), **column.style)
     for row in shown:
-        num = row.objective.count if row.objective is not None else 0
-        table.add_row(
-            str(row.trial.number),
-            *(Text(short_value(row.trial.params.get(key, ""))) for key in keys),
-            str(row.objective or "-"),
-            *([str(row.test or "-")] if test else []),
-            f"{num}/{len(row.trial.seeds)}" if num < len(row.trial.seeds) else str(num),
-            duration(row.seconds),
-            *(str(mean or "-") for mean in row.further.values()),
-            *(["*" if row.on_front else ""] if further else []),
-            *([str(row.confirmed or "")] if confirmed else []),
-            *([row.state] if with_state else []),
-            *([Text(str(directory / row.trial.path.name))] if with_directory else []),
-        )
+        table.add_row(*(Text(column.cell(row)) for column in columns))
     failures = [f"trial {row.trial.number} {row.state}: {row.reason}" for row in rows if row.reason]
     if len(failures) > _SHOWN_FAILURES:
         failures = [*failures[:_SHOWN_FAILURES], f"{len(failures) - _SHOWN_FAILURES:,} more: see leaderboard.csv"]
     best = headline(rows, metric)
     return Group(table, *map(Text, [*failures, *([best] if best else [])]))
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A column of the ranking: what its cell says of a row."""
+
+    heading: str
+    cell: Callable[[Row], str]
+    style: Mapping[str, Any] = field(default_factory=lambda: _NUMBER)
+
+
+def _result_columns(rows: Sequence[Row], metric: str) -> Iterator[_Column]:
+    """The columns of a trial's number, its values of the keys that differ, and its results."""
+    yield _Column("trial", lambda row: str(row.trial.number))
+    yield from map(_value_column, varying_keys([row.trial for row in rows]))
+    yield _Column(metric, lambda row: str(row.objective or "-"))
+    if (test := counterpart_on_test(metric)) is not None:
+        yield _Column(test, lambda row: str(row.test or "-"))
+    yield _Column("n", _seeds_done)
+    yield _Column("time", lambda row: duration(row.seconds))
+    further = list(rows[0].further) if rows else []
+    yield from map(_objective_column, further)
+    if further:
+        yield _Column("front", lambda row: "*" if row.on_front else "", _WORDS)
+    if any(row.confirmed for row in rows):
+        yield _Column("on fresh seeds", lambda row: str(row.confirmed or ""))
+
+
+def _whereabouts_columns(rows: Sequence[Row], shown: Sequence[Row], directory: Path, width: int) -> Iterator[_Column]:
+    """The columns that are left out where they say nothing, or do not fit."""
+    if any(row.state != "finished" for row in shown):
+        yield _Column("state", lambda row: row.state, _WORDS)
+    if len(f"{directory}/{len(rows)}") + _ROOM_FOR_THE_REST <= width:
+        yield _Column("directory", lambda row: str(directory / row.trial.path.name), _WORDS)
+
+
+def _value_column(key: str) -> _Column:
+    return _Column(key, lambda row: short_value(row.trial.params.get(key, "")), _WORDS)
+
+
+def _objective_column(name: str) -> _Column:
+    return _Column(name, lambda row: str(row.further[name] or "-"))
+
+
+def _seeds_done(row: Row) -> str:
+    done = row.objective.count if row.objective is not None else 0
+    return str(done) if done >= len(row.trial.seeds) else f"{done}/{len(row.trial.seeds)}"
 
 
 def varying_keys(trials: Sequence[TrialDirectory]) -> list[str]:

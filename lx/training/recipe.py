@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
+from math import gcd
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
@@ -49,7 +50,7 @@ def choose(facts: CorpusFacts, settle: Settle, *, num_classes: int) -> None:
     dim = settle("model.dim", 128 if facts.rows < _MEDIUM else 256, rows)
     settle("model.num_members", 4 if facts.rows < _MEDIUM else 2, rows)
     settle("model.num_layers", 2, rows)
-    settle("model.num_heads", 4, rows)
+    settle("model.num_heads", gcd(dim, 4), f"{dim} wide")
     settle("model.conv_width", 3, rows)
     settle("model.position", "none", "the convolution sees the order")
     settle("model.pooling", "mean_max", rows)

@@ -195,7 +195,7 @@ def test_nothing_to_compare() -> None:
 
 
 REFUSED: dict[str, tuple[Callable[[Path], list[Path]], str]] = {
-    "one run": (lambda folder: [make_run(folder / "a", 0.8)], "nothing to compare a with"),
+    "one run": (lambda folder: [make_run(folder / "a", 0.8)], "/a with: name another run"),
     "one run twice": (lambda folder: [make_run(folder / "a", 0.8)] * 2, "a is named twice"),
     "thirteen": (many, "13 contenders are too many"),
     "fewer rows": (changed(rows=7), "test splits have 600 and 7 rows"),

@@ -60,6 +60,7 @@ def test_the_script_decides_about_the_tokenizer_and_it_about_the_length() -> Non
 def test_given_values_decide_about_the_others() -> None:
     assert chosen(ENGLISH, model__dim=512)["optimizer.lr"] < chosen(ENGLISH)["optimizer.lr"]
     assert chosen(ENGLISH, tokenizer="byte")["data.max_length"] > chosen(ENGLISH)["data.max_length"]
+    assert [chosen(ENGLISH, model__dim=dim)["model.num_heads"] for dim in (512, 50, 33)] == [4, 2, 1]
 
 
 def test_an_expert_is_for_one_of_a_hundred_classes_and_up_to_a_million_texts() -> None:
