@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from typing import TYPE_CHECKING
 
 from lx.cli.arguments import SETTINGS, Parser
@@ -14,6 +15,7 @@ from lx.errors import LxError
 from lx.system.output import DataStream
 
 if TYPE_CHECKING:
+    from hydra._internal.hydra import Hydra
     from omegaconf import DictConfig
 
 
@@ -28,14 +30,7 @@ def run(arguments: list[str]) -> int:
         args.overrides += overrides_from_json(args.json_overrides)
     with hydra_session(args.config_dir) as hydra:
         if args.cfg is not None or args.info is not None:
-            overrides = with_files(as_grammar(args.overrides))
-            with plain_errors(hydra, overrides):
-                if args.info is not None:
-                    hydra.show_info(args.info, CONFIG_NAME, overrides)
-                elif args.cfg == "job":
-                    _show(compose_unchecked(hydra, overrides), args.package, args.resolve)
-                else:
-                    hydra.show_cfg(CONFIG_NAME, overrides, args.cfg, args.package, args.resolve)
+            _print_config(hydra, args)
             return 0
         if not args.multirun:
             cfg = compose_with(hydra, args.overrides)
@@ -48,8 +43,20 @@ def run(arguments: list[str]) -> int:
     return launch(cfg, args.overrides, args.config_dir)[1]
 
 
+def _print_config(hydra: Hydra, args: Namespace) -> None:
+    """Print what ``--cfg`` or ``--info`` asks for."""
+    overrides = with_files(as_grammar(args.overrides))
+    with plain_errors(hydra, overrides):
+        if args.info is not None:
+            hydra.show_info(args.info, CONFIG_NAME, overrides)
+        elif args.cfg == "job":
+            _show(compose_unchecked(hydra, overrides), args.package, args.resolve)
+        else:
+            hydra.show_cfg(CONFIG_NAME, overrides, args.cfg, args.package, args.resolve)
+
+
 def _show(cfg: DictConfig, key: str | None, resolve: bool) -> None:
-    """Print a configuration as YAML, or the part of it that has a key."""
+    """Print a configuration as YAML, or the part of it below a key."""
     from omegaconf import OmegaConf
 
     if resolve:

@@ -37,7 +37,7 @@ def as_grammar(overrides: Sequence[str], several: bool = False) -> list[str]:
         LxError: not written ``key=value``, without a value, or a value that could be read in several ways.
     """
     _refuse_spaces(overrides)
-    return [_written(text, several) for text in overrides]
+    return [_in_grammar(text, several) for text in overrides]
 
 
 def parse(overrides: Sequence[str], config_loader: ConfigLoader | None = None) -> list[Override]:
@@ -85,7 +85,9 @@ def quoted(value: Any, mark: str = "'") -> str:
         return "[" + ",".join(quoted(item, mark) for item in value) + "]"
     if isinstance(value, dict):
         return "{" + ",".join(f"{key}:{quoted(item, mark)}" for key, item in value.items()) + "}"
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else repr(value)
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else repr(value)
 
 
 def for_shell(key: str, value: str) -> str:
@@ -111,12 +113,8 @@ def _refuse_spaces(overrides: Sequence[str]) -> None:
             raise LxError(f"{shorten_text(key)}: a setting is written without spaces: {shorten_text(word)}")
 
 
-def _written(text: str, several: bool) -> str:
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
-    if _PLAIN.fullmatch(text):
-        return text
+def _refuse_malformed(text: str) -> None:
+    """Refuse what is not written ``key=value`` or ``~key``."""
     key, equals, value = text.partition("=")
     if key != key.rstrip() or (not equals and "＝" in text):
         word = shlex.quote(re.sub(r"\s*[=＝]\s*", "=", text, count=1))
@@ -128,6 +126,17 @@ def _written(text: str, several: bool) -> str:
         raise LxError(f"{shorten_text(text)!r} is no setting: a setting is written key=value{hint}")
     if equals and not value.strip() and not text.startswith("~"):
         raise LxError(f"{key} is empty: give it a value, or leave it out. Is a variable of the shell not set?")
+
+
+def _in_grammar(text: str, several: bool) -> str:
+    """Return an override as Hydra's grammar, or :func:`parse`, accepts it."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    if _PLAIN.fullmatch(text):
+        return text
+    _refuse_malformed(text)
+    key, _, value = text.partition("=")
     parser = OverridesParser.create()
     try:
         override = parser.parse_override(text)
@@ -146,7 +155,11 @@ def _written(text: str, several: bool) -> str:
 
 
 def _as_text(key: str, value: str, several: bool, reason: str) -> str:
-    """Write a value that the grammar refuses, for a reason, as the text or the container that it must be."""
+    """Rewrite a value that the grammar refuses as the text, list or mapping that it must be.
+
+    Raises:
+        LxError: it could be read in several ways; ``reason`` says why the grammar refuses it.
+    """
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
@@ -157,9 +170,10 @@ def _as_text(key: str, value: str, several: bool, reason: str) -> str:
         except HydraException:
             is_same = False
         return text if is_same else f"{key}={value}"
-    if value.lstrip()[0] in "[{'\"" or "${" in value or _FUNCTION.match(value) or (several and "," in value):
-        if names := _joined(value):
-            hint = f"if a name holds a comma: {shlex.quote(f'{key}={names}')}"
+    has_syntax = value.lstrip()[0] in "[{'\"" or "${" in value or _FUNCTION.match(value)
+    if has_syntax or (several and "," in value):
+        if mapping := _with_quoted_names(value):
+            hint = f"if a name holds a comma: {shlex.quote(f'{key}={mapping}')}"
         else:
             hint = f"if it is meant as text: {for_shell(key, value)}"
         raise LxError(f"{shorten_text(f'{key}={value}')} cannot be read ({shorten_text(reason)}); {hint}")
@@ -167,7 +181,7 @@ def _as_text(key: str, value: str, several: bool, reason: str) -> str:
 
 
 def _container(value: str) -> list[Any] | dict[str, Any] | None:
-    """Read a flat ``[item, ...]`` or ``{name: item, ...}`` whose texts may be any; None: it is none."""
+    """Read a flat ``[item, ...]`` or ``{name: item, ...}``, whatever its texts hold; None if it is neither."""
     value = value.strip()
     inner, ends = value[1:-1], value[:1] + value[-1:]
     if ends not in ("[]", "{}") or len(value) < 2:
@@ -180,8 +194,8 @@ def _container(value: str) -> list[Any] | dict[str, Any] | None:
         position = item.end()
     if ends == "[]":
         return [item for _, item in items]
-    names = [_unquoted(name) for name, _ in items]
-    return dict(zip(names, (item for _, item in items), strict=True)) if len(set(names)) == len(names) else None
+    mapping = {_unquoted(name): item for name, item in items}
+    return mapping if len(mapping) == len(items) else None  # no name may occur twice
 
 
 def _item(text: str) -> Any:
@@ -199,8 +213,8 @@ def _unquoted(text: str) -> str:
     return text[1:-1] if text[0] in "'\"" else text.strip()
 
 
-def _joined(value: str) -> str | None:
-    """Return a mapping of which some names hold commas, such as ``{Sci, Tech: 2}``, with all names quoted."""
+def _with_quoted_names(value: str) -> str | None:
+    """Quote the names of a mapping, some of which hold commas, as in ``{Sci, Tech: 2}``; None if it is no mapping."""
     entries = re.findall(r"\s*([^:\"]+?)\s*:\s*([^,:]+?)\s*(?:,|\}$)", value.strip()[1:])
     if not entries or not value.strip().startswith("{") or not value.strip().endswith("}"):
         return None

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from lx.config.conflicts import hardware_refusal
-from lx.config.session import compose_unchecked, group_choices
+from lx.config.session import compose_sweep, compose_unchecked, group_choices
 from lx.errors import LxError, did_you_mean, first_line, shorten, shorten_text
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def _unknown_option(path: str, hydra: Hydra) -> str:
 
 
 def _no_option(hydra: Hydra, overrides: Sequence[str]) -> str:
-    """A group whose option is null, a number or a truth value to Hydra."""
+    """Explain the override of a group whose value Hydra reads as null, a number or a truth value."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     parsed = OverridesParser.create().parse_overrides(group_choices(hydra, overrides))
@@ -79,7 +79,7 @@ def _unknown_key(key: str, hydra: Hydra, overrides: Sequence[str]) -> str:
     from omegaconf import OmegaConf
 
     if re.match(r"sweep\b", key):
-        return _unknown_key_of_a_sweep(key, hydra, overrides)
+        return _unknown_sweep_key(key, hydra, overrides)
     try:
         known = list(_keys(OmegaConf.to_container(compose_unchecked(hydra, group_choices(hydra, overrides)))))
     except Exception:  # a second fault in the same command line: the first is reported without suggestions
@@ -98,13 +98,11 @@ def _unknown_key(key: str, hydra: Hydra, overrides: Sequence[str]) -> str:
     return f"there is no setting {key!r}{hint}{listed}"
 
 
-def _unknown_key_of_a_sweep(key: str, hydra: Hydra, overrides: Sequence[str]) -> str:
-    """A misspelt setting of sweeps, or a right one in a command for a single run, whose configuration has none."""
-    from hydra.types import RunMode
+def _unknown_sweep_key(key: str, hydra: Hydra, overrides: Sequence[str]) -> str:
+    """Explain a misspelt setting of a sweep, or a correct one in the command of a single run."""
     from omegaconf import OmegaConf
 
-    cfg = hydra.compose_config("sweep", [], RunMode.RUN, with_log_configuration=False)
-    known = list(_keys(OmegaConf.to_container(cfg.sweep)))
+    known = list(_keys(OmegaConf.to_container(compose_sweep(hydra))))
     given = next((text for text in overrides if text.startswith(key)), key)  # Hydra may name the node alone
     setting = given.partition("=")[0]
     if "." not in setting or setting.removeprefix("sweep.") in known:

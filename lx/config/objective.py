@@ -1,4 +1,4 @@
-"""The objective: what early stopping and sweeps look at, in which direction it is better, and the best checkpoint."""
+"""The objective: the metric of early stopping and sweeps, its direction, and the metric of the best checkpoint."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LARGER_IS_BETTER = (
 
 
 def follow_metric(cfg: DictConfig) -> None:
-    """Replace what is ``auto`` in ``objective``: the mode by that in which the metric is better, where lx knows it."""
+    """Replace ``auto`` in ``objective``: the mode by the metric's own, if lx knows the metric, and the checkpoint."""
     from omegaconf import OmegaConf
 
     metric = str(OmegaConf.select(cfg, "objective.metric"))
@@ -34,10 +34,10 @@ def checkpoint_metric(objective: DictConfig) -> tuple[str, str]:
 
 
 def check_objective(objective: DictConfig) -> None:
-    """Check that the mode is the one in which the metric is better.
+    """Check that the mode is the metric's own.
 
     Raises:
-        LxError: it is the other one, or it is not known.
+        LxError: it is the opposite, or a metric is unknown.
     """
     metric, mode = objective.metric, objective.mode
     known = [f"val/{name}" for name in dict.fromkeys((*LARGER_IS_BETTER, *SMALLER_IS_BETTER))]

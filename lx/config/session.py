@@ -83,7 +83,7 @@ def compose_unchecked(hydra: Hydra, overrides: Sequence[str]) -> DictConfig:
     choices = group_choices(hydra, overrides)
     values = parse([override for override in overrides if override not in choices])
     ConfigLoaderImpl.validate_sweep_overrides_legal(values, RunMode.RUN, from_shell=True)
-    cfg = deepcopy(_compose_choices(hydra, tuple(choices)))
+    cfg = deepcopy(compose_choices(hydra, tuple(choices)))
     ConfigLoaderImpl._apply_overrides_to_config(values, cfg)
     options = cfg.hydra.runtime.choices
     with open_dict(cfg):
@@ -94,9 +94,21 @@ def compose_unchecked(hydra: Hydra, overrides: Sequence[str]) -> DictConfig:
     return cfg
 
 
+def compose_sweep(hydra: Hydra, overrides: Sequence[str] = ()) -> DictConfig:
+    """Compose the node ``sweep`` from the overrides that are about it, unchecked."""
+    from hydra.types import RunMode
+
+    cfg = hydra.compose_config("sweep", list(overrides), RunMode.RUN, with_log_configuration=False)
+    node: DictConfig = cfg.sweep
+    return node
+
+
 @lru_cache(maxsize=32)
-def _compose_choices(hydra: Hydra, choices: tuple[str, ...]) -> DictConfig:
-    """Compose options of groups: nearly all the time of a composition, and the same for the trials of a sweep."""
+def compose_choices(hydra: Hydra, choices: tuple[str, ...]) -> DictConfig:
+    """Compose the chosen options of groups, Hydra's own node included; copy the result before you change it.
+
+    This takes nearly all the time of a composition, and is the same for all trials of a sweep.
+    """
     from hydra.types import RunMode
 
     with gc_paused():  # a tree of many small objects, and no cycle to find

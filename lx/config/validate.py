@@ -58,7 +58,7 @@ def check_config(cfg: DictConfig, defaults: DictConfig) -> None:
 
 
 def _check_nodes(cfg: DictConfig) -> None:
-    """Check that each group is still there, and says what is to be built."""
+    """Check that no group was removed, and that each names what to build."""
     from omegaconf import DictConfig
 
     for name in BUILT:
@@ -86,7 +86,7 @@ def _check_options(cfg: DictConfig) -> None:
 
 
 def _check_launch(cfg: DictConfig) -> None:
-    """Check that what trains in this process needs no other, and that Slurm can be asked for what the job needs."""
+    """Check that ``launch=inline`` needs no second process, and that a job says what to ask Slurm for."""
     hardware = cfg.hardware
     on_slurm = "submit" in hardware
     if cfg.launch == "inline":
@@ -103,7 +103,7 @@ def _check_launch(cfg: DictConfig) -> None:
 
 
 def _check_model(cfg: DictConfig) -> None:
-    """Check the model's sizes against each other, and what it takes in against the data and the tokenizer."""
+    """Check the model's sizes against each other, against the data, and against the tokenizer."""
     dim, heads = _select(cfg, "model.dim"), _select(cfg, "model.num_heads")
     if dim is not None and heads is not None and dim % heads:
         raise LxError(
@@ -126,7 +126,7 @@ def _check_model(cfg: DictConfig) -> None:
 
 
 def _check_slurm(cfg: DictConfig) -> None:
-    """What Slurm is asked for must be numbers that are known when the job is submitted."""
+    """Check that what Slurm is asked for is known when the job is submitted."""
     from omegaconf import DictConfig
 
     hardware = cfg.hardware
@@ -151,16 +151,10 @@ def _check_slurm(cfg: DictConfig) -> None:
 
 
 def _check_types(cfg: DictConfig, defaults: DictConfig, schema: type | None, prefix: str) -> None:
-    """A value that no schema declares overrides a default of its type; a whole number may stand for a float.
-
-    No setting may be removed, except to build another class with what is left.
-    """
+    """Check that a value that no schema declares has the type of its default; a whole number may stand for a float."""
     from omegaconf import DictConfig
 
-    removed = sorted(set(map(str, defaults)) - set(map(str, cfg)))
-    may_shrink = prefix in ("callbacks.", "logger.", "recipe.")
-    if removed and not may_shrink and cfg.get("_target_") in (None, defaults.get("_target_")):
-        raise _removed(f"{prefix}{removed[0]}")
+    _refuse_removal(cfg, defaults, prefix)
     declared = {} if schema is None else typing.get_type_hints(schema)
     for name in map(str, cfg):
         key = f"{prefix}{name}"
@@ -175,6 +169,14 @@ def _check_types(cfg: DictConfig, defaults: DictConfig, schema: type | None, pre
         elif name not in declared and value is not None and isinstance(default, bool | int | float | str):
             allowed = (int, float) if isinstance(default, float) else (type(default),)
             _require(key, value, allowed)
+
+
+def _refuse_removal(cfg: DictConfig, defaults: DictConfig, prefix: str) -> None:
+    """Refuse the removal of a setting, except from a node that builds another class than by default."""
+    removed = sorted(set(map(str, defaults)) - set(map(str, cfg)))
+    may_shrink = prefix in ("callbacks.", "logger.", "recipe.")
+    if removed and not may_shrink and cfg.get("_target_") in (None, defaults.get("_target_")):
+        raise _removed(f"{prefix}{removed[0]}")
 
 
 def _check_schema(cfg: DictConfig, schema: type, prefix: str) -> None:
@@ -209,7 +211,7 @@ def _require(key: str, value: object, allowed: tuple[type, ...]) -> None:
     is_stray_bool = isinstance(value, bool) and bool not in allowed  # to Python, True is a whole number
     if is_stray_bool or not isinstance(value, allowed):
         kinds = " or ".join(_WORDS[kind] for kind in allowed if not (kind is int and float in allowed))
-        hint = f"; if it is meant: {for_shell(key, str(value))}" if allowed[0] is str and str not in allowed[1:] else ""
+        hint = f"; if it is meant: {for_shell(key, str(value))}" if allowed[0] is str else ""
         raise LxError(f"{key} must be {kinds}, not {shorten_text(repr(value))}{hint}")
     if value == "":
         raise LxError(f"{key} is empty: give it a value, or leave it out")
@@ -230,7 +232,7 @@ def _removed(key: str) -> LxError:
 
 
 def _is_set(cfg: DictConfig, key: str) -> bool:
-    """Return whether a dotted key is there and has a value, which may be null."""
+    """Return whether a setting exists and has a value, which may be null."""
     from omegaconf import OmegaConf
 
     parent, _, name = key.rpartition(".")

@@ -26,13 +26,13 @@ from lx.run.result import Result
 from lx.system.files import atomic_write_json
 from lx.system.output import say
 from lx.system.processes import child_environment, name_of_signal, report_exit
-from lx.system.signals import EXIT_CODES
+from lx.system.signals import EXIT_CODES, handled_by
 from lx.tracking.wandb_agent import agent_run, end_of_stopped, inside_agent
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-_KILLED_ON_REQUEST = -1000  # no exit code of a process: it was killed after a second Ctrl-C
+_KILLED_ON_REQUEST = -1000  # stands for the exit code of a process that was killed after a second Ctrl-C
 _STOPPED = {_KILLED_ON_REQUEST: signal.SIGINT, -signal.SIGINT: signal.SIGINT, -signal.SIGTERM: signal.SIGTERM}
 _PACKAGES = ("lx", "torch", "lightning", "hydra-core", "torchmetrics", "tokenizers", "datasets", "wandb", "numpy")
 
@@ -57,12 +57,12 @@ def train(cfg: DictConfig, overrides: Sequence[str] = ()) -> Result:
 
 
 def launch(cfg: DictConfig, overrides: Sequence[str] = (), config_dir: str | None = None) -> tuple[RunDirectory, int]:
-    """Make a run directory, or take the one that ``resume=true`` names; train in it and return its exit code too.
+    """Train in a new run directory, or go on in the one that ``resume=true`` names; return it and the exit code.
 
     Args:
         cfg: composed and checked.
         overrides: those that made it, for ``environment.json``.
-        config_dir: the user's folder that they were composed with, if the command named one; likewise.
+        config_dir: the folder of config groups that the command named, for ``environment.json``; None: it named none.
     """
     if inside_agent() and "submit" in cfg.hardware:
         raise LxError("hardware=slurm inside a W&B agent: submit a job that runs `wandb agent` instead")
@@ -76,7 +76,9 @@ def launch(cfg: DictConfig, overrides: Sequence[str] = (), config_dir: str | Non
 def resume(
     run_dir: str | Path, overrides: Sequence[str] = (), trust: Sequence[str] = (), *, pruned: bool = False
 ) -> int:
-    """Resume an interrupted run, or make a finished one longer, and return its exit code; no sweep judges it now.
+    """Resume an interrupted run, or make a finished one longer, and return its exit code.
+
+    A run that was a trial of a sweep is no longer judged by it.
 
     Args:
         run_dir: its directory.
@@ -103,7 +105,7 @@ def resume(
 
 
 def _has_finished(run: RunDirectory, config: dict[str, Any]) -> bool:
-    """Return whether a configuration asks for no more steps than a run has finished with, and say so."""
+    """Return whether a run has finished and the configuration does not make it longer; if so, print a message."""
     if not run.result.exists() or (result := run.read_result()).status != "finished":
         return False
     if result.steps == 0:
@@ -138,14 +140,14 @@ def start(run: RunDirectory) -> int:
             return execute(run)
         return _wait(run, worker_command(run, config))
     finally:
-        run.resumption.unlink(missing_ok=True)  # it is still there if the start has not worked
+        run.resumption.unlink(missing_ok=True)  # still there if the run could not be started
 
 
 def run_on_ranks(run_dir: str | Path, overrides: Sequence[str], command: Sequence[str]) -> int | None:
     """Run a command of ``lx`` on several ranks of this machine, if the overrides of ``hardware`` ask for them.
 
     Returns:
-        The exit code; None: the caller does the work, since it is one of the ranks, or there is one alone.
+        The exit code; None if the caller has to do the work, because it is one of the ranks, or the only process.
 
     Raises:
         LxError: the settings ask for several machines.
@@ -164,8 +166,8 @@ def run_on_ranks(run_dir: str | Path, overrides: Sequence[str], command: Sequenc
 def prepare_run(cfg: DictConfig, overrides: Sequence[str], config_dir: str | None = None) -> RunDirectory:
     """Make the run directory of a configuration, with ``config.yaml`` and ``environment.json`` in it.
 
-    With ``resume=true`` a directory that holds this run already is reused. Of several machines that share a run's
-    directory the first makes it.
+    With ``resume=true`` a directory that holds this run already is reused. If several machines share the directory, the
+    first one makes it.
 
     Raises:
         LxError: it holds a run already, or cannot be written.
@@ -220,7 +222,7 @@ def _wait(run: RunDirectory, command: list[str]) -> int:
     if code >= 0:
         return code
     go_on = f"to go on: lx resume {run.quoted}"
-    if code in _STOPPED:  # in the seconds of its imports a worker has no handlers
+    if code in _STOPPED:  # before its imports are done, a worker does not handle signals itself
         status, exit_code = end_of_stopped(EXIT_CODES[_STOPPED[code]])
         error = f"stopped by {_STOPPED[code].name}"
         record_end(run, status, error)
@@ -231,7 +233,7 @@ def _wait(run: RunDirectory, command: list[str]) -> int:
 
 
 def _forward_signals(worker: subprocess.Popen[bytes]) -> int:
-    """Wait for a process, forward what asks this one to end, and return its exit code; a second SIGINT kills it."""
+    """Wait for a process and return its exit code; forward signals to it, but kill it at the second SIGINT."""
     interrupts = 0
 
     def forward(number: int, frame: FrameType | None) -> None:
@@ -242,10 +244,6 @@ def _forward_signals(worker: subprocess.Popen[bytes]) -> int:
         else:
             worker.send_signal(signal.SIGTERM if number == signal.SIGHUP else number)
 
-    previous = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
-    try:
+    with handled_by(forward, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)):
         code = worker.wait()
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
     return _KILLED_ON_REQUEST if interrupts > 1 and code == -signal.SIGKILL else code

@@ -16,6 +16,7 @@ from lx.report.drawing import Figure, canvas, label, text_inches
 _MOST_NUMBERED = 20  # classes whose cells hold their counts
 _MOST_NAMED = 45
 _MOST_DRAWN = 400
+_MOST_LISTED = 30  # confusions
 _SIZE = 8.0  # points
 
 Cells = Sequence[tuple[int, int, int]]
@@ -84,7 +85,7 @@ def _draw_cells(axes: Axes, counts: NDArray[np.int64], shares: NDArray[np.float6
         axes.text(predicted, actual, text, ha="center", va="center", fontsize=7, color=ink)
 
 
-def largest_confusions(class_names: Sequence[str], cells: Cells, most: int = 30) -> list[list[object]]:
+def largest_confusions(class_names: Sequence[str], cells: Cells) -> list[list[object]]:
     """Return true class, predicted class, count and share of the true class's texts, the largest counts first."""
     support: dict[int, int] = {}
     for actual, _, count in cells:
@@ -92,5 +93,5 @@ def largest_confusions(class_names: Sequence[str], cells: Cells, most: int = 30)
     wrong = sorted((cell for cell in cells if cell[0] != cell[1]), key=lambda cell: -cell[2])
     return [
         [class_names[actual], class_names[predicted], count, f"{count / support[actual]:.1%}"]
-        for actual, predicted, count in wrong[:most]
+        for actual, predicted, count in wrong[:_MOST_LISTED]
     ]

@@ -16,6 +16,7 @@ from lx.report.colours import MUTED, PAPER, SERIES
 from lx.report.drawing import HEIGHT, Figure, canvas, label, legend, text_inches
 
 _MOST_TICKS = 8
+_MOST_TRIALS = 20  # whose mean over seeds is drawn
 _BEST_SHARE = 0.1
 
 
@@ -41,15 +42,14 @@ def history_figure(numbers: Sequence[int], values: Sequence[float], metric: str,
     return Figure("history", "History of the best", text, drawing)
 
 
-def seeds_figure(rows: Sequence[tuple[str, float, float | None, int]], metric: str, most: int = 20) -> Figure:
+def seeds_figure(rows: Sequence[tuple[str, float, float | None, int]], metric: str) -> Figure:
     """Draw mean and standard deviation over seeds of the best trials.
 
     Args:
         rows: name, mean, deviation and number of seeds of each trial, the best first.
         metric: the objective's name.
-        most: trials to draw.
     """
-    shown = rows[:most]
+    shown = rows[:_MOST_TRIALS]
     with _named_rows([label(name, 40) for name, *_ in shown]) as (drawing, axes):
         deviations = [deviation or 0.0 for _, _, deviation, _ in shown]
         means = [mean for _, mean, *_ in shown]
@@ -188,29 +188,29 @@ def _named_rows(names: Sequence[str]) -> Iterator[tuple[Drawing, Axes]]:
 def numbers(texts: Sequence[str]) -> NDArray[np.float64] | None:
     """Return texts as numbers; None if one of them is no finite number."""
     try:
-        found = np.array([float(text) for text in texts])
+        parsed = np.array([float(text) for text in texts])
     except ValueError:
         return None
-    return found if np.isfinite(found).all() else None
+    return parsed if np.isfinite(parsed).all() else None
 
 
-def is_logarithmic(found: NDArray[np.float64]) -> bool:
-    """Return whether positive numbers span more than a factor of 30, and most are small."""
-    return bool(found.min() > 0 and found.max() > 30 * found.min() and np.median(found) < found.max() / 4)
+def is_logarithmic(values: NDArray[np.float64]) -> bool:
+    """Return whether numbers are best shown on a logarithmic scale: positive, far apart, and most of them small."""
+    return bool(values.min() > 0 and values.max() > 30 * values.min() and np.median(values) < values.max() / 4)
 
 
 def _scale(texts: Sequence[str]) -> tuple[NDArray[np.float64], list[tuple[float, str]]]:
-    """Return places from 0 to 1, and the marks of the axis."""
+    """Place values on an axis from 0 to 1; return the height of each, and height and text of the axis's marks."""
     distinct = list(dict.fromkeys(texts))
-    found = numbers(texts)
-    if found is not None and len(distinct) > _MOST_TICKS:
-        shown = np.log(found) if is_logarithmic(found) else found
-        return _unit(shown), [(0.0, f"{found.min():.3g}"), (1.0, f"{found.max():.3g}")]
-    ordered = sorted(distinct, key=float) if found is not None else sorted(distinct)
-    place = {text: index / max(len(ordered) - 1, 1) for index, text in enumerate(ordered)}
+    parsed = numbers(texts)
+    if parsed is not None and len(distinct) > _MOST_TICKS:
+        scaled = np.log(parsed) if is_logarithmic(parsed) else parsed
+        return _unit(scaled), [(0.0, f"{parsed.min():.3g}"), (1.0, f"{parsed.max():.3g}")]
+    ordered = sorted(distinct, key=float) if parsed is not None else sorted(distinct)
+    height = {text: index / max(len(ordered) - 1, 1) for index, text in enumerate(ordered)}
     step = -(-len(ordered) // 20)
-    marks = {text: f"{float(text):.4g}" if found is not None and len(text) > 8 else text for text in ordered[::step]}
-    return np.array([place[text] for text in texts]), [(place[text], mark) for text, mark in marks.items()]
+    marks = {text: f"{float(text):.4g}" if parsed is not None and len(text) > 8 else text for text in ordered[::step]}
+    return np.array([height[text] for text in texts]), [(height[text], mark) for text, mark in marks.items()]
 
 
 def _unit(values: NDArray[np.float64]) -> NDArray[np.float64]:

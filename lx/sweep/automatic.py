@@ -18,9 +18,11 @@ if TYPE_CHECKING:
 def open_params(cfg: DictConfig, params: Mapping[str, Any]) -> dict[str, Any]:
     """Return those of the axes in a sweep's file that a configuration leaves open.
 
+    A setting is open if it is ``auto``; if ``auto`` is not among the values to try, also if it is a number.
+
     Args:
         cfg: composed from what the command line fixes.
-        params: keys to values; where these include ``auto``, the setting has to be ``auto``, and else a number or that.
+        params: values to try, by key.
     """
     from omegaconf import OmegaConf
 
@@ -34,12 +36,12 @@ def open_params(cfg: DictConfig, params: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def with_factors(space: Space, around: Mapping[str, Sequence[float]], chosen: DictConfig) -> Space:
-    """Add the axes that are given as factors of what the data has chosen, but for keys that are fixed or vary already.
+    """Add an axis around each value that the data has chosen, except for keys that are fixed or vary already.
 
     Args:
         space: so far.
-        around: keys to the smallest and the largest factor.
-        chosen: the configuration with nothing in it ``auto``.
+        around: the smallest and the largest factor of the chosen value, by key.
+        chosen: the configuration, with a value in place of each ``auto``.
     """
     from omegaconf import OmegaConf
 
@@ -47,13 +49,15 @@ def with_factors(space: Space, around: Mapping[str, Sequence[float]], chosen: Di
     if "trainer.max_steps" in taken:  # the length is given
         taken.add("trainer.max_epochs")
     axes: list[Axis] = []
-    for key, (low, high) in around.items():
+    for key, factors in around.items():
         value = OmegaConf.select(chosen, key, default=None)
-        if key not in taken and isinstance(value, int | float) and value > 0:
-            integer = isinstance(value, int)
-            least, most = (max(1, round(value * factor)) if integer else value * factor for factor in (low, high))
-            if least < most:
-                axes.append(Interval(key, least, most, log=True, integer=integer))
+        if key in taken or not isinstance(value, int | float) or value <= 0:
+            continue
+        low, high = (value * factor for factor in factors)
+        if is_integer := isinstance(value, int):
+            low, high = max(1, round(low)), max(1, round(high))
+        if low < high:
+            axes.append(Interval(key, low, high, log=True, integer=is_integer))
     return replace(space, axes=(*space.axes, *axes))
 
 

@@ -1,4 +1,4 @@
-"""Which runs of a sweep may start now: the seeds of a trial wait for verdicts, and for the race against the best."""
+"""Choose the runs of a sweep that may start now: further seeds of a trial wait for its verdicts and its race."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lx.sweep.plan import Plan
 from lx.sweep.race import gap_behind
 from lx.sweep.trials import DONE, Mean, Replicate, TrialDirectory
 
-_FRESH = 1000  # fresh seeds begin so far behind the first of the others, which a larger sweep may count up
+_FRESH = 1000  # distance from the first seed to the first fresh one: a larger sweep may take seeds in between
 
 
 class Choice:
@@ -27,7 +27,7 @@ class Choice:
         self._hearing = hearing
 
     def is_judged(self, replicate: Replicate, trial: TrialDirectory) -> bool:
-        """Whether a run is judged after each validation: that of the trial's first seed is."""
+        """Whether a run is judged after each validation: only that of the trial's first seed is."""
         return self._hearing is not None and replicate.seed == trial.seeds[0]
 
     def is_paused(self, trial: TrialDirectory) -> bool:
@@ -36,12 +36,13 @@ class Choice:
         return paused and self._hearing is not None and self._hearing.is_paused(trial.number)
 
     def missing(self, trial: TrialDirectory, trials: Mapping[int, TrialDirectory]) -> list[Replicate]:
-        """The runs of a trial that are not done and may run now, those of seeds that were added among them.
+        """Return the runs of a trial that are not done and may start now.
 
         The first seed of a judged trial finishes before the others start. In a race one seed runs at a time.
 
         Args:
-            trial: neither failed nor paused; that it is out of the race is written down.
+            trial: neither failed nor paused. Seeds that the sweep has gained are added to it; it is dropped if it has
+                lost the race.
             trials: of the sweep, by number.
         """
         if more := [seed for seed in self._plan.space.seeds if seed not in trial.seeds]:
@@ -57,13 +58,12 @@ class Choice:
         if not missing or not self._plan.settings["race"]:
             return missing
         if gap := self._gap(trial, trials.values()):
-            trial.dropped = f"behind the best by {gap} over {gap.count} seeds"
-            trial.save()
+            trial.drop(f"behind the best by {gap} over {gap.count} seeds")
             return []
         return missing[:1]
 
     def _gap(self, trial: TrialDirectory, trials: Iterable[TrialDirectory]) -> Mean | None:
-        """How far a trial is behind the best of those that have finished."""
+        """Return how far a trial is behind the best complete one; None if chance may explain it, or there is none."""
         others = [_objectives(other) for other in trials if other is not trial and not other.failures]
         complete = [values for values in others if set(self._plan.space.seeds) <= values.keys()]
         if not complete:
@@ -87,20 +87,17 @@ class Choice:
         return self._hearing.promote([trial.number for trial in trials if self.is_paused(trial)], last)
 
     def unconfirmed(self, trials: Iterable[TrialDirectory]) -> list[Replicate]:
-        """The runs on fresh seeds that the best trials lack; which seeds those are is written down.
+        """Return the runs on fresh seeds that the best trials still need, and add these seeds to the trials.
 
         Args:
             trials: of the sweep, of which none is left to run.
         """
-        settings, seeds = self._plan.settings, self._plan.space.seeds
-        if not settings["confirm"]:
+        num_best = self._plan.settings["confirm"]
+        if not num_best:
             return []
         rows = rank_trials(trials, self._plan.metric, self._plan.mode)
-        best = [row.trial for row in rows if row.state == "finished"][: settings["confirm"]]
-        count = settings["confirm_seeds"] or len(seeds)
-        fresh = list(
-            itertools.islice((seed for seed in itertools.count(min(seeds) + _FRESH) if seed not in seeds), count)
-        )
+        best = [row.trial for row in rows if row.state == "finished"][:num_best]
+        fresh = self._fresh_seeds()
         for trial in best:
             if more := [seed for seed in fresh if seed not in trial.fresh_seeds]:
                 trial.fresh_seeds = [*trial.fresh_seeds, *more]
@@ -112,9 +109,14 @@ class Choice:
             if replicate.seed not in trial.failures and replicate.outcome().status not in DONE
         ]
 
+    def _fresh_seeds(self) -> list[int]:
+        seeds = self._plan.space.seeds
+        unused = (seed for seed in itertools.count(min(seeds) + _FRESH) if seed not in seeds)
+        return list(itertools.islice(unused, self._plan.settings["confirm_seeds"] or len(seeds)))
+
 
 def _objectives(trial: TrialDirectory) -> dict[int, float]:
-    """The objective by seed, of the runs that have finished."""
+    """Return the objectives of the runs that have finished, by seed."""
     outcomes = {replicate.seed: replicate.outcome() for replicate in trial.replicates()}
     return {
         seed: outcome.objective

@@ -63,10 +63,10 @@ class Claims:
             yield
 
     def take(self, replicate: Replicate) -> bool:
-        """Claim a run under :meth:`exclusive`, unless a living worker, or a process, has it."""
+        """Claim a run, under :meth:`exclusive`; return False if a living worker holds it, or a process trains it."""
         path = _claim(replicate)
-        is_adopted = slurm_dir(replicate.run).exists()  # with the job that trains it
-        if path in self._held or (in_use(replicate.run) and not is_adopted):
+        is_job = slurm_dir(replicate.run).exists()  # one that still trains outlives its worker, and is adopted
+        if path in self._held or (in_use(replicate.run) and not is_job):
             return False
         file = path.open("a+", encoding="utf-8")
         try:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lx.errors import LxError, did_you_mean
-from lx.sweep.space import Choices, Params, Space, format_number
+from lx.sweep.space import Axis, Choices, Params, Space, format_number, format_value
 
 
 def grid(space: Space, exclude: Sequence[Mapping[str, Any]], zipped: Sequence[Sequence[str]]) -> list[Params]:
@@ -46,14 +47,8 @@ def _merged(parts: Sequence[Params]) -> Params:
 
 
 def _matches(params: Params, rule: Mapping[str, Any]) -> bool:
-    return all(params[key] in map(_text, value if isinstance(value, list) else [value]) for key, value in rule.items())
-
-
-def _text(value: Any) -> str:
-    """A value of YAML or JSON as it stands in an override."""
-    if isinstance(value, str):
-        return value
-    return json.dumps(value)
+    allowed = {key: value if isinstance(value, list) else [value] for key, value in rule.items()}
+    return all(params[key] in map(format_value, values) for key, values in allowed.items())
 
 
 def read_trials(path: Path) -> list[Params]:
@@ -76,29 +71,27 @@ def read_trials(path: Path) -> list[Params]:
             raise LxError(f"{path}:{number}: not a JSON object: {error}") from error
         if not isinstance(values, dict):
             raise LxError(f'{path}:{number}: a trial is an object such as {{"optimizer.lr": 0.001, "model": "tiny"}}')
-        trials.append({key: _text(value) for key, value in values.items()})
+        trials.append({key: format_value(value) for key, value in values.items()})
     if not trials:
         raise LxError(f"sweep.list={path} lists no trials")
     return trials
 
 
 def probes(space: Space, limit: int) -> Iterator[Params]:
-    """Combinations to compose before the first trial: all up to a limit, else each value of each axis once.
+    """Yield combinations to check before the first trial: all if they are at most ``limit``, else each value once.
 
-    An interval stands with its two ends.
+    An interval is represented by its two ends.
     """
-    ends = {
-        axis.key: axis.values
-        if isinstance(axis, Choices)
-        else tuple(format_number(v, axis) for v in (axis.low, axis.high))
-        for axis in space.axes
-    }
-    count = 1
-    for values in ends.values():
-        count *= len(values)
-    if count <= limit:
-        yield from (dict(zip(ends, values, strict=True)) for values in itertools.product(*ends.values()))
+    values_of = {axis.key: _values_or_ends(axis) for axis in space.axes}
+    if math.prod(map(len, values_of.values())) <= limit:
+        yield from (dict(zip(values_of, values, strict=True)) for values in itertools.product(*values_of.values()))
         return
-    first = {key: values[0] for key, values in ends.items()}
-    for key, values in ends.items():
+    first = {key: values[0] for key, values in values_of.items()}
+    for key, values in values_of.items():
         yield from ({**first, key: value} for value in values)
+
+
+def _values_or_ends(axis: Axis) -> tuple[str, ...]:
+    if isinstance(axis, Choices):
+        return axis.values
+    return format_number(axis.low, axis), format_number(axis.high, axis)

@@ -23,7 +23,7 @@ from lx.sweep.state import Sweep
 from lx.sweep.storage import reporting_loss
 from lx.sweep.view import View
 
-# All that a sweep holds which was killed at its very beginning.
+# What a sweep that was killed before it had written sweep.json may have left.
 _BEFORE_THE_RECORD = (".lock", "journal.log", ".journal.log.lock")
 _OF_A_WORKER = ("sweep.n_jobs", "sweep.per_gpu", "sweep.budget")
 
@@ -49,7 +49,7 @@ def default_directory() -> Path:
 
 
 def _make_directory(named: str | None) -> Path:
-    """Make the directory of a sweep: the one that is named, which may be there, or a new one.
+    """Make the directory of a sweep: the one that is named, which may exist already, or a new one.
 
     Raises:
         LxError: it cannot be made, or holds something else.
@@ -159,20 +159,24 @@ def resume_sweep(directory: Path, changes: Sequence[str] = ()) -> SweepResult:
     directory = directory.resolve()
     _enter(record.cwd)
     overrides = [*record.overrides]
+    adjustable = [f"sweep.{name}" for name in sorted(ADJUSTABLE)]
     for change in changes:
         key, _, value = change.partition("=")
-        if key.removeprefix("sweep.") not in ADJUSTABLE or not key.startswith("sweep."):
-            allowed = ", ".join(f"sweep.{name}" for name in sorted(ADJUSTABLE))
-            raise LxError(f"{change}: a sweep goes on as it was; what can change: {allowed}")
+        if key not in adjustable:
+            raise LxError(f"{change}: a sweep goes on as it was; what can change: {', '.join(adjustable)}")
         if value.startswith("+"):
-            value = _add(change, overrides, record.config_dir)
-        overrides = [text for text in overrides if not text.startswith(f"{key}=")] + [f"{key}={value}"]
-    overrides = [text for text in overrides if not text.startswith("sweep.dir=")] + [f"sweep.dir={directory}"]
-    return run_sweep(overrides, record.config_dir)
+            value = _increased(change, overrides, record.config_dir)
+        overrides = _with(overrides, key, value)
+    return run_sweep(_with(overrides, "sweep.dir", str(directory)), record.config_dir)
 
 
-def _add(change: str, overrides: Sequence[str], config_dir: str | None) -> str:
-    """Return what a setting becomes by a change such as ``sweep.n_trials=+20``."""
+def _with(overrides: Sequence[str], key: str, value: str) -> list[str]:
+    """Return the overrides with this value for a key, at the end."""
+    return [*(text for text in overrides if not text.startswith(f"{key}=")), f"{key}={value}"]
+
+
+def _increased(change: str, overrides: Sequence[str], config_dir: str | None) -> str:
+    """Return the value that a setting gets by a change such as ``sweep.n_trials=+20``."""
     key, _, value = change.partition("=+")
     with hydra_session(config_dir) as hydra:
         before = read_settings(hydra, overrides)[key.removeprefix("sweep.")]

@@ -26,18 +26,18 @@ class Hearing:
     def __init__(self, study: Study, judge: Judge) -> None:
         self._study = study
         self._judge = judge
-        self._heard: dict[Path, int | None] = {}
+        self._heard_at: dict[Path, int | None] = {}
 
     def open(self, number: int, run: RunDirectory) -> None:
-        """Let a trial's run that is about to start report, and wait for verdicts: those so far stand."""
+        """Write the last verdict on a trial into its run, which is about to start: it then reports and waits."""
         recorded = recorded_verdicts(self._trial(number))
         last = max(recorded, default=0)
         write_verdict(run, last, recorded.get(last, GO_ON))
-        self._heard.pop(run.path, None)
+        self._heard_at.pop(run.path, None)
 
     def has_news(self, run: RunDirectory) -> bool:
         """Whether a run has reported since it was heard."""
-        return self._heard.get(run.path) != _changed(run)
+        return self._heard_at.get(run.path) != _reported_at(run)
 
     def hear(self, number: int, run: RunDirectory) -> None:
         """Take in the new reports of a trial's run, in their order, and answer the last.
@@ -48,7 +48,7 @@ class Hearing:
         """
         if not self.has_news(run):
             return
-        self._heard[run.path] = _changed(run)
+        self._heard_at[run.path] = _reported_at(run)
         for report in read_reports(run):
             self._record(number, report)
             if report.final:
@@ -77,8 +77,8 @@ class Hearing:
         return storage.get_trial(storage.get_trial_id_from_study_id_trial_number(self._study._study_id, number))
 
 
-def _changed(run: RunDirectory) -> int | None:
-    """When a run last reported; None if it has not."""
+def _reported_at(run: RunDirectory) -> int | None:
+    """When a run last reported, in nanoseconds; None if it has not."""
     try:
         return run.reports.stat().st_mtime_ns
     except FileNotFoundError:

@@ -64,26 +64,26 @@ class PrunerJudge:
         """See :class:`Judge`."""
         storage = self._study._storage
         if report.validation not in recorded_verdicts(trial):
-            noting = _NotesOnly(storage)
+            without_writing = _CollectingStorage(storage)
             study = copy.copy(self._study)
-            study._storage = noting  # type: ignore[assignment]
+            study._storage = without_writing  # type: ignore[assignment]
             verdict = PRUNE if self._build().prune(study, trial) else GO_ON
-            record_verdict(self._study, trial, report.validation, verdict, noting.attributes)
+            record_verdict(self._study, trial, report.validation, verdict, without_writing.attributes)
             trial = storage.get_trial(trial._trial_id)
         for name, value in trial.system_attrs[f"{_RECORD}{report.validation}"]["notes"].items():
             storage.set_trial_system_attr(trial._trial_id, name, value)
         return recorded_verdicts(trial)[report.validation]
 
 
-class _NotesOnly:
-    """A storage that reads as another does, and keeps what is to be written."""
+class _CollectingStorage:
+    """Reads from another storage, but collects the attributes of trials instead of writing them."""
 
     def __init__(self, storage: Any) -> None:
         self._storage = storage
         self.attributes: dict[str, Any] = {}
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
-        """Keep a note."""
+        """Collect an attribute."""
         self.attributes[key] = value
 
     def __getattr__(self, name: str) -> Any:

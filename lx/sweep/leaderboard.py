@@ -7,6 +7,7 @@ import math
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import compress
 from pathlib import Path
 
 from lx.sweep.pareto import pareto_front
@@ -52,29 +53,29 @@ def rank_trials(
         trials: of a sweep.
         metric: the objective's name, for example ``val/accuracy``.
         mode: ``max`` or ``min``.
-        further: the same for further objectives: their modes by name. The front of all comes first then.
+        further: the modes of further objectives, by name. If there are any, the Pareto front of all comes first.
     """
     further = further or {}
     rows = ranked([row_of(trial, metric, tuple(further)) for trial in trials], mode)
     if not further:
         return rows
     modes = [mode, *further.values()]
-    points = {
-        row.trial.number: [
-            _cost(mean, way) for mean, way in zip((row.objective, *row.further.values()), modes, strict=True)
-        ]
-        for row in rows
-        if row.state == "finished"
-    }
-    complete = {number: costs for number, costs in points.items() if not any(map(math.isnan, costs))}
-    front = {number for number, is_on in zip(complete, pareto_front([*complete.values()]), strict=True) if is_on}
+    costs = {row.trial.number: _costs(row, modes) for row in rows if row.state == "finished"}
+    complete = {number: values for number, values in costs.items() if not any(map(math.isnan, values))}
+    front = set(compress(complete, pareto_front([*complete.values()])))
     rows = [replace(row, on_front=row.trial.number in front) for row in rows]
     return sorted(rows, key=lambda row: not row.on_front)
 
 
+def _costs(row: Row, modes: Sequence[str]) -> list[float]:
+    return [_cost(mean, mode) for mean, mode in zip((row.objective, *row.further.values()), modes, strict=True)]
+
+
 def _cost(mean: Mean | None, mode: str) -> float:
-    """A mean, or its negative where more is better; not a number where there is none."""
-    return math.nan if mean is None else -mean.mean if mode == "max" else mean.mean
+    """Return a number that is smaller the better a mean is; not a number (NaN) if there is no mean."""
+    if mean is None:
+        return math.nan
+    return -mean.mean if mode == "max" else mean.mean
 
 
 def row_of(trial: TrialDirectory, metric: str, further: Sequence[str]) -> Row:
@@ -87,26 +88,30 @@ def row_of(trial: TrialDirectory, metric: str, further: Sequence[str]) -> Row:
     """
     outcomes = [replicate.outcome() for replicate in trial.replicates()]
     fresh = [replicate.outcome() for replicate in trial.confirmations()]
+    objective, test = _means(outcomes, metric)
+    confirmed, confirmed_test = _means(fresh, metric)
     return Row(
-        trial,
-        *_means(outcomes, metric),
-        *_means(fresh, metric),
-        sum(outcome.seconds for outcome in [*outcomes, *fresh]),
-        _state(trial, outcomes),
-        trial.dropped or "; ".join(f"seed {seed}: {reason}" for seed, reason in trial.failures.items()),
-        further_means(outcomes, further),
+        trial=trial,
+        objective=objective,
+        test=test,
+        confirmed=confirmed,
+        confirmed_test=confirmed_test,
+        seconds=sum(outcome.seconds for outcome in [*outcomes, *fresh]),
+        state=_state(trial, outcomes),
+        reason=trial.dropped or "; ".join(f"seed {seed}: {reason}" for seed, reason in trial.failures.items()),
+        further=further_means(outcomes, further),
     )
 
 
 def further_means(outcomes: Sequence[Outcome], names: Sequence[str]) -> dict[str, Mean | None]:
-    """The means of further objectives over the runs that have ended well."""
+    """Return the means of further objectives over the runs that have ended well."""
     done = [outcome for outcome in outcomes if outcome.status in ENDED_WELL]
     measured = {name: [value for outcome in done if (value := outcome.value(name)) is not None] for name in names}
     return {name: Mean.of(values) for name, values in measured.items()}
 
 
 def _means(outcomes: Sequence[Outcome], metric: str) -> tuple[Mean | None, Mean | None]:
-    """The objective and the test split's counterpart of it, over the runs that have ended well."""
+    """Return the mean objective, and the same metric on the test split, over the runs that have ended well."""
     done = [outcome for outcome in outcomes if outcome.status in ENDED_WELL]
     values = [outcome.objective for outcome in done if outcome.objective is not None]
     test = counterpart_on_test(metric)
@@ -115,12 +120,12 @@ def _means(outcomes: Sequence[Outcome], metric: str) -> tuple[Mean | None, Mean 
 
 
 def counterpart_on_test(metric: str) -> str | None:
-    """The test split's counterpart of a validation metric; None: it is of another split."""
+    """Return the name of a validation metric on the test split; None if it is not a validation metric."""
     return metric.replace("val/", "test/", 1) if metric.startswith("val/") else None
 
 
 def best_finished(rows: Iterable[Row]) -> Row | None:
-    """The best trial of a ranking; None: none has finished."""
+    """Return the best trial of a ranking; None if none has finished."""
     return next((row for row in rows if row.state == "finished"), None)
 
 
@@ -150,52 +155,29 @@ def write_leaderboard(path: Path, rows: Sequence[Row], metric: str) -> None:
     """Write ``leaderboard.csv``."""
     keys = list(dict.fromkeys(key for row in rows for key in row.trial.params))
     further = list(rows[0].further) if rows else []
+    heading = ["trial", *keys, metric, "deviation", "n", "test", "test_deviation"]
+    heading += ["confirmed", "confirmed_deviation", "confirmed_n", "confirmed_test", "confirmed_test_deviation"]
+    heading += [*(name for name in further if name != "seconds"), *(["front"] if further else [])]
+    heading += ["seconds", "state", "reason", "run_dir"]
     with atomic_write(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
-        writer.writerow(
-            [
-                "trial",
-                *keys,
-                metric,
-                "deviation",
-                "n",
-                "test",
-                "test_deviation",
-                "confirmed",
-                "confirmed_deviation",
-                "confirmed_n",
-                "confirmed_test",
-                "confirmed_test_deviation",
-                *(name for name in further if name != "seconds"),
-                *(["front"] if further else []),
-                "seconds",
-                "state",
-                "reason",
-                "run_dir",
-            ]
-        )
-        for row in rows:
-            writer.writerow(
-                [
-                    row.trial.number,
-                    *(row.trial.params.get(key, "") for key in keys),
-                    *_numbers(row.objective),
-                    row.objective.count if row.objective is not None else 0,
-                    *_numbers(row.test),
-                    *_numbers(row.confirmed),
-                    row.confirmed.count if row.confirmed is not None else 0,
-                    *_numbers(row.confirmed_test),
-                    *(_numbers(mean)[0] for name, mean in row.further.items() if name != "seconds"),
-                    *([row.on_front] if further else []),
-                    round(row.seconds, 3),
-                    row.state,
-                    row.reason,
-                    row.trial.path,
-                ]
-            )
+        writer.writerow(heading)
+        writer.writerows(_cells(row, keys) for row in rows)
 
 
-def _numbers(mean: Mean | None) -> tuple[float | str, float | str]:
+def _cells(row: Row, keys: Sequence[str]) -> list[object]:
+    """Return the values of a row in the order of the heading."""
+    cells: list[object] = [row.trial.number, *(row.trial.params.get(key, "") for key in keys)]
+    cells += [*_mean_and_deviation(row.objective), row.objective.count if row.objective is not None else 0]
+    cells += _mean_and_deviation(row.test)
+    cells += [*_mean_and_deviation(row.confirmed), row.confirmed.count if row.confirmed is not None else 0]
+    cells += _mean_and_deviation(row.confirmed_test)
+    cells += [_mean_and_deviation(mean)[0] for name, mean in row.further.items() if name != "seconds"]
+    cells += [row.on_front] if row.further else []
+    return [*cells, round(row.seconds, 3), row.state, row.reason, row.trial.path]
+
+
+def _mean_and_deviation(mean: Mean | None) -> tuple[float | str, float | str]:
     if mean is None:
         return "", ""
     return mean.mean, "" if mean.deviation is None else mean.deviation

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -14,12 +14,12 @@ from lx.config.auto import apply_recipe
 from lx.config.compose import compose_with, resolved
 from lx.config.grammar import as_grammar, with_files
 from lx.config.messages import plain_errors
-from lx.config.session import CONFIG_NAME, group_choices
+from lx.config.session import compose_choices, compose_sweep, group_choices
 from lx.errors import LxError
 from lx.sweep.automatic import choose_by_data, open_params, with_factors
 from lx.sweep.combinations import grid, probes, read_trials
 from lx.sweep.limits import seconds_of
-from lx.sweep.space import Axis, Choices, Params, Space, overrides_of, parse_space
+from lx.sweep.space import Axis, Choices, Params, Space, format_value, overrides_of, parse_space
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
@@ -66,7 +66,8 @@ class Plan:
         if self.listed is None or self.settings["list"] is None:
             return list(self.space.axes)
         keys = dict.fromkeys(key for params in self.listed for key in params)
-        return [Choices(key, tuple(dict.fromkeys(p[key] for p in self.listed if key in p))) for key in keys]
+        values = {key: dict.fromkeys(params[key] for params in self.listed if key in params) for key in keys}
+        return [Choices(key, tuple(distinct)) for key, distinct in values.items()]
 
     @property
     def further_objectives(self) -> dict[str, str]:
@@ -104,68 +105,67 @@ def make_plan(hydra: Hydra, overrides: Sequence[str], config_dir: str | None, nu
     overrides = with_files(as_grammar(overrides, several=True))
     settings = read_settings(hydra, overrides)
     _check_settings(settings)
-    others = [text for text in overrides if not _is_about_sweep(text)]
-    if place := next((text for text in others if text.startswith("run_dir=")), None):
-        raise LxError(f"{place}: a sweep has a directory for each of its runs, in that of sweep.dir=DIR")
-    params, chosen = settings["params"], None
-    if settings["around"]:
-        fixed = parse_space(hydra, others, {}, settings["seeds"]).fixed
-        params = open_params(compose_with(hydra, fixed), params)
-        chosen = choose_by_data(hydra, fixed)
-    space = parse_space(hydra, others, params, settings["seeds"])
-    if chosen is not None:
-        space = with_factors(space, settings["around"], chosen)
+    of_runs = [text for text in overrides if not _is_about_sweep(text)]
+    if run_dir := next((text for text in of_runs if text.startswith("run_dir=")), None):
+        raise LxError(f"{run_dir}: a sweep has a directory for each of its runs, in that of sweep.dir=DIR")
+    space, chosen = _read_space(hydra, of_runs, settings)
     listed = _listed(space, settings)
     if listed is None and not space.axes:
         raise LxError("a search needs something to vary: give values as in model=tiny,small or interval(1e-5,1e-2)")
     first = _check_values(hydra, space, listed, num_checked)
     return Plan(
-        tuple(overrides),
-        config_dir,
-        settings,
-        space,
-        listed,
-        str(first.objective.metric),
-        str(first.objective.mode),
-        resolved(first)["hardware"],
-        {} if listed is not None else _defaults(hydra, space, chosen),
+        overrides=tuple(overrides),
+        config_dir=config_dir,
+        settings=settings,
+        space=space,
+        listed=listed,
+        metric=str(first.objective.metric),
+        mode=str(first.objective.mode),
+        hardware=resolved(first)["hardware"],
+        defaults={} if listed is not None else _defaults(hydra, space, chosen),
     )
+
+
+def _read_space(hydra: Hydra, overrides: list[str], settings: dict[str, Any]) -> tuple[Space, DictConfig | None]:
+    """Return what varies, and for ``sweep=auto`` the configuration with the values that the data chooses."""
+    params, num_seeds = settings["params"], settings["seeds"]
+    if not settings["around"]:
+        return parse_space(hydra, overrides, params, num_seeds), None
+    fixed = parse_space(hydra, overrides, {}, num_seeds).fixed
+    params = open_params(compose_with(hydra, fixed), params)
+    chosen = choose_by_data(hydra, fixed)
+    return with_factors(parse_space(hydra, overrides, params, num_seeds), settings["around"], chosen), chosen
 
 
 def _defaults(hydra: Hydra, space: Space, chosen: DictConfig | None) -> dict[str, Any]:
-    """The values of the axes in a configuration that sets none of them; of intervals those that the data has chosen."""
-    from hydra.types import RunMode
+    """Return the value that each axis has in a run without the sweep, where it is one of the axis's values.
+
+    For an interval this is the value that the data has chosen, if there is a ``chosen`` configuration.
+    """
     from omegaconf import OmegaConf
 
-    cfg = hydra.compose_config(
-        CONFIG_NAME, group_choices(hydra, space.fixed), RunMode.RUN, with_log_configuration=False
-    )
+    cfg = deepcopy(compose_choices(hydra, tuple(group_choices(hydra, space.fixed))))
     apply_recipe(cfg, cfg.get("recipe") or {})
-    choices = cfg.hydra.runtime.choices
+    options = cfg.hydra.runtime.choices
     defaults: dict[str, Any] = {}
     for axis in space.axes:
-        value = choices[axis.key] if axis.key in choices else OmegaConf.select(cfg, axis.key.lstrip("+"))
+        value = options[axis.key] if axis.key in options else OmegaConf.select(cfg, axis.key.lstrip("+"))
         if isinstance(axis, Choices):
-            plain = OmegaConf.to_object(value) if OmegaConf.is_config(value) else value
-            text = plain if isinstance(plain, str) else json.dumps(plain)
+            text = format_value(OmegaConf.to_object(value) if OmegaConf.is_config(value) else value)
             if text in axis.values:
                 defaults[axis.key] = text
         else:
-            if chosen is not None:
-                value = OmegaConf.select(chosen, axis.key)
-            if isinstance(value, int | float) and axis.low <= value <= axis.high:
-                defaults[axis.key] = value
+            number = value if chosen is None else OmegaConf.select(chosen, axis.key)
+            if isinstance(number, int | float) and axis.low <= number <= axis.high:
+                defaults[axis.key] = number
     return defaults
 
 
 def read_settings(hydra: Hydra, overrides: Sequence[str]) -> dict[str, Any]:
-    """Compose the node ``sweep`` from those of a command's overrides that are about it; unchecked."""
-    from hydra.types import RunMode
-
+    """Compose the node ``sweep`` from those of a command's overrides that are about it, unchecked."""
     about_sweep = [text for text in overrides if _is_about_sweep(text)]
     with plain_errors(hydra, about_sweep):
-        cfg = hydra.compose_config("sweep", about_sweep, RunMode.RUN, with_log_configuration=False)
-        return resolved(cfg.sweep)
+        return resolved(compose_sweep(hydra, about_sweep))
 
 
 def _is_about_sweep(override: str) -> bool:
@@ -220,17 +220,21 @@ def _listed(space: Space, settings: Mapping[str, Any]) -> list[Params] | None:
 
 
 def _check_values(hydra: Hydra, space: Space, listed: list[Params] | None, num_checked: int | None) -> DictConfig:
-    """Compose and check the values of a sweep; the first composed configuration."""
+    """Compose and check the trials of a sweep, or a sample of them; return the configuration of the first."""
     checked = probes(space, _MOST_PROBES) if listed is None or len(listed) > _MOST_PROBES else listed
-    trials = [overrides_of(params) for params in islice(checked, num_checked)]
-    seeds = [f"seed={seed}" for seed in (space.seeds[0], min(space.seeds), max(space.seeds))]
-    first = None
-    for overrides in [*([*trial, seeds[0]] for trial in trials), *([*trials[0], seed] for seed in seeds[1:])]:
-        try:
-            cfg = compose_with(hydra, [*space.fixed, *overrides])
-        except LxError as error:
-            hint = "; a setting that only some trials have needs sweep.list=FILE" if "no setting" in str(error) else ""
-            raise LxError(f"{' '.join(overrides)}: {error}{hint}") from error
-        first = first or cfg
-    assert first is not None
+    first_trial, *other_trials = [overrides_of(params) for params in islice(checked, num_checked)]
+    first_seed, *other_seeds = [f"seed={seed}" for seed in (space.seeds[0], min(space.seeds), max(space.seeds))]
+    first = _compose_trial(hydra, space, [*first_trial, first_seed])
+    for trial in other_trials:
+        _compose_trial(hydra, space, [*trial, first_seed])
+    for seed in other_seeds:
+        _compose_trial(hydra, space, [*first_trial, seed])
     return first
+
+
+def _compose_trial(hydra: Hydra, space: Space, overrides: list[str]) -> DictConfig:
+    try:
+        return compose_with(hydra, [*space.fixed, *overrides])
+    except LxError as error:
+        hint = "; a setting that only some trials have needs sweep.list=FILE" if "no setting" in str(error) else ""
+        raise LxError(f"{' '.join(overrides)}: {error}{hint}") from error

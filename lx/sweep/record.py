@@ -35,7 +35,7 @@ class Record:
         revision: of lx, when the sweep was last planned.
         study: the name of the study in a database; None: it lives in the journal.
         fixed: the overrides that all trials share.
-        top: of how many of the best runs the average was better on validation than the best run; None: of none.
+        top: how many of the best runs ``sweep=auto`` has found best to average, on validation; None: not determined.
     """
 
     overrides: tuple[str, ...]
@@ -63,10 +63,13 @@ class Record:
         from lx.sweep.storage import new_study_name
 
         seeds, threads = plan.space.seeds, plan.settings["threads"]
-        if threads is None:
-            own = plan.hardware["threads"] or 1 if "submit" in plan.hardware else threads_each(plan.settings["n_jobs"])
-            threads = own if before is None else before.threads
-        flat_seed = before.flat_seed if before is not None else seeds[0] if len(seeds) == 1 else None
+        if before is not None:
+            threads, flat_seed, study = threads or before.threads, before.flat_seed, before.study
+        else:
+            on_slurm = "submit" in plan.hardware
+            own = (plan.hardware["threads"] or 1) if on_slurm else threads_each(plan.settings["n_jobs"])
+            threads = threads or own
+            flat_seed, study = seeds[0] if len(seeds) == 1 else None, new_study_name()
         return cls(
             overrides=plan.overrides,
             config_dir=plan.config_dir,
@@ -77,7 +80,7 @@ class Record:
             mode=plan.mode,
             further=plan.further_objectives,
             revision=revision(),
-            study=new_study_name() if before is None else before.study,
+            study=study,
             fixed=plan.space.fixed,
         )
 
@@ -86,7 +89,7 @@ class Record:
         """Read ``sweep.json``.
 
         Raises:
-            LxError: there is none, or it is none of lx.
+            LxError: it is missing, or not written by lx.
         """
         path = directory / "sweep.json"
         try:

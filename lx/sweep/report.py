@@ -66,43 +66,40 @@ def sweep_page(directory: Path) -> Page:
 
 
 def _leaderboard(rows: Sequence[Row], keys: Sequence[str], record: Record) -> list[Block]:
-    test = counterpart_on_test(record.metric)
-    further = list(record.further)
-    confirmed = any(row.confirmed for row in rows)
-    columns = ["rank", "trial", *keys, record.metric, *([test] if test else []), "seeds", *further]
-    columns += [*(["on fresh seeds"] if confirmed else []), "time", "state"]
-    table = []
-    for rank, row in enumerate(rows[:_MOST_LISTED], 1):
-        cells: list[object] = [
-            str(rank),
-            str(row.trial.number),
-            *(short_value(row.trial.params.get(key, "")) for key in keys),
-        ]
-        cells += [str(row.objective or "-"), *([str(row.test or "-")] if test else [])]
-        cells += [row.objective.count if row.objective else 0, *(str(mean or "-") for mean in row.further.values())]
-        cells += [*([str(row.confirmed or "")] if confirmed else []), duration(row.seconds), row.state]
-        table.append(cells)
-    note = (
-        f"The first {_MOST_LISTED} of {len(rows):,} trials; all are in leaderboard.csv."
-        if len(rows) > len(table)
-        else ""
-    )
-    caption = f"Trials by {record.metric}, mean ± standard deviation over seeds"
-    blocks: list[Block] = [Table(caption, columns, table, note=note)]
+    blocks: list[Block] = [_ranking(rows, keys, record)]
     if (text := headline(rows, record.metric)) is not None:
         blocks.append(Text(text))
-    if any(row.objective is not None and row.objective.count > 1 for row in rows):
-        shown = [
-            (_name(row, keys), row.objective.mean, row.objective.deviation, row.objective.count)
-            for row in rows
-            if row.objective is not None and row.state == "finished"
-        ]
-        if shown:
-            blocks.append(Figures([seeds_figure(shown, record.metric)]))
+    finished = [(row, row.objective) for row in rows if row.objective is not None and row.state == "finished"]
+    if finished and any(row.objective is not None and row.objective.count > 1 for row in rows):
+        means = [(_name(row, keys), mean.mean, mean.deviation, mean.count) for row, mean in finished]
+        blocks.append(Figures([seeds_figure(means, record.metric)]))
     reasons = [[row.trial.number, row.state, row.reason] for row in rows if row.reason]
     if reasons:
         blocks.append(Table("Why trials did not finish", ["trial", "state", "reason"], reasons))
     return blocks
+
+
+def _ranking(rows: Sequence[Row], keys: Sequence[str], record: Record) -> Table:
+    test = counterpart_on_test(record.metric)
+    has_confirmed = any(row.confirmed for row in rows)
+    columns = ["rank", "trial", *keys, record.metric]
+    columns += [test] if test else []
+    columns += ["seeds", *record.further]
+    columns += ["on fresh seeds"] if has_confirmed else []
+    columns += ["time", "state"]
+    table: list[list[object]] = []
+    for rank, row in enumerate(rows[:_MOST_LISTED], 1):
+        values = [short_value(row.trial.params.get(key, "")) for key in keys]
+        cells: list[object] = [str(rank), str(row.trial.number), *values, str(row.objective or "-")]
+        cells += [str(row.test or "-")] if test else []
+        cells += [row.objective.count if row.objective else 0, *(str(mean or "-") for mean in row.further.values())]
+        cells += [str(row.confirmed or "")] if has_confirmed else []
+        cells += [duration(row.seconds), row.state]
+        table.append(cells)
+    is_cut = len(rows) > len(table)
+    note = f"The first {_MOST_LISTED} of {len(rows):,} trials; all are in leaderboard.csv." if is_cut else ""
+    caption = f"Trials by {record.metric}, mean ± standard deviation over seeds"
+    return Table(caption, columns, table, note=note)
 
 
 def _name(row: Row, keys: Sequence[str]) -> str:
@@ -116,27 +113,27 @@ def _settings(finished: Sequence[Row], keys: Sequence[str], record: Record) -> l
     values = {key: [row.trial.params[key] for row in complete] for key in keys[:_MOST_AXES]}
     objective = [row.objective.mean for row in complete if row.objective is not None]
     figures = [parallel_figure(values, objective, record.mode)]
-    every = -(-len(complete) // _MOST_MEASURED)  # of the ranking, so that good and bad ones are among them
-    few = {key: texts[::every] for key, texts in values.items()}
-    if (importances := _importances(few, objective[::every])) is not None:
+    step = -(-len(complete) // _MOST_MEASURED)  # every so many trials of the ranking, good and bad ones
+    sample = {key: texts[::step] for key, texts in values.items()}
+    if (importances := _importances(sample, objective[::step])) is not None:
         figures.append(importance_figure(importances, "functional ANOVA (Hutter et al. 2014)"))
     return [Figures(figures)]
 
 
 def _importances(values: Mapping[str, Sequence[str]], objective: Sequence[float]) -> dict[str, float] | None:
-    """Compute the importance of each setting by Optuna; None where the objective does not vary, or trials are few."""
+    """Let Optuna compute the importance of each setting; None if the objective does not vary, or trials are too few."""
     if len(set(objective)) < 2 or len(objective) < 4:
         return None
     distributions: dict[str, BaseDistribution] = {}
     columns: dict[str, list[float | str]] = {}
     for key, texts in values.items():
-        found = numbers(texts)
-        if found is None:
+        parsed = numbers(texts)
+        if parsed is None:
             distributions[key], columns[key] = CategoricalDistribution(tuple(dict.fromkeys(texts))), [*texts]
         else:
-            low, high = float(found.min()), float(found.max())
-            distributions[key] = FloatDistribution(low, high, log=is_logarithmic(found))
-            columns[key] = found.tolist()
+            low, high = float(parsed.min()), float(parsed.max())
+            distributions[key] = FloatDistribution(low, high, log=is_logarithmic(parsed))
+            columns[key] = parsed.tolist()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study()
     study.add_trials(
@@ -150,8 +147,8 @@ def _importances(values: Mapping[str, Sequence[str]], objective: Sequence[float]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         evaluator = optuna.importance.FanovaImportanceEvaluator(n_trees=16, max_depth=16, seed=0)
-        found_importances = optuna.importance.get_param_importances(study, evaluator=evaluator)
-    return {key: float(value) for key, value in found_importances.items()}
+        importances = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    return {key: float(value) for key, value in importances.items()}
 
 
 def _search(trials: Sequence[TrialDirectory], finished: Sequence[Row], record: Record) -> list[Block]:

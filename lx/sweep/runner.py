@@ -36,7 +36,7 @@ class Runner:
         self._others_run = False
 
     def run(self) -> int:
-        """Run what is missing, until nothing is: what other workers run may come back to this one.
+        """Run what is missing, and wait while other workers run the rest: if one of them dies, this one takes over.
 
         Returns:
             The exit code: that of the signal if one stopped the sweep; else 1 if trials failed, and 0 otherwise.
@@ -66,35 +66,45 @@ class Runner:
         self._view.show(running)
 
     def _next(self) -> Replicate | None:
-        """Choose and claim what to run next; None: nothing at the moment."""
-        sweep = self._sweep
-        with sweep.exclusive():
+        """Choose and claim what to run next; None if there is nothing at the moment."""
+        with self._sweep.exclusive():
             self._others_run = False
-            max_failures = sweep.plan.settings["max_failures"]
-            num_failures = sum(bool(trial.failures) for trial in sweep.trials.values())
-            if max_failures is not None and num_failures >= max_failures:
+            if self._has_failed_too_often():
                 return None
-            for number in sweep.study.open_trials():
-                if number not in sweep.trials:  # its worker died before it had written it down
-                    sweep.begin(number, sweep.study.values_of(number))
-            for trial in [sweep.trials[number] for number in sorted(sweep.trials.keys() - sweep.closed)]:
-                if (replicate := self._claim_run(trial)) is not None:
-                    return replicate
-            if (replicate := self._promote(last=False)) is not None:
+            replicate = self._claim_of_begun() or self._promote(last=False) or self._claim_of_new()
+            if replicate is not None or self._others_run:
                 return replicate
-            while self._has_time() and (asked := sweep.study.next()) is not None:
-                if (replicate := self._claim_run(sweep.begin(*asked))) is not None:
-                    return replicate
-            if self._others_run:
-                return None
             return self._promote(last=True) or self._claim_confirmation()
 
+    def _has_failed_too_often(self) -> bool:
+        max_failures = self._sweep.plan.settings["max_failures"]
+        num_failures = sum(bool(trial.failures) for trial in self._sweep.trials.values())
+        return max_failures is not None and num_failures >= max_failures
+
+    def _claim_of_begun(self) -> Replicate | None:
+        """Claim a run of a trial that has begun."""
+        sweep = self._sweep
+        for number in sweep.study.open_trials():
+            if number not in sweep.trials:  # its worker died before it had written it down
+                sweep.begin(number, sweep.study.values_of(number))
+        unfinished = [sweep.trials[number] for number in sorted(sweep.trials.keys() - sweep.closed)]
+        return next(filter(None, map(self._claim_run, unfinished)), None)
+
+    def _claim_of_new(self) -> Replicate | None:
+        """Begin the next trial of the study, and claim a run of it."""
+        while self._has_time() and (next_trial := self._sweep.study.next()) is not None:
+            if (replicate := self._claim_run(self._sweep.begin(*next_trial))) is not None:
+                return replicate
+        return None
+
     def _has_time(self) -> bool:
-        """Whether a further trial could come to something in the time that is left; others end with the budget."""
+        """Whether the time that is left is worth another trial; only ``sweep=auto`` fits its runs into the budget."""
+        if not self._sweep.plan.is_automatic:
+            return True
         trials = self._sweep.trials.values()
         seconds = [run.outcome().seconds for trial in trials for run in trial.replicates()]
-        typical = max((statistics.median(seconds) if seconds else 0.0), _LEAST_S)
-        return not self._sweep.plan.is_automatic or self._stop.seconds_left > _LEAST_SHARE * typical
+        typical = max(statistics.median(seconds) if seconds else 0.0, _LEAST_S)
+        return self._stop.seconds_left > _LEAST_SHARE * typical
 
     def _claim_confirmation(self) -> Replicate | None:
         """Claim a run on a fresh seed, now that the ranking is settled."""
@@ -107,7 +117,7 @@ class Runner:
         return None if number is None else self._claim_run(self._sweep.trials[number])
 
     def _claim_run(self, trial: TrialDirectory) -> Replicate | None:
-        """Claim one of the runs that a trial lacks; None: it lacks none, or others run them."""
+        """Claim one of the runs that a trial lacks; None if it lacks none, or other workers run them."""
         sweep = self._sweep
         if sweep.choice.is_paused(trial):
             return None
@@ -136,7 +146,7 @@ class Runner:
             return None
 
     def _ended(self, job: Job, code: int) -> None:
-        """Record that a run has ended, or leave it to a further attempt if a signal ended it."""
+        """Record how a run ended; one that a signal ended stays open for another attempt."""
         sweep, replicate = self._sweep, job.replicate
         sweep.closed.discard(replicate.trial)
         with sweep.exclusive():
@@ -146,15 +156,13 @@ class Runner:
             trial, outcome = sweep.trials[replicate.trial], replicate.outcome()
             if code == 0 and outcome.status in ENDED_WELL:
                 if reason := beyond_limits(replicate, sweep.plan.settings):
-                    trial.dropped, trial.infeasible = reason, True
-                    trial.save()
+                    trial.drop(reason, infeasible=True)
                 if not sweep.choice.is_paused(trial) and not sweep.choice.missing(trial, sweep.trials):
                     sweep.record_end(trial)
                 return
             reason = why_failed(code, outcome, replicate.last_lines())
             if sweep.plan.is_automatic and "trainer.max_minutes=" in reason:
-                trial.dropped = "too little time was left for it"
-                trial.save()
+                trial.drop("too little time was left for it")
                 sweep.record_end(trial)
                 return
             ended_by_signal = code < 0 or code >= _FIRST_SIGNAL_CODE or reason.startswith("killed")

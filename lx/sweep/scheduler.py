@@ -6,14 +6,15 @@ import math
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import Protocol
 
 from lx.sweep.slots import Slot
 from lx.sweep.trials import Replicate
+from lx.system.signals import handled_by
 
 _POLL_S = 0.02
 _LOOK_S = 1.0  # between two looks for something to run, where there was nothing
@@ -71,16 +72,9 @@ class Stop:
         if self.exit_code is None and self._deadline is not None and time.monotonic() >= self._deadline:
             self.exit_code = 0
 
-    @contextmanager
-    def listening(self) -> Iterator[None]:
+    def listening(self) -> AbstractContextManager[None]:
         """Handle SIGINT, SIGTERM and SIGHUP while the block runs."""
-        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-        previous = {number: signal.signal(number, self.receive) for number in numbers}
-        try:
-            yield
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
+        return handled_by(self.receive, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
 
 
 def run_jobs(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -148,6 +149,11 @@ def _seeds(axes: Sequence[Axis], fixed: Sequence[str], num_seeds: int | None) ->
 def overrides_of(params: Params) -> list[str]:
     """A trial's values as overrides."""
     return [f"{key}={value}" for key, value in params.items()]
+
+
+def format_value(value: Any) -> str:
+    """A value of YAML or JSON as it stands in an override."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def format_number(value: float, axis: Interval) -> str:

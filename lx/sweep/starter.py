@@ -44,13 +44,13 @@ class Starter:
         if not ("submit" in plan.hardware or has_ranks(plan.hardware)):
             self._server = ForkServer()  # it imports while the first run is composed
 
-    def prepare(self, replicate: Replicate, params: Params, seconds_left: float = math.inf) -> None:
-        """Make the directory of a run, unless it is there.
+    def prepare(self, replicate: Replicate, params: Params, seconds_left: float) -> None:
+        """Make the directory of a run, unless it exists already.
 
         Args:
             replicate: the run.
             params: of its trial.
-            seconds_left: that it may take.
+            seconds_left: how long it may train at most; infinite: as long as its configuration says.
 
         Raises:
             LxError: training would refuse its configuration, or its directory cannot be made.
@@ -58,7 +58,7 @@ class Starter:
         run = replicate.run
         replicate.output.parent.mkdir(parents=True, exist_ok=True)
         if not run.config.exists():
-            run.discard()  # what a process left that was killed while it made the directory
+            run.discard()  # what is left of a process that was killed while it made the directory
             self._compose(replicate, params, seconds_left)
 
     def start(self, replicate: Replicate, slot: Slot) -> Process:

@@ -92,7 +92,7 @@ class SweepStudy:
         self._study = self._open()
 
     def _open(self) -> Study:
-        """The newest study of the sweep; a new one with the old trials where an axis has other values now."""
+        """Open the newest study of the sweep; if an axis has other values now, copy its trials to a new one."""
         studies = [study for study in self._storage.get_all_studies() if study.study_name.startswith(self._name)]
         # One without the mark was killed while the trials were copied to it.
         names = [study.study_name for study in studies if study.study_name == self._name or _COPIED in study.user_attrs]
@@ -163,7 +163,7 @@ class SweepStudy:
     def _suggest(self, trial: Trial) -> tuple[int, Params]:
         named = self._recorded(trial.number).system_attrs.get("fixed_params", {})
         axes = [axis for axis in self.axes if axis.key in named] if self._listed else self.axes
-        return trial.number, {axis.key: _suggest(trial, axis) for axis in axes}
+        return trial.number, {axis.key: _suggest_value(trial, axis) for axis in axes}
 
     def finish(self, number: int, value: float | Sequence[float] | None, state: str, reason: str | None = None) -> None:
         """Record how a trial ended.
@@ -189,7 +189,7 @@ def distribution(axis: Axis) -> BaseDistribution:
     return FloatDistribution(axis.low, axis.high, log=axis.log)
 
 
-def _suggest(trial: Trial, axis: Axis) -> str:
+def _suggest_value(trial: Trial, axis: Axis) -> str:
     if isinstance(axis, Choices):
         return str(trial.suggest_categorical(axis.key, axis.values))
     if axis.integer:

@@ -133,8 +133,8 @@ class TrialDirectory:
         flat_seed: the seed whose run lies in ``path`` itself; None: every run lies a seed below it.
         failures: why replicates failed, by seed.
         attempts: how often each replicate was started after it was killed, by seed.
-        dropped: why it gets no further seeds, though it has not failed.
-        infeasible: whether that is because a run of it is beyond ``sweep.max_bytes`` or ``sweep.max_latency``.
+        dropped: why it gets no further runs, though it has not failed; empty if it is still in the race.
+        infeasible: whether it was dropped because a run exceeds ``sweep.max_bytes`` or ``sweep.max_latency``.
         fresh_seeds: of the runs that confirm it, which the ranking does not look at.
     """
 
@@ -168,6 +168,12 @@ class TrialDirectory:
         """Its runs on fresh seeds."""
         return [self.replicate(seed) for seed in self.fresh_seeds]
 
+    def drop(self, reason: str, *, infeasible: bool = False) -> None:
+        """Record why the trial gets no further runs, though it has not failed."""
+        self.dropped = reason
+        self.infeasible |= infeasible
+        self.save()
+
     def save(self) -> None:
         """Write ``trial.json``."""
         self.path.mkdir(parents=True, exist_ok=True)
@@ -187,14 +193,14 @@ class TrialDirectory:
 
 
 def load_trials(directory: Path, leave_out: Container[int] = ()) -> list[TrialDirectory]:
-    """The trials of a sweep that have begun, by number, but for some."""
+    """Return the trials of a sweep that have begun, ordered by number, without those in ``leave_out``."""
     numbers = sorted(int(path.name) for path in directory.iterdir() if path.name.isdecimal())
     folders = (directory / str(number) for number in numbers if number not in leave_out)
     return [trial for path in folders if (trial := TrialDirectory.load(path)) is not None]
 
 
 def why_failed(code: int, outcome: Outcome, last_lines: str) -> str:
-    """The class of a failure and its message, in one line.
+    """Return the kind of a failure and its message, in one line.
 
     Args:
         code: the exit code of the process.

@@ -95,26 +95,29 @@ class View:
     def show(self, running: list[Job]) -> None:
         """Show the runs that are under way; called often."""
         if self._live is None:
-            self._lines(running)
+            self._print_changes(running)
         elif time.monotonic() - self._shown_at >= _REFRESH_S:
             self._shown_at = time.monotonic()
             self._live.update(self._table(running), refresh=True)
 
-    def _lines(self, running: list[Job]) -> None:
+    def _print_changes(self, running: list[Job]) -> None:
+        """Print a line for each run that has ended or begun since the last call."""
         now = {job.replicate.run.path: job for job in running}
         for path, job in self._running.items():
             if path not in now:
-                outcome = job.replicate.outcome()
-                has_failed = job.replicate.seed in self._trials[job.replicate.trial].failures
-                status = "failed" if has_failed else outcome.status
-                value = "" if outcome.objective is None else f", objective {outcome.objective:.4f}"
-                seconds = duration(time.monotonic() - job.started)
-                counts = self._counts(self._ranking(), running)
-                say(f"lx: {path}: {status}{value}, {seconds}; {counts}", sys.stderr)
+                ending, counts = self._describe_end(job), self._counts(self._ranking(), running)
+                say(f"lx: {path}: {ending}; {counts}", sys.stderr)
         for path in now.keys() - self._running.keys():
             replicate = now[path].replicate
             say(f"lx: {path}: {self._values(replicate.trial)} seed={replicate.seed}", sys.stderr)
         self._running = now
+
+    def _describe_end(self, job: Job) -> str:
+        outcome = job.replicate.outcome()
+        has_failed = job.replicate.seed in self._trials[job.replicate.trial].failures
+        objective = "" if outcome.objective is None else f", objective {outcome.objective:.4f}"
+        seconds = duration(time.monotonic() - job.started)
+        return f"{'failed' if has_failed else outcome.status}{objective}, {seconds}"
 
     def _values(self, trial: int) -> str:
         return " ".join(f"{key}={short_value(value)}" for key, value in self._trials[trial].params.items())
@@ -123,7 +126,7 @@ class View:
         return sum(r.outcome().status in DONE for t in self._trials.values() for r in t.replicates())
 
     def _counts(self, rows: list[Row], running: list[Job]) -> str:
-        """How many runs are done and trials have failed or were pruned, and how long the others will take."""
+        """Say how many runs are done, how many trials failed or were pruned, and how long the rest will take."""
         plan = self._plan
         total, done = plan.num_trials * len(plan.space.seeds), self._done()
         texts = [f"{count(done, 'run')} done" if plan.is_automatic else f"{done:,} of {count(total, 'run')} done"]
@@ -140,15 +143,16 @@ class View:
         return ", ".join(texts)
 
     def _seconds_left(self, done: int, left: int, running: list[Job]) -> float | None:
-        """Estimate by the runs that are done since the start, else by how far the first ones are; None: not known."""
+        """Estimate from the runs done since the start, or from how far the first ones have come; None if unknown."""
         elapsed = time.monotonic() - self._started
         if done > 0:
             return elapsed / done * left
-        each = (_run_seconds_left(job, *progress(job.replicate)) for job in running)
-        expected = [seconds for seconds in each if seconds is not None]
-        if not expected:
+        estimates = (_run_seconds_left(job, *progress(job.replicate)) for job in running)
+        known = [seconds for seconds in estimates if seconds is not None]
+        if not known:
             return None
-        return (elapsed + sum(expected) / len(expected)) * left / len(running) - elapsed
+        seconds_a_run = elapsed + sum(known) / len(known)
+        return seconds_a_run * left / len(running) - elapsed
 
     def _table(self, running: list[Job]) -> Group:
         rows = self._ranking()
@@ -170,13 +174,10 @@ class View:
                 duration(time.monotonic() - job.started),
                 "-" if left is None else duration(left),
             )
-        best = best_finished(rows)
-        if best is None:
+        if (best := best_finished(rows)) is None:
             return Group(table)
-        values = self._values(best.trial.number)
-        return Group(
-            table, Text(f"best so far: trial {best.trial.number}, {values}: {self._plan.metric} {best.objective}")
-        )
+        name = f"trial {best.trial.number}, {self._values(best.trial.number)}"
+        return Group(table, Text(f"best so far: {name}: {self._plan.metric} {best.objective}"))
 
     def _ranking(self) -> list[Row]:
         plan = self._plan
@@ -222,21 +223,23 @@ def show_sweep(directory: Path) -> None:
 
 
 def progress(replicate: Replicate) -> tuple[int, int | None]:
-    """The last step that a run has logged, and how many it will take; None as long as it has not said."""
+    """Return the last step that a run has logged, and how many it will take; None until it has printed that number."""
     with suppress(OSError, ValueError, IndexError):
         step = int(next(csv.reader([_tail(replicate.run.metrics).splitlines()[-1]]))[0])
-        said = re.findall(r"step [\d,]+/([\d,]+)", _tail(replicate.output))
-        return step, int(said[-1].replace(",", "")) if said else None
+        totals = re.findall(r"step [\d,]+/([\d,]+)", _tail(replicate.output))
+        return step, int(totals[-1].replace(",", "")) if totals else None
     return 0, None
 
 
 def _run_seconds_left(job: Job, step: int, total: int | None) -> float | None:
-    """How long a run will take, at the pace that it has had so far; None: not known."""
-    return (time.monotonic() - job.started) / step * (total - step) if step and total is not None else None
+    """Estimate how much longer a run will take, from its mean time of a step; None if unknown."""
+    if not step or total is None:
+        return None
+    return (time.monotonic() - job.started) / step * (total - step)
 
 
 def _tail(path: Path) -> str:
-    """The end of a text file, whole lines."""
+    """Read the end of a text file, without a last line that is still being written."""
     with path.open("rb") as file:
         file.seek(max(0, file.seek(0, 2) - _TAIL_BYTES))
         return file.read().decode("utf-8", errors="replace").rpartition("\n")[0]
