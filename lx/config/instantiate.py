@@ -65,7 +65,7 @@ def build_network(node: Any, **sizes: int) -> Any:
     from omegaconf import DictConfig
 
     settings = resolved(node) if isinstance(node, DictConfig) else node
-    num_members = settings.get("num_members", 1)  # runs of before have none
+    num_members = settings.get("num_members", 1)  # older runs have none
     arguments = {name: value for name, value in settings.items() if name not in ("expert", "num_members")}
     members = [build(arguments, "model", **sizes) for _ in range(num_members)]
     return members[0] if num_members == 1 else get_class("lx.nn.ensemble.Ensemble")(members)

@@ -29,7 +29,7 @@ def follow_metric(cfg: DictConfig) -> None:
 
 def checkpoint_metric(objective: DictConfig) -> tuple[str, str]:
     """Return the metric of the best checkpoint and its mode."""
-    metric = objective.get("checkpoint", objective.metric)  # runs of before have none
+    metric = objective.get("checkpoint", objective.metric)  # older runs have none
     return metric, objective.mode if metric == objective.metric else _better(metric)
 
 
@@ -52,7 +52,7 @@ def check_objective(objective: DictConfig) -> None:
             f"objective.mode={mode} would keep the worst by objective.metric={metric}, of which "
             f"{'less' if best == 'min' else 'more'} is better: leave objective.mode out"
         )
-    checkpoint = objective.get("checkpoint", metric)  # runs of before have none
+    checkpoint = objective.get("checkpoint", metric)  # older runs have none
     if checkpoint != metric and not _is_known(checkpoint):
         raise LxError(
             f"objective.checkpoint={checkpoint} is none that lx knows{did_you_mean(checkpoint, known)}; there are: "

@@ -45,7 +45,6 @@ from lx.system.progress import track
 
 log = logging.getLogger(__name__)
 _FORMAT = 1  # raise it when the meaning of cached tokens changes: runs trained on the others cannot be resumed
-_CHUNK = 8192  # texts encoded at a time
 
 
 class TextDataModule(LightningDataModule):
@@ -136,7 +135,7 @@ class TextDataModule(LightningDataModule):
 
     @property
     def fingerprint(self) -> str:
-        """Equal for equal token ids in equal batches."""
+        """A digest of what decides the token ids and their batches."""
         return digest(self.corpus.fingerprint, self.tokenizer.to_json(), self.options.max_length, _FORMAT)
 
     def start_at(self, epoch: int, batch: int) -> None:
@@ -226,20 +225,20 @@ class TextDataModule(LightningDataModule):
     def _encoded(self, name: str, split: SplitView) -> Iterator[tuple[Encoded, pa.Array]]:
         start, labels = 0, split.labels
         with track(f"tokenizing {name}", len(split), "texts") as advance:
-            for texts, pairs in split.texts(_CHUNK):
+            for texts, pairs in split.texts():
                 yield self.tokenizer.encode(texts, pairs, self.options.max_length), labels.slice(start, len(texts))
                 start += len(texts)
                 advance(len(texts))
 
 
 def _end_with(parent: int, worker: int) -> None:
-    """End a new data-loader worker, which gets its number, together with the training process."""
+    """Make a new data-loader worker, which is called with its number, end together with the training process."""
     if os.getppid() == parent:  # not under the start method forkserver, where torch does it
         end_with(parent)
 
 
 def _texts(split: SplitView) -> Iterator[str]:
     """Yield every text of a split, and the text paired with it."""
-    for texts, pairs in split.texts(_CHUNK):
+    for texts, pairs in split.texts():
         yield from texts
         yield from pairs or ()

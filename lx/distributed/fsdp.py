@@ -18,11 +18,7 @@ from typing_extensions import override
 
 
 class ShardedStrategy(ModelParallelStrategy):
-    """Train sharded weights; checkpoints hold full tensors, so that any number of ranks can resume from them.
-
-    Args:
-        world_size: number of ranks.
-    """
+    """Train sharded weights; checkpoints hold full tensors, so that any number of ranks can resume from them."""
 
     def __init__(self, world_size: int) -> None:
         super().__init__(world_size, tensor_parallel_size=1, save_distributed_checkpoint=False)
@@ -87,12 +83,7 @@ def full_on_first_rank(value: Any) -> Any:
 
 
 def shard(net: nn.Module, mesh: DeviceMesh) -> None:
-    """Shard every layer of a network's ``nn.ModuleList`` stacks, then the rest of it; a second call does nothing.
-
-    Args:
-        net: the network.
-        mesh: the ranks.
-    """
+    """Shard every layer of a network's ``nn.ModuleList`` stacks, then the rest of it; a second call does nothing."""
     if isinstance(net, FSDPModule):
         return
     stacks = [module for module in net.modules() if isinstance(module, nn.ModuleList)]

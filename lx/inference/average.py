@@ -41,20 +41,12 @@ def averaged_task(members: Sequence[LoadedRun]) -> AveragingTask:
     try:
         return tasks[0].averaged(tasks)
     except LxError as error:
-        raise LxError(f"the runs {', '.join(_names(members))} have no average: {error}") from error
-
-
-def _names(members: Sequence[LoadedRun]) -> list[str]:
-    return [str(member.directory.path) for member in members]
+        names = ", ".join(str(member.directory.path) for member in members)
+        raise LxError(f"the runs {names} have no average: {error}") from error
 
 
 class Average(Predictor):
     """Predicts by the mean of the probabilities, or numbers, of several runs; all of them are in memory.
-
-    Args:
-        members: the runs.
-        hardware: where to compute.
-        rank_info: of this process among those that share the texts.
 
     Raises:
         LxError: they have not the same task, classes, or kind of input.
@@ -90,7 +82,7 @@ def build_predictor(
 def mean_outputs(
     members: Sequence[LoadedRun], chosen: EvaluationRows, hardware: Hardware, folder: Path
 ) -> tuple[TokenTable, NDArray[np.float64]]:
-    """Compute the mean of what several runs say of the rows of an evaluation, one run after the other.
+    """Compute the mean outputs of several runs for the rows of an evaluation, one run after the other.
 
     Args:
         members: the runs.

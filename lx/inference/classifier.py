@@ -28,13 +28,7 @@ _CORE_TOKENS = 4096  # of a batch that one core computes: its activations stay i
 
 
 class Classifier(Predictor):
-    """A trained network, ready to predict labels of texts.
-
-    Args:
-        loaded: from a run directory.
-        hardware: where to compute.
-        rank_info: of this process among those that share the texts.
-    """
+    """A run's trained network and its expert, ready to predict labels of texts."""
 
     def __init__(self, loaded: LoadedRun, hardware: Hardware, rank_info: RankInfo | None = None) -> None:
         # While a GPU computes a chunk of texts, the next is read and tokenized here.
@@ -63,7 +57,7 @@ class Classifier(Predictor):
             return (*network, torch.from_numpy(expert.result()))
 
     def _logits(self, texts: Sequence[str], pairs: Sequence[str] | None) -> Tensor:
-        """Start to compute logits [texts, outputs]."""
+        """Start to compute the logits [texts, outputs]."""
         if not texts:  # there are fewer texts than ranks
             return torch.empty(0, self.task.num_outputs)
         encoded = self.loaded.tokenizer.encode(texts, pairs, self.loaded.max_length)

@@ -52,7 +52,7 @@ def evaluate(loaded: LoadedRun, overrides: Sequence[str] = ()) -> Result:
     """
     chosen = EvaluationRows(loaded, overrides)
     own_rows = chosen.read(loaded, Path()) if chosen.is_own else None
-    # The slowest import of all: a refused directory should not have to wait for it, and it sets up logging for itself.
+    # This import is the slowest of all, and sets up its own logging: bad input is refused before it.
     from lx.training.trainer import evaluation_trainer
 
     rank_info = RankInfo.from_environment()
@@ -74,11 +74,11 @@ def evaluate_average(members: Sequence[LoadedRun], directory: Path, overrides: S
 
     Args:
         members: the runs.
-        directory: what they are members of.
+        directory: the sweep, or the folder of runs, that they belong to.
         overrides: as for :func:`evaluate`.
 
     Raises:
-        LxError: as there; the runs have not the same task, classes or test split; or several ranks are asked for.
+        LxError: as there; the runs differ in task, classes or test split; or several ranks are asked for.
     """
     task, chosen, rank_info = averaged_task(members), EvaluationRows(members[0], overrides), RankInfo.from_environment()
     if rank_info.world_size > 1:
@@ -112,7 +112,7 @@ def _hardware(chosen: EvaluationRows, rank_info: RankInfo) -> Hardware:
 
 
 def file_name(result: Result) -> str:
-    """Name the file of an evaluation in the run directory: each data has its own."""
+    """Return the name of an evaluation's file in the run directory, which is different for other data."""
     data = result.details["data"]
     if "fingerprint" not in data:
         return "eval.json"

@@ -63,12 +63,12 @@ class EvaluationRows:
         self.cfg = _settings(loaded, overrides, about_data)
 
     def read(self, loaded: LoadedRun, folder: Path, *, warn: bool = True) -> tuple[TokenTable, Experts]:
-        """Return the tokens of the rows, and what the run's expert says of them, if it has one.
+        """Return the tokens of the rows, and the log-probabilities of the run's expert, if it has one.
 
         Args:
             loaded: the run.
             folder: where the tokens of other data are put.
-            warn: whether to say what is odd about other data.
+            warn: whether to warn of empty texts and the like in other data.
 
         Raises:
             LxError: data that is missing, or does not fit the run.
@@ -99,9 +99,9 @@ def _own_rows(loaded: LoadedRun) -> tuple[TokenTable, Experts]:
 def _other_rows(loaded: LoadedRun, cfg: DictConfig, folder: Path, warn: bool) -> tuple[TokenTable, Experts]:
     source = build_source(cfg.data)
     encoder = loaded.task.trained_encoder(source.class_names)
-    said: list[NDArray[np.float32]] = []
-    write_tokens(folder / "test.arrow", _encode_test(loaded, source, encoder, said, warn), encoder.column_type)
-    return TokenTable(folder / "test.arrow"), np.concatenate(said) if said else None
+    expert: list[NDArray[np.float32]] = []
+    write_tokens(folder / "test.arrow", _encode_test(loaded, source, encoder, expert, warn), encoder.column_type)
+    return TokenTable(folder / "test.arrow"), np.concatenate(expert) if expert else None
 
 
 def _check_override(override: str) -> None:
@@ -136,18 +136,18 @@ def _settings(loaded: LoadedRun, overrides: Sequence[str], about_data: Sequence[
 
 
 def _encode_test(
-    loaded: LoadedRun, source: Source, encoder: LabelEncoder, said: list[NDArray[np.float32]], warn: bool
+    loaded: LoadedRun, source: Source, encoder: LabelEncoder, expert: list[NDArray[np.float32]], warn: bool
 ) -> Iterator[tuple[Encoded, pa.Array]]:
     """Tokenize the source's test split, a few thousand rows at a time; rows with an empty text are left out.
 
-    What the run's expert says of the rows, if it has one, is appended to ``said``.
+    The log-probabilities of the run's expert, if it has one, are appended to ``expert``.
     """
     num_empty = num_rows = 0
     for rows in read_clean(source, "test", encoder, learn=False):
         loaded.require_pairs(rows.pairs is not None)
         num_empty, num_rows = num_empty + len(rows.empty), num_rows + len(rows.texts)
         if loaded.expert is not None:
-            said.append(loaded.expert.log_probabilities(rows.texts, rows.pairs))
+            expert.append(loaded.expert.log_probabilities(rows.texts, rows.pairs))
         yield loaded.tokenizer.encode(rows.texts, rows.pairs, loaded.max_length), rows.labels
     if not num_rows:
         raise LxError(f"{source.describe('test')}: all {num_empty:,} texts are empty")

@@ -42,7 +42,7 @@ class LoadedRun:
         tokenizer: as trained.
         has_pairs: whether the texts come in pairs.
         max_length: tokens kept of each example.
-        expert: beside the network, or alone; None: there is none.
+        expert: the linear expert beside the network, or instead of one; None: the run has no expert.
     """
 
     directory: RunDirectory
@@ -88,24 +88,10 @@ def load_run(run_dir: str | Path, trust: Sequence[str] = ()) -> LoadedRun:
     max_length = _check_settings(config, run.config)
     label_set = run.read_label_set()
     weights, choices = load_best(run)
-    try:
-        task: Task = build(config["task"], "task")(**label_set)
-        task.choices = choices
-    except Exception as error:  # of settings from a stranger any can come
-        reason = shorten_text(first_line(error), 300)
-        raise LxError(f"{run.model}, {run.labels} and the task of {run.config} do not fit: {reason}") from error
+    task = _load_task(run, config["task"], label_set, choices)
     if task.num_outputs != sizes["num_outputs"]:
         raise LxError(f"{run.model} and {run.labels} do not have the same number of classes")
-    try:
-        if not trust:
-            _check_shapes(config["model"], sizes, weights, run.best.stat().st_size)
-        net = _build_net(config["model"], sizes)
-        net.load_state_dict(weights)
-    except Exception as error:  # of settings from a stranger any can come
-        if isinstance(error, LxError):
-            raise
-        reason = shorten_text(first_line(error), 300)
-        raise LxError(f"{run.best} and {run.model} do not fit the model and task of {run.config}: {reason}") from error
+    net = _load_net(run, config["model"], sizes, weights, check_shapes=not trust)
     tokenizer = load_untrusted(run.trusted(run.tokenizer))
     if tokenizer.largest_id >= sizes["vocab_size"]:
         raise LxError(f"{run.tokenizer} has more tokens than the model of {run.config} has embeddings")
@@ -116,6 +102,32 @@ def load_run(run_dir: str | Path, trust: Sequence[str] = ()) -> LoadedRun:
     return LoadedRun(run, config, net.eval(), task, tokenizer, has_pairs, max_length, expert)
 
 
+def _load_task(run: RunDirectory, node: Any, label_set: dict[str, Any], choices: dict[str, Any]) -> Task:
+    try:
+        task: Task = build(node, "task")(**label_set)
+        task.choices = choices
+    except Exception as error:  # a stranger's settings can raise any
+        reason = shorten_text(first_line(error), 300)
+        raise LxError(f"{run.model}, {run.labels} and the task of {run.config} do not fit: {reason}") from error
+    return task
+
+
+def _load_net(
+    run: RunDirectory, node: dict[str, Any], sizes: dict[str, Any], weights: dict[str, Tensor], *, check_shapes: bool
+) -> nn.Module:
+    try:
+        if check_shapes:
+            _check_shapes(node, sizes, weights, run.best.stat().st_size)
+        net = _build_net(node, sizes)
+        net.load_state_dict(weights)
+    except LxError:
+        raise
+    except Exception as error:  # a stranger's settings can raise any
+        reason = shorten_text(first_line(error), 300)
+        raise LxError(f"{run.best} and {run.model} do not fit the model and task of {run.config}: {reason}") from error
+    return net
+
+
 def _load_expert(run: RunDirectory, task: Task, has_pairs: bool) -> LinearExpert:
     expert = read_expert(run.trusted(run.linear))
     if not takes_expert(task) or expert.num_outputs != task.num_outputs or expert.texts_per_row != 1 + has_pairs:
@@ -124,7 +136,7 @@ def _load_expert(run: RunDirectory, task: Task, has_pairs: bool) -> LinearExpert
 
 
 def _without_origin(config: dict[str, Any], sizes: dict[str, Any]) -> dict[str, Any]:
-    """Remove from the model's node the files it was first filled from: the weights are all in the checkpoint."""
+    """Remove the files that the model's initial weights came from: all weights are in the checkpoint."""
     node = config.get("model")
     if not isinstance(node, dict):
         return config
@@ -133,7 +145,7 @@ def _without_origin(config: dict[str, Any], sizes: dict[str, Any]) -> dict[str, 
 
 
 def _check_settings(config: dict[str, Any], path: Path) -> int:
-    """Check the settings that are read besides the nodes that are built; return ``data.max_length``."""
+    """Check the settings that are read directly, not built into objects; return ``data.max_length``."""
     data, hardware = config.get("data"), config.get("hardware")
     max_length = data.get("max_length") if isinstance(data, dict) else None
     if not isinstance(max_length, int) or not 4 <= max_length < 2**31:
@@ -185,7 +197,7 @@ def _is_computed(node: dict[str, Any]) -> bool:
 
 @contextmanager
 def _at_most_modules(count: int) -> Iterator[None]:
-    """Raise RuntimeError as soon as the block has built more modules than so many."""
+    """Raise RuntimeError as soon as the block has built more than ``count`` modules."""
     built = 0
 
     def check(*_: object) -> None:

@@ -43,11 +43,7 @@ srun --cpus-per-task={cpus} --kill-on-bad-exit=1 --unbuffered --open-mode=append
 
 
 def submit(run: RunDirectory, config: dict[str, Any]) -> int:
-    """Submit a run to Slurm; with ``hardware.wait`` follow it to its end.
-
-    Args:
-        run: its directory, which the nodes of the cluster share.
-        config: its configuration.
+    """Submit a run, whose directory the nodes of the cluster share; with ``hardware.wait`` follow it to its end.
 
     Returns:
         The exit code of the run; 0 if it was only submitted.
@@ -75,11 +71,6 @@ def submit(run: RunDirectory, config: dict[str, Any]) -> int:
 
 def follow(job: int, log: Path, run: RunDirectory) -> int:
     """Print the log of a job until it has ended, through all its restarts.
-
-    Args:
-        job: its number.
-        log: the file that it writes.
-        run: the run that it trains.
 
     Returns:
         The exit code of the run; 130 after Ctrl-C, which ends the watching and leaves the job alone.

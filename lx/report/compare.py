@@ -91,24 +91,24 @@ def compare_contenders(contenders: Sequence[Contender]) -> Comparison:
     differences, exact = [], []
     with track("comparing", len(two_by_two), "pairs") as advance:
         for a, b in two_by_two:
-            values = a.values(split), b.values(split)
-            differences.append(paired_difference(*values))
-            is_counted = len(a.runs) == len(b.runs) == 1 and bool(np.isin(values, (0, 1)).all())
-            exact.append(mcnemar(values[0][0], values[1][0]) if is_counted else None)
+            of_a, of_b = a.values(split), b.values(split)
+            differences.append(paired_difference(of_a, of_b))
+            is_counted = len(of_a) == len(of_b) == 1 and bool(np.isin((of_a, of_b), (0, 1)).all())
+            exact.append(mcnemar(of_a[0], of_b[0]) if is_counted else None)
             advance(1)
-    # A bootstrap of few rows on which two runs differ is too sure of itself: the exact test has a say, too.
+    # The bootstrap is overconfident where two runs differ on few rows, so the exact test counts if its p is larger.
     adjusted = holm([max(each.p_value, p or 0.0) for each, p in zip(differences, exact, strict=True)])
     smaller_is_better = metric in SMALLER_IS_BETTER
-    rows = zip(two_by_two, differences, adjusted, exact, strict=True)
+    judged = zip(two_by_two, differences, adjusted, exact, strict=True)
     return Comparison(
-        metric,
-        split,
-        len(contenders[0].runs[0].splits[split].rows),
-        [contender.name for contender in contenders],
-        {contender.name: [run.seed for run in contender.runs] for contender in contenders},
-        _settings(contenders),
-        _results(contenders),
-        [_pair(a, b, difference, p, q, smaller_is_better) for (a, b), difference, p, q in rows],
+        metric=metric,
+        split=split,
+        num_rows=len(contenders[0].runs[0].splits[split].rows),
+        names=[contender.name for contender in contenders],
+        seeds={contender.name: [run.seed for run in contender.runs] for contender in contenders},
+        settings=_settings(contenders),
+        results=_results(contenders),
+        pairs=[_pair(a, b, difference, p, q, smaller_is_better) for (a, b), difference, p, q in judged],
     )
 
 
@@ -124,7 +124,12 @@ def _results(contenders: Sequence[Contender]) -> dict[str, list[tuple[float, flo
 
 
 def _pair(
-    a: Contender, b: Contender, difference: Difference, adjusted_p: float, exact: float | None, smaller_is_better: bool
+    a: Contender,
+    b: Contender,
+    difference: Difference,
+    adjusted_p: float,
+    mcnemar_p: float | None,
+    smaller_is_better: bool,
 ) -> Pair:
     num_seeds = len(a.runs), len(b.runs)
     a_is_better = (difference.estimate < 0) == smaller_is_better
@@ -136,19 +141,19 @@ def _pair(
     else:
         verdict = f"cannot tell {_advice(difference, num_seeds)}"
     return Pair(
-        a.name,
-        b.name,
-        num_seeds,
-        difference,
-        1 - difference.probability if smaller_is_better else difference.probability,
-        adjusted_p,
-        exact,
-        verdict,
+        a=a.name,
+        b=b.name,
+        num_seeds=num_seeds,
+        difference=difference,
+        probability=1 - difference.probability if smaller_is_better else difference.probability,
+        adjusted_p=adjusted_p,
+        mcnemar_p=mcnemar_p,
+        verdict=verdict,
     )
 
 
 def _advice(difference: Difference, num_seeds: tuple[int, int]) -> str:
-    """Say with how many seeds two contenders cannot be told apart, and how many would do, where that can be said."""
+    """Say with how many seeds two contenders cannot be told apart and, if that is known, how many would suffice."""
     fewest, most = min(num_seeds), max(num_seeds)
     said = "with one seed each" if most == 1 else f"with {fewest} seeds each"
     if fewest < most:

@@ -24,7 +24,7 @@ def next_commands(run: RunDirectory, sync_command: str | None = None) -> list[st
 
     Args:
         run: that has ended.
-        sync_command: uploads a tracked run that was recorded offline; None: the next experiment comes in its place.
+        sync_command: uploads a run that was recorded offline, and takes the place of the next experiment; None: none.
     """
     config, environment = run.read_config(), run.read_json(run.environment)
     trust = [word for name in packages_to_trust(config, ("model", "task")) for word in ("--trust", name)]
@@ -45,25 +45,25 @@ def report_command(path: Path) -> list[str]:
 
 
 def _next_training(config: dict[str, Any], overrides: Sequence[str], config_dir: str | None) -> str | None:
-    """Return the command of a next experiment on the same data; None if it is not known how to repeat this one.
+    """Return the command of a next experiment on the same data; None if the overrides do not name that data.
 
-    It trains a larger model, or the encoder beside its expert; where the data or a file chose the model, or there is no
-    larger one, the same again with three seeds, for a mean and its spread.
+    It trains a larger model, or after ``model=linear`` the encoder beside the expert. If the data or a file chose the
+    model, or there is no larger one, it trains the same with three seeds, for a mean and its spread.
     """
-    kept = {word: word.lstrip("+~").partition("=")[0] for word in overrides}
+    key_of = {word: word.lstrip("+~").partition("=")[0] for word in overrides}
     is_default = str(config["data"]["source"]["_target_"]).endswith(".DocstringSource")
-    names_data = any(key in ("data", "experiment") or key.startswith("data.") for key in kept.values())
+    names_data = any(key in ("data", "experiment") or key.startswith("data.") for key in key_of.values())
     if not (is_default or names_data):
         return None
-    kept = {word: key for word, key in kept.items() if key.split(".")[0] not in _OF_THIS_RUN}
-    model = next((word.partition("=")[2] for word, key in reversed(kept.items()) if key == "model"), "auto")
-    if model == "auto" and "recipe=plain" in kept and "experiment" not in kept.values():
+    key_of = {word: key for word, key in key_of.items() if key.split(".")[0] not in _OF_THIS_RUN}
+    model = next((word.partition("=")[2] for word, key in reversed(key_of.items()) if key == "model"), "auto")
+    if model == "auto" and "recipe=plain" in key_of and "experiment" not in key_of.values():
         model = "small"
     if model == "linear" or model in _LARGER:
         larger = [f"model={_LARGER[model]}"] if model in _LARGER else []
-        words = [*(word for word, key in kept.items() if re.split("[./]", key)[0] != "model"), *larger]
+        words = [*(word for word, key in key_of.items() if re.split("[./]", key)[0] != "model"), *larger]
     else:
-        words = ["-m", *(word for word, key in kept.items() if key != "seed"), "sweep.seeds=3"]
+        words = ["-m", *(word for word, key in key_of.items() if key != "seed"), "sweep.seeds=3"]
         if config["hardware"]["num_nodes"] > 1 or not _means_the_same(words[1:]):
             return None
     folder = ["--config-dir", as_argument(Path(config_dir))] if config_dir else []

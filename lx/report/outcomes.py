@@ -33,19 +33,19 @@ def reliability_figure(bins: Mapping[str, Mapping[str, Any]]) -> Figure:
         for index, (kind, name) in enumerate(names.items()):
             if kind not in bins:
                 continue
-            count, confidence, accuracy = (
-                np.asarray(bins[kind][k], float) for k in ("count", "confidence", "accuracy")
-            )
+            columns = (np.asarray(bins[kind][column], float) for column in ("count", "confidence", "accuracy"))
+            count, confidence, accuracy = columns
             total = max(count.sum(), 1.0)
             error = float((count * np.abs(confidence - accuracy)).sum() / total)
-            text, dashes, color = f"{name}: error {error:.3f}", "-" if index else "--", SERIES[int(index == 0)]
-            axes.plot(confidence[count > 0], accuracy[count > 0], dashes, color=color, label=text)
+            dashes, color = ("--", SERIES[1]) if index == 0 else ("-", SERIES[0])
+            filled = count > 0
+            axes.plot(confidence[filled], accuracy[filled], dashes, color=color, label=f"{name}: error {error:.3f}")
             sizes = 8 + 150 * np.sqrt(count / total)
-            axes.scatter(confidence[count > 0], accuracy[count > 0], sizes[count > 0], color, alpha=0.6)
+            axes.scatter(confidence[filled], accuracy[filled], sizes[filled], color, alpha=0.6)
             said.append(f"{name} the expected calibration error is {error:.4f}")
-        confidence_name, accuracy_name = "confidence", "accuracy"
-        if "labels" in bins:
-            confidence_name, accuracy_name = "probability of a label", "share of texts that have it"
+        of_labels = "labels" in bins
+        confidence_name = "probability of a label" if of_labels else "confidence"
+        accuracy_name = "share of texts that have it" if of_labels else "accuracy"
         axes.set(xlim=(0, 1), ylim=(0, 1), xlabel=confidence_name, ylabel=accuracy_name, title="reliability")
         legend(drawing, axes, columns=1)
     what = f"{accuracy_name} against {confidence_name} of each bin"

@@ -27,8 +27,8 @@ class RunRecord:
         name: as it is called in the report.
         config: its configuration.
         environment: content of ``environment.json``.
-        sizes: content of ``model.json``; nothing of a run that has not got so far.
-        result: how it ended; None: it has not.
+        sizes: content of ``model.json``; empty before it is written.
+        result: how it ended; None: it has not ended.
         history: its metrics against the step.
         predictions: of validation and test; None: there are none.
         test: token ids of the test split; None: there are none.
@@ -75,13 +75,13 @@ def read_run(run: RunDirectory) -> RunRecord:
     if not isinstance(environment, dict):
         raise LxError(f"{run.environment} does not hold the environment of a run")
     return RunRecord(
-        run,
-        label(run.path.resolve().name, 60),
-        config,
-        environment,
-        run.read_sizes() if lexists(run.model) else {},
-        run.read_result() if lexists(run.result) else None,
-        read_history(run),
-        read_predictions(run) if lexists(run.predictions) else None,
-        TokenTable(run.trusted(run.test)) if lexists(run.test) else None,
+        run=run,
+        name=label(run.path.resolve().name, 60),
+        config=config,
+        environment=environment,
+        sizes=run.read_sizes() if lexists(run.model) else {},
+        result=run.read_result() if lexists(run.result) else None,
+        history=read_history(run),
+        predictions=read_predictions(run) if lexists(run.predictions) else None,
+        test=TokenTable(run.trusted(run.test)) if lexists(run.test) else None,
     )

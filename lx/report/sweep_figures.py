@@ -21,14 +21,7 @@ _BEST_SHARE = 0.1
 
 
 def history_figure(numbers: Sequence[int], values: Sequence[float], metric: str, mode: str) -> Figure:
-    """Draw the objective of each finished trial, and the best so far.
-
-    Args:
-        numbers: of the trials.
-        values: of the objective.
-        metric: its name.
-        mode: ``max`` or ``min``.
-    """
+    """Draw the objective of each finished trial by its number, and the best so far."""
     order = np.argsort(numbers)
     trials, objective = np.asarray(numbers)[order], np.asarray(values, float)[order]
     best = (np.maximum if mode == "max" else np.minimum).accumulate(objective)

@@ -41,6 +41,8 @@ from lx.run.result import Result
 from lx.system.files import as_argument, atomic_write, atomic_write_json
 from lx.system.plain_data import read_json, read_yaml
 
+_WAIT_S = 10.0  # for another machine that makes the directory
+
 
 class RunDirectory:
     """The files of one run. Reading refuses links, so that nothing outside the directory is ever read."""
@@ -109,9 +111,9 @@ class RunDirectory:
         except OSError as error:
             raise LxError(f"cannot write the run directory {self.path}: {error.strerror or error}") from error
 
-    def wait_for(self, config: Mapping[str, Any], seconds: float = 10.0) -> bool:
-        """Return whether another machine makes the directory of this run; wait up to ``seconds`` until it has."""
-        deadline = time.monotonic() + seconds
+    def wait_for(self, config: Mapping[str, Any]) -> bool:
+        """Wait a while for another machine that makes this directory; return whether it has, for the same run."""
+        deadline = time.monotonic() + _WAIT_S
         while self.last.parent.exists() and not self.result.exists() and not self.trained:
             if self.config.exists():
                 return self.read_config() == config
@@ -138,7 +140,7 @@ class RunDirectory:
         self._write_yaml(self.config, config)
 
     def propose(self, config: Mapping[str, Any]) -> None:
-        """Save the configuration of a resumption; it becomes the run's when the start has worked."""
+        """Save the configuration of a resumption; it becomes the run's own once training has started."""
         self._write_yaml(self.resumption, config)
 
     def _write_yaml(self, path: Path, config: Mapping[str, Any]) -> None:
@@ -199,7 +201,7 @@ class RunDirectory:
         return {**label_set, **names}
 
     def read_reasons(self) -> dict[str, str]:
-        """Return why the data has chosen the values that it has, by key; none if it has chosen nothing."""
+        """Return the reason for each value that the data has chosen, by key."""
         reasons = self.read_json(self.recipe) if self.recipe.exists() else {}
         if not isinstance(reasons, dict):
             raise LxError(f"{self.recipe} does not hold the reasons of a recipe")
@@ -221,9 +223,9 @@ class RunDirectory:
 
 
 def _refuse_interpolations(node: object, path: Path) -> None:
-    children = [*node, *node.values()] if isinstance(node, dict) else node if isinstance(node, list) else ()
-    for child in children:
-        _refuse_interpolations(child, path)
+    if isinstance(node, dict | list):
+        for child in [*node, *node.values()] if isinstance(node, dict) else node:
+            _refuse_interpolations(child, path)
     if isinstance(node, str) and "${" in node:
         raise LxError(
             f"{path} holds an interpolation ({shorten_text(node)!r}): a run's configuration is resolved, plain data"

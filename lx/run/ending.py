@@ -1,7 +1,7 @@
-"""Record how a run stands in ``result.json``, so that nothing that happens later makes it say less.
+"""Record how a run stands in ``result.json``, without losing what an earlier process has recorded.
 
-A run that has finished stays so, however its process ends. One that goes on, or is made longer, keeps what was measured
-before until there is something newer; one whose resumption does not start is left as it was.
+A finished run stays finished, however its process ends. A run that goes on, or is made longer, keeps its earlier
+measurements until there are newer ones. A run whose resumption does not start is left as it was.
 """
 
 from __future__ import annotations
@@ -35,9 +35,10 @@ class Reached:
 
 
 def begin(run: RunDirectory) -> None:
-    """Note that a run begins or goes on: its start has worked, and it is not what its result says any more."""
+    """Record that training has started: a resumption's configuration becomes the run's, and its result is outdated."""
     if run.resumption.exists():
-        run.verdict.unlink(missing_ok=True)  # no sweep judges it now: before the next line, which other ranks look for
+        # No sweep judges the run any more. This comes first, since ranks that find no resumption look for a verdict.
+        run.verdict.unlink(missing_ok=True)
         run.resumption.replace(run.config)
     if run.result.exists():
         run.write_result(replace(run.read_result(), status="stopped", error=None))

@@ -21,7 +21,7 @@ def read_mistakes(run: RunDirectory) -> dict[str, list[dict[str, Any]]]:
     if not lexists(run.mistakes):
         return {}
     content = run.read_json(run.mistakes)
-    if isinstance(content, dict) and "mistakes" in content:  # runs of before kept those of one split
+    if isinstance(content, dict) and "mistakes" in content:  # older runs kept those of one split
         content = {content.get("split"): content["mistakes"]}
     if not isinstance(content, dict) or not all(
         isinstance(mistakes, list) and all(isinstance(mistake, dict) for mistake in mistakes)

@@ -155,7 +155,7 @@ def _check_columns(schema: pa.Schema, path: Path) -> int:
     scores = schema.field("scores").type if "scores" in schema.names else pa.null()
     num_scores = scores.list_size if pa.types.is_fixed_size_list(scores) else 0
     expected = [pa.schema(_columns(label, num_scores)) for label in _LABEL_TYPES]
-    expected += [columns.remove(len(columns) - 1) for columns in expected]  # files of before have no weights
+    expected += [columns.remove(len(columns) - 1) for columns in expected]  # older files have no weights
     if not 1 <= num_scores <= _MOST_SCORES or not any(schema.equals(columns) for columns in expected):
         raise LxError(f"{path} does not hold predictions: its columns are {shorten(schema.names)}")
     return int(num_scores)

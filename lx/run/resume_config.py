@@ -53,23 +53,28 @@ def resumed_config(run: RunDirectory, overrides: Sequence[str], trust: Sequence[
         if name not in config:
             raise LxError(f"{run.config} has no {name}: this is not the configuration of a run")
     for override in overrides:
-        key = _key(override)
-        if not _is_one_of(key, ADJUSTABLE):
-            name = key.partition("@")[0].replace("/", ".")
-            known = [setting for setting in flatten(config) if "." in setting] if "." in name else [*config]
-            why = f"{key} cannot change when a run goes on: it would be another run"
-            if not any(_is_one_of(setting, [name]) for setting in known) and (hint := did_you_mean(name, known)):
-                why = f"there is no setting {key!r}{hint}"
-            raise LxError(f"{why}. What can change: {', '.join(ADJUSTABLE)}")
-        if override.startswith("~"):
-            raise LxError(f"{override}: a run that goes on keeps its settings: leave it out, or choose another value")
+        _check_adjustable(override, config)
     if config["launch"] == "prepare" and "launch" not in map(_key, overrides):
         config["launch"] = "process"  # its ranks are started by lx now
     return _overridden(config, overrides) if overrides else config
 
 
+def _check_adjustable(override: str, config: dict[str, Any]) -> None:
+    """Refuse to change a setting that is none of ``ADJUSTABLE``, or to remove one."""
+    key = _key(override)
+    if not _is_one_of(key, ADJUSTABLE):
+        name = key.partition("@")[0].replace("/", ".")
+        known = [setting for setting in flatten(config) if "." in setting] if "." in name else [*config]
+        why = f"{key} cannot change when a run goes on: it would be another run"
+        if not any(_is_one_of(setting, [name]) for setting in known) and (hint := did_you_mean(name, known)):
+            why = f"there is no setting {key!r}{hint}"
+        raise LxError(f"{why}. What can change: {', '.join(ADJUSTABLE)}")
+    if override.startswith("~"):
+        raise LxError(f"{override}: a run that goes on keeps its settings: leave it out, or choose another value")
+
+
 def with_choices(run: RunDirectory, config: dict[str, Any]) -> dict[str, Any]:
-    """Fill in what the data has chosen for a run where a configuration, composed anew, says ``auto``."""
+    """Replace ``auto``, in a run's configuration that was composed again, by what the data has chosen before."""
     from omegaconf import OmegaConf
 
     cfg, before = OmegaConf.create(config), OmegaConf.create(run.read_config())
@@ -89,16 +94,16 @@ def with_choices(run: RunDirectory, config: dict[str, Any]) -> dict[str, Any]:
 def changed_keys(run: RunDirectory, config: dict[str, Any]) -> list[str]:
     """Return the keys in which a configuration differs from a run's, except those that may change on resumption.
 
-    Where another recipe makes the difference, ``recipe`` stands for all settings that it chooses.
+    If the recipe differs, the key ``recipe`` stands for all the settings that a recipe chooses.
     """
-    before, after = run.read_config(), config
-    was, is_now = flatten(before), flatten(after)
+    config_before = run.read_config()
+    before, after = flatten(config_before), flatten(config)
     ignored = (*ADJUSTABLE, "name", "run_dir", "resume", "recipe")
-    compared = [key for key in {**was, **is_now} if not _is_one_of(key, ignored)]
-    changed = {key for key in compared if was.get(key) != is_now.get(key)}
-    chosen = {key for key in changed if _is_one_of(key, [*AUTO_VALUES, *AUTO_NODES])}
-    if chosen and before.get("recipe") != after.get("recipe"):
-        changed = changed - chosen | {"recipe"}
+    compared = [key for key in {**before, **after} if not _is_one_of(key, ignored)]
+    changed = {key for key in compared if before.get(key) != after.get(key)}
+    by_recipe = {key for key in changed if _is_one_of(key, [*AUTO_VALUES, *AUTO_NODES])}
+    if by_recipe and config_before.get("recipe") != config.get("recipe"):
+        changed = changed - by_recipe | {"recipe"}
     return sorted(changed)
 
 
@@ -107,20 +112,20 @@ def _overridden(config: dict[str, Any], overrides: Sequence[str]) -> dict[str, A
     from omegaconf import OmegaConf
 
     groups = [override for override in overrides if "." not in _key(override)]
+    values = [override for override in overrides if override not in groups]
     composed = resolved(compose(groups)) if groups else {}
     new = OmegaConf.create({**config, **{name: composed[name] for name in map(_key, groups)}})
-    for override in overrides:
-        if override not in groups:
-            key = _key(override)
-            steps = config["trainer"]["max_steps"]
-            if key == "trainer.max_epochs" and steps is not None:
-                raise LxError(f"{override}: the run is as long as its steps: change trainer.max_steps={steps}")
+    max_steps = config["trainer"]["max_steps"]
+    for override in values:
+        key = _key(override)
+        if key == "trainer.max_epochs" and max_steps is not None:
+            raise LxError(f"{override}: the run is as long as its steps: change trainer.max_steps={max_steps}")
+        known = flatten(resolved(new))
+        if key not in known:
             parent = key.rpartition(".")[0]
-            known = flatten(resolved(new))
-            if key not in known:
-                missing = key if any(name.startswith(f"{parent}.") for name in known) else parent
-                raise LxError(f"{override}: the run has no {missing}{did_you_mean(key, list(known))}")
-            OmegaConf.update(new, key, _value(override, config), merge=False)
+            missing = key if any(name.startswith(f"{parent}.") for name in known) else parent
+            raise LxError(f"{override}: the run has no {missing}{did_you_mean(key, list(known))}")
+        OmegaConf.update(new, key, _value(override, config), merge=False)
     check_config(new, new)
     return resolved(new)
 

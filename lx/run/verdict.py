@@ -1,7 +1,7 @@
-"""How a trial and its sweep speak: two files in the run directory, each of which one side alone writes.
+"""How a trial and its sweep communicate: by two files in the run directory.
 
-``reports.json``: the objective of each validation so far. ``verdict.json``: the validation that the sweep has judged
-last, and whether the run goes on; a run without that file belongs to no sweep that judges it.
+The run alone writes ``reports.json``, the objective of each validation so far; the sweep alone writes ``verdict.json``,
+the last validation that it has judged, and whether the run goes on. A run without that file is not judged.
 """
 
 from __future__ import annotations

@@ -16,12 +16,7 @@ from lx.sweep.promotion import PromotionJudge
 
 
 class Hearing:
-    """Takes in the reports of trials and answers them.
-
-    Args:
-        study: of the sweep.
-        judge: decides.
-    """
+    """Takes in the reports of a sweep's trials and answers them as a judge decides."""
 
     def __init__(self, study: Study, judge: Judge) -> None:
         self._study = study
@@ -40,12 +35,7 @@ class Hearing:
         return self._heard_at.get(run.path) != _reported_at(run)
 
     def hear(self, number: int, run: RunDirectory) -> None:
-        """Take in the new reports of a trial's run, in their order, and answer the last.
-
-        Args:
-            number: of the trial.
-            run: of its first seed.
-        """
+        """Take in the new reports of a trial's run (that of its first seed) in their order, and answer the last."""
         if not self.has_news(run):
             return
         self._heard_at[run.path] = _reported_at(run)

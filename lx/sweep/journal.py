@@ -17,9 +17,6 @@ class KernelLock:
 
     A writer that is killed, or that runs out of disk space, within a write leaves a line without an end. The next
     record would be glued to it, and with the record after that the journal could never be read again.
-
-    Args:
-        journal: the journal's file.
     """
 
     def __init__(self, journal: Path) -> None:
@@ -28,7 +25,7 @@ class KernelLock:
         self._descriptor = -1
 
     def acquire(self) -> bool:
-        """Wait for the lock, then mend the journal."""
+        """Wait for the lock, then repair the journal."""
         self._descriptor = os.open(self._path, os.O_CREAT | os.O_RDWR, 0o666)
         fcntl.lockf(self._descriptor, fcntl.LOCK_EX)
         cut_torn_record(self._journal)

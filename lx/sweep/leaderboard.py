@@ -79,13 +79,7 @@ def _cost(mean: Mean | None, mode: str) -> float:
 
 
 def row_of(trial: TrialDirectory, metric: str, further: Sequence[str]) -> Row:
-    """Read a trial's results.
-
-    Args:
-        trial: its directory.
-        metric: the objective's name.
-        further: names of further objectives.
-    """
+    """Read a trial's results: its objective, called ``metric``, and those called ``further``."""
     outcomes = [replicate.outcome() for replicate in trial.replicates()]
     fresh = [replicate.outcome() for replicate in trial.confirmations()]
     objective, test = _means(outcomes, metric)

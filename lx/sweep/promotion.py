@@ -16,14 +16,10 @@ from lx.sweep.judge import is_paused, record_verdict, recorded_verdicts
 class PromotionJudge:
     """Asynchronous successive halving with promotion (Li et al. 2020, algorithm 2).
 
-    Rungs are validations 1, r, r^2, ... for a reduction r. At a rung a trial goes on if it is among the best n // r of
-    the n trials that have come there so far, and pauses otherwise. When there is room, a paused trial that has come to
-    be among them goes on before a new trial begins. When no trial is left to begin, at least the best of a rung goes
-    on, so that one is trained to the end.
-
-    Args:
-        study: of the sweep.
-        reduction: at least 2.
+    Rungs are validations 1, r, r^2, ... for a reduction r of at least 2. At a rung a trial goes on if it is among the
+    best n // r of the n trials that have reached it so far, and pauses otherwise. When there is room, a paused trial
+    that is among them by now goes on before a new trial begins. When no trial is left to begin, at least the best of a
+    rung goes on, so that one is trained to the end.
     """
 
     def __init__(self, study: Study, reduction: int) -> None:
@@ -42,7 +38,7 @@ class PromotionJudge:
         return verdict
 
     def promote(self, paused: Container[int], last: bool) -> int | None:
-        """Choose a paused trial that goes on, and record that.
+        """Choose a paused trial that goes on, and record the choice.
 
         Args:
             paused: numbers of the trials that have paused.
@@ -81,21 +77,21 @@ class PromotionJudge:
 
 
 class PausedAsPruned(Study):
-    """A study whose paused trials look pruned to samplers, which learn nothing from trials that are under way."""
+    """A study that shows paused trials as pruned, because samplers learn nothing from trials that are under way."""
 
     def _get_trials(
         self, deepcopy: bool = True, states: Container[TrialState] | None = None, use_cache: bool = False
     ) -> list[FrozenTrial]:
-        trials = [_settled(trial) for trial in super()._get_trials(deepcopy, None, use_cache)]
+        trials = [_paused_as_pruned(trial) for trial in super()._get_trials(deepcopy, None, use_cache)]
         return [trial for trial in trials if states is None or trial.state in states]
 
     @classmethod
     def of(cls, study: Study) -> PausedAsPruned:
-        """The same study, seen so."""
+        """Return such a view of a study."""
         return cls(study.study_name, study._storage, study.sampler)
 
 
-def _settled(trial: FrozenTrial) -> FrozenTrial:
+def _paused_as_pruned(trial: FrozenTrial) -> FrozenTrial:
     if trial.state != TrialState.RUNNING or not is_paused(trial):
         return trial
     trial = copy.copy(trial)

@@ -21,13 +21,7 @@ _FIRST_SIGNAL_CODE = 128  # a run that ends because of a signal has this exit co
 
 
 class Runner:
-    """One of the workers that run the trials of a sweep.
-
-    Args:
-        sweep: its own view of it.
-        view: shows progress.
-        stop: whether to stop.
-    """
+    """One of the workers that run the trials of a sweep."""
 
     def __init__(self, sweep: Sweep, view: View, stop: Stop) -> None:
         self._sweep = sweep

@@ -62,12 +62,7 @@ class Starter:
             self._compose(replicate, params, seconds_left)
 
     def start(self, replicate: Replicate, slot: Slot) -> Process:
-        """Start a run that is prepared, or go on with one that was interrupted.
-
-        Args:
-            replicate: the run.
-            slot: where it computes.
-        """
+        """Start a run that is prepared, or go on with one that was interrupted."""
         run = replicate.run
         config = run.read_config()
         if "submit" in config["hardware"]:

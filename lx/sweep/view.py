@@ -40,13 +40,7 @@ _TAIL_BYTES = 2000
 
 
 class View:
-    """What a person sees of a sweep.
-
-    Args:
-        plan: of the sweep.
-        directory: of the sweep.
-        trials: that have begun, by number; grows while the sweep runs.
-    """
+    """What a person sees of a sweep; ``trials``, by number, grows while the sweep runs."""
 
     def __init__(self, plan: Plan, directory: Path, trials: Mapping[int, TrialDirectory]) -> None:
         self._plan = plan
@@ -184,11 +178,7 @@ class View:
         return rank_trials(self._trials.values(), plan.metric, plan.mode, plan.further_objectives)
 
     def end(self, stopped: bool) -> None:
-        """Show the leaderboard and what to do next.
-
-        Args:
-            stopped: whether trials are left to run.
-        """
+        """Show the leaderboard and the next commands: if the sweep was stopped, how to resume it."""
         out, rows = console(), self._ranking()
         if rows:
             out.print(leaderboard_view(rows, self._plan.metric, self._directory, out.width, _SHOWN))

@@ -71,8 +71,8 @@ class ClassNames:
         if index < 0:
             index = self._ids_by_spelling.get(_spelling(name), -1)
             self.joined_spellings |= learn and index >= 0
-        if index < 0 and self.by_position and not self._positions_are_names and _INTEGER.fullmatch(name):
-            index = int(name) if 0 <= int(name) < len(self.names) else -1
+        if index < 0 and self._is_position(name) and 0 <= int(name) < len(self.names):
+            index = int(name)
         if index < 0 and learn:
             index = len(self.names)
             self.names.append(name)
@@ -82,6 +82,9 @@ class ClassNames:
             if not isinstance(label, bool):
                 self._ids[label] = index
         return index
+
+    def _is_position(self, name: str) -> bool:
+        return self.by_position and not self._positions_are_names and _INTEGER.fullmatch(name) is not None
 
     def refusal(self, where: str, label: Any) -> LxError:
         """Return the error for a label whose id is -1."""
@@ -95,7 +98,7 @@ class ClassNames:
             )
         known = shorten(self.names)
         near = did_you_mean(name, self.names)
-        if self.by_position and _INTEGER.fullmatch(name) and not self._positions_are_names:
+        if self._is_position(name):
             return LxError(
                 f"{where}: the label {name[:60]} is out of range: there are {len(self.names)} class names, "
                 f"0 to {len(self.names) - 1}: {known}. Mend the row, or data.class_names"

@@ -171,7 +171,7 @@ class Classification(nn.Module):
             for score, other in zip(per_class, most_confused(self.class_names, cells), strict=True)
         ]
         tables = {"classes": ResultTable(columns, rows), "confusion": confusion_table(self.class_names, cells)}
-        if "reliability" in evaluation.details:  # a checkpoint of before has none
+        if "reliability" in evaluation.details:  # an older checkpoint has none
             tables["reliability"] = reliability_table(evaluation.details["reliability"])
         return tables
 

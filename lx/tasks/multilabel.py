@@ -181,7 +181,7 @@ class Multilabel(nn.Module):
         columns = ["name", *_COLUMNS, "threshold"]
         rows = [[label[column] for column in columns] for label in evaluation.details["per_class"]]
         tables = {"labels": ResultTable(["label", *columns[1:]], rows)}
-        if "reliability" in evaluation.details:  # a checkpoint of before has none
+        if "reliability" in evaluation.details:  # an older checkpoint has none
             tables["reliability"] = reliability_table(evaluation.details["reliability"])
         return tables
 

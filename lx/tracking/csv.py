@@ -132,7 +132,10 @@ def csv_logger(run: RunContext) -> CsvLogger:
 
 
 def earlier_rows(run: RunContext) -> Iterator[tuple[int, dict[str, float]]]:
-    """Yield what ``RUN/metrics.csv`` has of the steps before a run goes on: step and metrics, validation by itself."""
+    """Yield step and metrics of each row of ``metrics.csv`` up to the step from which a run goes on.
+
+    The metrics of training and those of validation are yielded one after the other.
+    """
     path = run.dir / "metrics.csv"
     if run.step == 0 or not path.exists():
         return

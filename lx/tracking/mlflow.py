@@ -157,35 +157,36 @@ class MlflowTracker(Logger):
         with _one_at_a_time(self._uri):
             client = MlflowClient(self._uri)
             known = client.get_experiment_by_name(experiment)
-            group = (
-                client.create_experiment(experiment, _artifacts(self._uri)) if known is None else known.experiment_id
-            )
-        found = client.search_runs([group], f"tags.`lx.run_id` = '{self._run.id}'", max_results=1)
-        if found:
-            self._id = found[0].info.run_id
+            if known is not None:
+                experiment_id = known.experiment_id
+            else:
+                experiment_id = client.create_experiment(experiment, _artifacts(self._uri))
+        runs = client.search_runs([experiment_id], f"tags.`lx.run_id` = '{self._run.id}'", max_results=1)
+        if runs:
+            self._id = runs[0].info.run_id
             client.update_run(self._id, status="RUNNING")
-            histories = {key: client.get_metric_history(self._id, key) for key in found[0].data.metrics}
+            histories = {key: client.get_metric_history(self._id, key) for key in runs[0].data.metrics}
             self._last = {key: max(point.step for point in points) for key, points in histories.items()}
         else:
-            self._id = self._create(client, group)
+            self._id = self._create(client, experiment_id)
         self._client = client
         for step, row in earlier_rows(self._run):
             self.log_metrics(row, step)
 
-    def _create(self, client: MlflowClient, group: str) -> str:
+    def _create(self, client: MlflowClient, experiment_id: str) -> str:
         from mlflow.entities import Param
 
         run = self._run
         tags = {"lx.run_id": run.id, "lx.run_dir": str(run.dir), "lx.overrides": shlex.join(run.overrides)}
         if run.revision is not None:
             tags["mlflow.source.git.commit"] = run.revision.removesuffix("-dirty")
-        created: str = client.create_run(group, run_name=run.name, tags=tags).info.run_id
+        run_id: str = client.create_run(experiment_id, run_name=run.name, tags=tags).info.run_id
         params = [
             Param(re.sub(r"[^\w/.\- :]", "_", key), str(value)[:_LONGEST_VALUE]) for key, value in run.settings.items()
         ]
         for start in range(0, len(params), _AT_ONCE):
-            client.log_batch(created, params=params[start : start + _AT_ONCE])
-        return created
+            client.log_batch(run_id, params=params[start : start + _AT_ONCE])
+        return run_id
 
     def _send(self, wait: bool) -> None:
         pending, self._pending, self._flushed_at = self._pending, [], time.monotonic()

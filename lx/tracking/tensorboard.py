@@ -19,11 +19,8 @@ from lx.tracking.media import figures, markdown
 class TensorBoardTracker(TensorBoardLogger):
     """Lightning's TensorBoard logger, writing to ``RUN/tensorboard``: scalars, settings, tables and figures.
 
-    Where a run goes on, TensorBoard drops what it has of that step and later ones; the row of the step itself, which
+    When a run is resumed, TensorBoard drops what it has of that step and later ones; the row of the step itself, which
     is not logged again, comes from ``metrics.csv``.
-
-    Args:
-        run: The run's facts.
 
     Raises:
         LxError: The ``tensorboard`` package is not installed.
@@ -34,14 +31,14 @@ class TensorBoardTracker(TensorBoardLogger):
         super().__init__(save_dir=run.dir, name="tensorboard", version="", purge_step=run.step)
         self._run = run
         writer = self.experiment
-        writer.purge_step = None  # Lightning closes the writer; what opens it again must drop nothing
+        writer.purge_step = None  # Lightning closes the writer: when it is opened again, it must drop nothing
         rows = [[key, str(value)] for key, value in run.settings.items()]
         writer.add_text("settings", markdown(["setting", "value"], rows), run.step)
-        self._there: set[str] = set()
+        self._written_at_start: set[str] = set()
         for step, row in earlier_rows(run):
             if step == run.step:
                 self.log_metrics(row, step)
-                self._there |= row.keys()
+                self._written_at_start |= row.keys()
 
     @staticmethod
     def check_settings(settings: Mapping[str, Any]) -> None:
@@ -55,8 +52,8 @@ class TensorBoardTracker(TensorBoardLogger):
     @override
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        there = self._there if step == self._run.step else set()
-        super().log_metrics({key: value for key, value in metrics.items() if key not in there}, step)
+        written = self._written_at_start if step == self._run.step else set()
+        super().log_metrics({key: value for key, value in metrics.items() if key not in written}, step)
 
     @rank_zero_only
     def record_best(self, metrics: Mapping[str, float]) -> None:

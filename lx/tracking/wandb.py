@@ -228,14 +228,15 @@ class WandbTracker(WandbLogger):
         return run
 
     def _go_on(self, run: Run) -> None:
-        """Find out which rows are recorded, and record those that were lost."""
+        """Find the last row that W&B has, and write the rows of ``metrics.csv`` that are missing after it."""
         last = last_row(self._parts) if run.offline else {**dict(run.summary), "_step": run.starting_step - 1}
-        steps = int(last.get("trainer/global_step", -1))
-        self._last_row = max(int(last.get("_step", -1)), _ROWS_A_STEP * steps)  # W&B's numbers, before lx chose them
+        last_step = int(last.get("trainer/global_step", -1))
+        # Records of an older lx have W&B's own row numbers, which are smaller: the step says more.
+        self._last_row = max(int(last.get("_step", -1)), _ROWS_A_STEP * last_step)
         self._experiment = run
         for step, row in earlier_rows(self._run):
             self.log_metrics(row, step)
-        self._last_row = max(self._last_row, run.step - 1)  # a validation that is done again is recorded as well
+        self._last_row = max(self._last_row, run.step - 1)  # a validation that is repeated is recorded again
 
     def _never_raising(self, action: str) -> AbstractContextManager[None]:
         return never_raising("W&B", action, self._give_up)

@@ -1,4 +1,4 @@
-"""What the agent of a W&B sweep says of the run that it starts, in environment variables.
+"""Read the environment variables by which the agent of a W&B sweep describes the run that it starts.
 
 The agent sends SIGTERM to a run that W&B has stopped, and counts every exit code but 0 as a failure.
 """
@@ -25,11 +25,7 @@ def agent_run() -> dict[str, str]:
 
 
 def end_of_stopped(exit_code: int) -> tuple[str, int]:
-    """Status and exit code of a run that a signal has stopped: ``pruned`` and 0 where an agent asked for it.
-
-    Args:
-        exit_code: that the signal stands for.
-    """
+    """Return status and exit code of a run that a signal has stopped: ``pruned`` and 0 if an agent asked for it."""
     if inside_agent() and exit_code == EXIT_CODES[signal.SIGTERM]:
         return "pruned", 0
     return "stopped", exit_code

@@ -99,7 +99,7 @@ def build_run(cfg: DictConfig, hardware: Hardware, rank_info: RankInfo | None = 
 
 def build_data(cfg: DictConfig, hardware: Hardware, rank_info: RankInfo, source: Source) -> TextDataModule:
     """The data module of a source, of ``cfg.data`` and ``cfg.tokenizer``; nothing is read."""
-    pad_multiple = cfg.hardware.get("pad_multiple", "auto")  # runs of before have none
+    pad_multiple = cfg.hardware.get("pad_multiple", "auto")  # older runs have none
     flat = {name: cfg.data[name] for name in DataSettings.__dataclass_fields__}
     loaders = LoaderOptions(
         seed=cfg.seed,

@@ -75,10 +75,10 @@ def write_files(
     files: Mapping[str, LogitFile],
     keep_texts: bool,
 ) -> None:
-    """Write predictions of every split that there are logits of, and the gravest mistakes of each.
+    """Write the predictions of every split with logits, and the gravest mistakes of each.
 
-    Of the training split they are mistakes of the expert, if there is one, on rows that its cross-validation held out:
-    the network remembers its training rows.
+    If there is an expert, its mistakes on the training split are added, for rows that its cross-validation held out.
+    The network's would say little: it remembers its training rows.
 
     Args:
         run: where to.
@@ -100,34 +100,50 @@ def write_files(
 
 def _split(name: str, data: TextDataModule, module: TextClassifier, file: LogitFile) -> _Split:
     expert = None if isinstance(module.net, ExpertAlone) else data.expert_log_probabilities(name)
-    rows, positions = np.arange(len(file.seen)), np.flatnonzero(file.seen)
-    examples, labels = data.corpus.splits[name], data.tables[name].labels
-    return _Split(name, examples, labels, module.task, module.device, rows, positions, file.logits, expert)
+    return _Split(
+        name=name,
+        examples=data.corpus.splits[name],
+        labels=data.tables[name].labels,
+        task=module.task,
+        device=module.device,
+        rows=np.arange(len(file.seen)),
+        positions=np.flatnonzero(file.seen),
+        logits=file.logits,
+        expert=expert,
+    )
 
 
 def _held_out_split(data: TextDataModule, expert: FittedExpert, module: TextClassifier) -> _Split:
     rows, log_probabilities = expert.held_out()
     task = copy(module.task)
-    task.choices = {}  # the probabilities are calibrated
-    examples, labels = data.corpus.splits["train"].select(rows), data.tables["train"].labels.take(pa.array(rows))
-    return _Split("train", examples, labels, task, module.device, rows, np.arange(len(rows)), log_probabilities)
+    task.choices = {}  # the probabilities are calibrated already
+    return _Split(
+        name="train",
+        examples=data.corpus.splits["train"].select(rows),
+        labels=data.tables["train"].labels.take(pa.array(rows)),
+        task=task,
+        device=module.device,
+        rows=rows,
+        positions=np.arange(len(rows)),
+        logits=log_probabilities,
+    )
 
 
 @dataclass
 class _Split:
-    """Outputs for examples of a split, and what becomes of them.
+    """N examples of a split, and what a run predicts for them.
 
     Attributes:
         name: of the split.
-        examples: N, with their texts.
+        examples: the texts.
         labels: [N] encoded.
-        task: turns outputs into predictions.
-        device: where it does.
-        rows: [N] number of each in the split.
-        positions: [M], ascending, of those examples that there are outputs of.
+        task: turns logits into predictions.
+        device: where it computes.
+        rows: [N] number of each example in the split.
+        positions: [M] which of the N examples have logits, ascending.
         logits: [N, C].
-        expert: [N, C] log-probabilities; None: there are none.
-        gravest: positions [K] of the gravest mistakes among those that were scored, the gravest first.
+        expert: [N, C] log-probabilities of an expert beside the network; None without one.
+        gravest: [K] positions of the gravest mistakes found by :meth:`score` so far, the gravest first.
     """
 
     name: str

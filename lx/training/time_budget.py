@@ -26,7 +26,7 @@ _UNTIMED = 5  # first steps of a trial: they allocate memory, and meet most shap
 _FIRST_STEPS = 15  # of the first trial, which says how many steps the second can take
 _MOST_STEPS = 2000
 _SHARE = 0.04  # of the time, for the second trial
-_CLEARLY = 2.0  # a run that is so many times shorter than the time needs no second trial
+_CLEARLY = 2.0  # a run that takes less than the time by this factor needs no second trial
 _MARGIN = 0.01  # of the time, for the last checkpoint and the result
 _NEVER = 10**9
 
@@ -64,9 +64,9 @@ def fit_into_time(built: BuiltRun, hardware: Hardware, rank_info: RankInfo, elap
     Raises:
         LxError: the time is too short for a step, or weights are sharded.
     """
-    cfg, data, module, length = built.cfg, built.data, built.module, built.run_length
+    cfg, module, length = built.cfg, built.module, built.run_length
     if not cfg.trainer.get("max_minutes") or cfg.trainer.max_steps or not length.total_steps:
-        return built  # runs of before have no such setting
+        return built  # older runs have no such setting
     if cfg.hardware.strategy == "fsdp":
         raise LxError("trainer.max_minutes cannot time steps with hardware=fsdp: give trainer.max_steps")
     log.info("timing the first steps")
@@ -78,13 +78,9 @@ def fit_into_time(built: BuiltRun, hardware: Hardware, rank_info: RankInfo, elap
         num_steps = all_reduce_min(min(int(_SHARE * limit / step_s), _MOST_STEPS))
         if num_steps > _FIRST_STEPS:
             trainer, step_s = _time_steps(built, hardware, rank_info, num_steps)
-    begun = time.perf_counter()
-    trainer.validate(module, datamodule=data, verbose=False)
-    validation_s = time.perf_counter() - begun
+    validation_s, test_s = _time_evaluations(trainer, built)
     module.net.load_state_dict(weights)
 
-    num_tokens = {split: int(table.lengths.sum()) for split, table in data.tables.items()}
-    test_s = validation_s * num_tokens.get("test", 0) / num_tokens["validation"]
     left_s = limit - elapsed() - test_s - validation_s  # the last validation: training may end within an interval
     fitting = all_reduce_min(int(left_s / (step_s + validation_s / float(length.validation_interval))))
     if fitting < 1:
@@ -92,7 +88,7 @@ def fit_into_time(built: BuiltRun, hardware: Hardware, rank_info: RankInfo, elap
             f"trainer.max_minutes={cfg.trainer.max_minutes}: reading the data, a validation and the test take longer"
         )
     total_steps = min(fitting, length.total_steps)
-    module = build_module(cfg, module.net, module.task, total_steps)  # whose metrics and guard have counted nothing
+    module = build_module(cfg, module.net, module.task, total_steps)  # with metrics and a guard that start from 0
     if total_steps == length.total_steps:
         return replace(built, module=module)
     cfg = deepcopy(cfg)
@@ -107,8 +103,17 @@ def fit_into_time(built: BuiltRun, hardware: Hardware, rank_info: RankInfo, elap
     )
 
 
+def _time_evaluations(trainer: Trainer, built: BuiltRun) -> tuple[float, float]:
+    """Return the seconds of a validation, and an estimate of those of the test by its number of tokens."""
+    begun = time.perf_counter()
+    trainer.validate(built.module, datamodule=built.data, verbose=False)
+    seconds = time.perf_counter() - begun
+    num_tokens = {split: int(table.lengths.sum()) for split, table in built.data.tables.items()}
+    return seconds, seconds * num_tokens.get("test", 0) / num_tokens["validation"]
+
+
 def _time_steps(built: BuiltRun, hardware: Hardware, rank_info: RankInfo, num_steps: int) -> tuple[Trainer, float]:
-    """Take steps that are thrown away; return their trainer, and the seconds of a step with as many tokens as most."""
+    """Take steps that are thrown away; return their trainer, and the seconds of a step of average size."""
     clock, data = _StepClock(), built.data
     trial = RunLength(built.run_length.steps_per_epoch, _UNTIMED + num_steps, _NEVER)
     trainer = build_trainer(built.cfg, hardware, trial, [], [clock], rank_info)

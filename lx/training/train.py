@@ -136,8 +136,8 @@ def _train(run: RunDirectory, rank_info: RankInfo, stop: StopRequest, session: S
                     end.status = callback.status
             result, evaluation = _end(run, end.status, trainer, module, checkpoint, data, recorder)
             if rank_info.is_first:
-                recorder.write(module, cfg.data.get("keep_texts", True))  # runs of before do not say
-            if cfg.objective.get("latency") and result.status == "finished":  # runs of before have none
+                recorder.write(module, cfg.data.get("keep_texts", True))  # older runs do not say
+            if cfg.objective.get("latency") and result.status == "finished":  # older runs have none
                 result.latency = prediction_latency(trainer, module, data)
             result.seconds = session.stopwatch.seconds
             if rank_info.is_first:

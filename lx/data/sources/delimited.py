@@ -26,19 +26,19 @@ _LONG_NAME = 40  # characters; a longer name of a column is more likely a text
 
 @dataclass(frozen=True)
 class _Dialect:
-    """How fields are separated, whether quotation marks enclose them or are text, whether spaces may precede."""
+    """How fields are separated, whether quotation marks enclose them, and whether a space before one is skipped."""
 
     delimiter: str
     quoted: bool = True
-    spaced: bool = False
+    skips_spaces: bool = False
 
     def parse(self, lines: Iterator[str]) -> _CsvReader:
         if self.quoted:
-            return csv.reader(lines, delimiter=self.delimiter, strict=True, skipinitialspace=self.spaced)
+            return csv.reader(lines, delimiter=self.delimiter, strict=True, skipinitialspace=self.skips_spaces)
         return csv.reader(lines, delimiter=self.delimiter, quoting=csv.QUOTE_NONE)
 
     def header(self, line: str) -> list[str]:
-        """Return the names in a first line; none if they do not end there."""
+        """Return the names in a first line; none if a quotation mark is still open at its end."""
         try:
             return next(self.parse(iter([line])), [])
         except csv.Error:
@@ -75,21 +75,21 @@ def _read(path: Path, columns: Columns, dialects: Sequence[_Dialect]) -> Iterato
 
 
 def _choose(head: list[str], columns: Columns, dialects: Sequence[_Dialect]) -> _Dialect:
-    """Choose by the header, and between spaces as text and none by the width of the first records."""
+    """Choose the first dialect whose header has the columns; skip spaces if only then the records are all as wide."""
     line = head[0]
     if dialects[0] == _PLAIN_TAB and all(name[:1] == name[-1:] == '"' for name in line.rstrip("\r\n").split("\t")):
         dialects = dialects[1:]
-    spaced = [replace(dialect, spaced=True) for dialect in dialects if dialect.quoted]
-    dialect = next((each for each in [*dialects, *spaced] if columns.are_in(each.header(line))), dialects[0])
+    skipping = [replace(dialect, skips_spaces=True) for dialect in dialects if dialect.quoted]
+    dialect = next((each for each in [*dialects, *skipping] if columns.are_in(each.header(line))), dialects[0])
     if dialect.quoted and f'{dialect.delimiter} "' in "".join(head) and not _is_even(dialect, head):
-        without_spaces = replace(dialect, spaced=True)
+        without_spaces = replace(dialect, skips_spaces=True)
         if _is_even(without_spaces, head):
             return without_spaces
     return dialect
 
 
 def _is_even(dialect: _Dialect, head: list[str]) -> bool:
-    """Return whether all records in the first lines, but for the last, which may go on, are as wide as the header."""
+    """Return whether the first records are all as wide as the header; the last is ignored, since it may go on."""
     widths: list[int] = []
     try:
         widths.extend(len(record) for record in dialect.parse(iter(head)) if record)

@@ -170,19 +170,21 @@ class _Folder:
 
 def _list_folder(folder: Path) -> _Folder:
     """List a folder of classes; raise LxError if it, or one inside it, cannot be read."""
-    listed = _Folder([], [], [])
+    texts: list[tuple[str, Path]] = []
+    hidden: list[Path] = []
+    without_texts: list[str] = []
     inner = folder
     try:
         for inner in sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
-            files = [file for file in inner.iterdir() if file.suffix.lower() == ".txt"]
-            texts = sorted(file for file in files if not file.name.startswith("."))
-            listed.hidden.extend(sorted(file for file in files if file.name.startswith(".")))
-            listed.texts.extend((inner.name, file) for file in texts)
-            if not texts:
-                listed.without_texts.append(inner.name)
+            files = sorted(file for file in inner.iterdir() if file.suffix.lower() == ".txt")
+            shown = [file for file in files if not file.name.startswith(".")]
+            texts += [(inner.name, file) for file in shown]
+            hidden += [file for file in files if file.name.startswith(".")]
+            if not shown:
+                without_texts.append(inner.name)
     except OSError as error:
         raise unreadable(inner, error) from error
-    return listed
+    return _Folder(texts, hidden, without_texts)
 
 
 def _read_folder(folder: Path) -> Iterator[Rows]:

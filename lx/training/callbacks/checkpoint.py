@@ -113,26 +113,32 @@ class Checkpoint(Callback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, TextClassifier)
         self.validated_step = step = trainer.global_step
-        measured = pl_module.scalars("val")
-        value, best = measured[self.metric], self.best
-        is_best = best is None or self.sign * value > self.sign * best or math.isnan(best)
+        evaluation, measured = pl_module.evaluations["val"], pl_module.scalars("val")
+        value = measured[self.metric]
+        if is_best := self._rank(value, step):
+            self.best, self.best_metrics, self.best_evaluation = value, measured, evaluation
+        record_best(trainer.loggers, self.best_metrics)  # a logger itself keeps the last values
+        if not is_best and (self.keep_best == 1 or (value, step) not in self.kept):
+            return
+        weights = full_state_dict(pl_module.net)  # with shards every rank must call it
+        if trainer.is_global_zero:
+            content = {
+                "weights": weights,
+                "step": step,
+                "epoch": self.run_length.position(max(step - 1, 0))[0],  # that of the last step
+                "choices": evaluation.choices,
+                "objective": measured[self.objective],
+            }
+            self._writer.submit(content, partial(self._keep, is_best, [step for _, step in self.kept]))
+            if trainer.state.fn != TrainerFn.FITTING:
+                self._writer.wait()
+
+    def _rank(self, value: float, step: int) -> bool:
+        """Add a validation to the ranking, unless its metric is not a number; return whether it is the best so far."""
         if not math.isnan(value):
             ranked = sorted([*self.kept, (value, step)], key=lambda entry: -self.sign * entry[0])
             self.kept = ranked[: self.keep_best]
-        if is_best:
-            self.best = value
-            self.best_metrics, self.best_evaluation = measured, pl_module.evaluations["val"]
-        record_best(trainer.loggers, self.best_metrics)  # a logger itself keeps the last values
-        if is_best or (self.keep_best > 1 and (value, step) in self.kept):
-            weights = full_state_dict(pl_module.net)
-            if trainer.is_global_zero:
-                epoch, _ = self.run_length.position(max(step - 1, 0))  # that of the last step
-                choices = pl_module.evaluations["val"].choices
-                content = {"weights": weights, "step": step, "epoch": epoch, "choices": choices}
-                content["objective"] = measured[self.objective]
-                self._writer.submit(content, partial(self._keep, is_best, [step for _, step in self.kept]))
-                if trainer.state.fn != TrainerFn.FITTING:
-                    self._writer.wait()
+        return self.best is None or self.sign * value > self.sign * self.best or math.isnan(self.best)
 
     @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -18,10 +18,6 @@ class GracefulStop(Callback):
 
     In training the step is finished first. In validation a signal acts at once: the training state was saved just
     before.
-
-    Args:
-        request: records the signals received.
-        checkpoint: saves the training state.
     """
 
     def __init__(self, request: StopRequest, checkpoint: Checkpoint) -> None:

@@ -40,15 +40,9 @@ class EvaluationBar(Callback):
 
     @override
     def on_validation_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
     ) -> None:
-        self._view.evaluation("validation", batch_idx + 1, trainer.num_val_batches[dataloader_idx])
+        self._view.evaluation("validation", batch_idx + 1, trainer.num_val_batches[0])
 
     @override
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -56,15 +50,9 @@ class EvaluationBar(Callback):
 
     @override
     def on_test_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
     ) -> None:
-        self._view.evaluation("test", batch_idx + 1, trainer.num_test_batches[dataloader_idx])
+        self._view.evaluation("test", batch_idx + 1, trainer.num_test_batches[0])
 
     @override
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

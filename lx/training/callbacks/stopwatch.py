@@ -10,13 +10,10 @@ from typing_extensions import override
 
 
 class Stopwatch(Callback):
-    """Counts from its creation; a run that goes on adds what its training state had taken until it was saved.
+    """Counts from ``seconds_before`` its creation; a resumed run adds the seconds of the training state it starts from.
 
     Work that an interruption has lost does not count: an interrupted run takes as long as an undisturbed one, and
     longer only by starting again.
-
-    Args:
-        seconds_before: that have gone by already.
     """
 
     def __init__(self, seconds_before: float = 0.0) -> None:

@@ -30,13 +30,8 @@ class AwaitVerdict(Callback):
     whatever the machine was doing. A sweep that does not answer is waited for once; training goes on without it, and
     obeys the verdict that it finds after a later validation.
 
-    Stands before the callback that makes signals wait for the end of a step: while this one waits, a signal ends the
-    run at once, from the training state that was saved before the validation.
-
-    Args:
-        run: its directory.
-        metric: the objective.
-        run_length: numbers the validations.
+    It stands before the callback that delays signals to the end of a step: while it waits, a signal ends the run at
+    once. Nothing is lost, since the training state was saved before the validation.
     """
 
     def __init__(self, run: RunDirectory, metric: str, run_length: RunLength) -> None:

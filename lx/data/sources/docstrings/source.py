@@ -180,14 +180,13 @@ def _truncated(text: str, least: int, most: int) -> str:
 
 
 def _thin(texts: list[_Text], most: int) -> list[_Text]:
-    """Without repeats, without texts of two libraries, and with at most so many of each library."""
+    """Leave out repeats, texts that stand in two libraries, and those of a library beyond ``most``."""
     libraries: dict[str, set[str]] = {}
+    first: dict[str, _Text] = {}
     for text in texts:
         libraries.setdefault(text.text.lower(), set()).add(text.library)
-    unique: dict[str, _Text] = {}
-    for text in texts:
-        if len(libraries[text.text.lower()]) == 1:
-            unique.setdefault(text.text.lower(), text)
+        first.setdefault(text.text.lower(), text)
+    unique = {key: text for key, text in first.items() if len(libraries[key]) == 1}
     chosen: set[str] = set()
     for library in {text.library for text in texts}:
         own = [key for key, text in unique.items() if text.library == library]
