@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lx.config.compose import compose as compose
     from lx.errors import LxError as LxError
     from lx.inference.explain.explain import explain as explain
-    from lx.launch.local import train as train
+    from lx.launch.inline import train as train
     from lx.sweep.contenders import compare as compare
     from lx.sweep.members import load as load
 
@@ -26,7 +26,7 @@ _HOMES = {
     "compose": "lx.config.compose",
     "explain": "lx.inference.explain.explain",
     "load": "lx.sweep.members",
-    "train": "lx.launch.local",
+    "train": "lx.launch.inline",
 }
 __all__ = ["LxError", "compare", "compose", "explain", "load", "train"]
 
@@ -36,3 +36,8 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'lx' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """List what a notebook completes after ``lx.``."""
+    return [*__all__, "__version__"]

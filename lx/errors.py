@@ -40,6 +40,12 @@ class RanksLostError(TrainingError):
     """Another rank is gone, which is its error, not this one's."""
 
 
+def require_list(argument: str, value: object) -> None:
+    """Raise LxError if an argument that takes several strings was given a single one, each of whose letters is one."""
+    if isinstance(value, str):
+        raise LxError(f"{argument} is a single string, not a list of strings: give [{quote(value)}]")
+
+
 def did_you_mean(word: str, known: Sequence[str]) -> str:
     """`` (did you mean 'x'?)`` if something known is close to ``word``, else nothing."""
     import difflib  # not for a command that goes well

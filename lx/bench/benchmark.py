@@ -13,7 +13,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from lightning.pytorch import Callback, seed_everything
+from lightning.pytorch import Callback
 from lightning.pytorch.profilers import Profiler
 from omegaconf import DictConfig
 from torch import nn
@@ -37,6 +37,7 @@ from lx.training.callbacks.progress_bar import ProgressBar
 from lx.training.callbacks.progress_view import View
 from lx.training.module import TextClassifier
 from lx.training.run_length import RunLength
+from lx.training.seeding import seed_process
 from lx.training.trainer import build_trainer
 
 _RATE_SECONDS = 1.0  # of matrix products, for the rate that utilisation is measured against
@@ -82,7 +83,7 @@ def bench(cfg: DictConfig, steps: int | None, warmup: int, rounds: int, baseline
     Raises:
         LxError: training would refuse the configuration.
     """
-    seed_everything(cfg.seed, workers=True, verbose=False)
+    seed_process(cfg.seed)
     hardware = resolve(cfg.hardware.accelerator, cfg.hardware.precision, cfg.hardware.threads)
     with TemporaryDirectory(prefix="lx-bench-") as scratch, log_to(Path(scratch) / "log.txt"):
         built = build_run(cfg, hardware)

@@ -11,7 +11,7 @@ from lx.config.conflicts import check_sources
 from lx.config.grammar import as_grammar, with_files
 from lx.config.messages import plain_errors
 from lx.config.session import compose_unchecked, group_choices, hydra_session
-from lx.errors import LxError, first_line
+from lx.errors import LxError, first_line, require_list
 
 if TYPE_CHECKING:
     from hydra._internal.hydra import Hydra
@@ -29,6 +29,7 @@ def compose(overrides: Sequence[str] = (), config_dir: str | Path | None = None)
         LxError: a key or group option that does not exist, a value of the wrong type, or settings that contradict
             each other.
     """
+    require_list("overrides", overrides)
     with hydra_session(config_dir) as hydra:
         return compose_with(hydra, overrides)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from lx.config.compose import resolved
 from lx.config.session import conf_dir
-from lx.errors import ArgumentError, LxError, first_line, shorten_text
+from lx.errors import ArgumentError, LxError, first_line, require_list, shorten_text
 
 # Where the targets named by configurations of lx 0.1 are now.
 _MOVED_MODULES = {
@@ -117,6 +117,7 @@ def check_targets(
     Raises:
         LxError: names the target and what to do.
     """
+    require_list("trust", trust)
     for node in nodes or ():
         if not isinstance(config.get(node), dict):
             raise LxError(f"{path} has no {node} node: this is not the configuration of a run")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from torch import Tensor
 from lx.data.sources.rows import kind_of
 from lx.distributed.process_group import all_gather, scatter
 from lx.distributed.rank_info import RankInfo
-from lx.errors import LxError
+from lx.errors import LxError, require_list
 from lx.tasks.base import Prediction, Task
 
 _CHUNK = 4096  # texts tokenized, sorted by length and predicted at a time, on each rank
@@ -46,20 +47,28 @@ class Predictor(ABC):
     def scores(self, rows: Sequence[TextRow]) -> Scores:
         """Start to compute the scores of some texts; on a GPU return before they are there."""
 
-    def predict(self, texts: Sequence[str], pairs: Sequence[str] | None = None) -> list[Prediction]:
+    def predict(self, texts: Iterable[str], pairs: Iterable[str] | None = None) -> list[Any]:
         """Predict the labels of texts.
 
         Args:
-            texts: what to label.
+            texts: what to label: a list, a generator, an array, the column of a table, ...
             pairs: the second text of each, for a run on pairs.
 
+        Returns:
+            A :class:`Prediction` of each, of the run's task: with ``label`` and ``probability``, ``labels``, or
+            ``value``.
+
         Raises:
-            LxError: pairs are missing, or given for a run on single texts; or one of the texts is no string.
+            LxError: pairs are missing, too few or too many, or given for a run on single texts; or one of the texts is
+                no string.
         """
         firsts = _checked(texts, "texts")
         if pairs is None:
             return list(self.stream((text, None) for text in firsts))
-        return list(self.stream(zip(firsts, _checked(pairs, "pairs"), strict=True)))
+        seconds = _checked(pairs, "pairs")
+        if len(firsts) != len(seconds):
+            raise LxError(f"texts has {len(firsts):,} strings, and pairs {len(seconds):,}: each text needs its second")
+        return list(self.stream(zip(firsts, seconds, strict=True)))
 
     def stream(self, rows: Iterable[TextRow]) -> Iterator[Prediction]:
         """Predict the labels of texts as they come, in their order; only a few thousand are held at a time.
@@ -94,10 +103,12 @@ class Predictor(ABC):
             yield from self.task.predictions([text for text, _ in chunk], *joined)
 
 
-def _checked(texts: Sequence[str], name: str) -> list[str]:
-    """Return the texts, or raise LxError if they are a single string or hold something that is no text."""
-    if isinstance(texts, str):
-        raise LxError(f"{name} is a single string, and each of its characters would be a text: give a list, [text]")
+def _checked(texts: Iterable[str], name: str) -> list[str]:
+    """Return the texts, or raise LxError if they are no series of texts, or hold something that is no text."""
+    require_list(name, texts)
+    has_order = isinstance(texts, Iterable) and not isinstance(texts, bytes | Mapping | set | frozenset)
+    if not has_order or getattr(texts, "ndim", 1) != 1:  # of a table, the names of its columns would be the texts
+        raise LxError(f"{name} is {kind_of(texts)}, not a list of strings; of a table give one column")
     checked = list(texts)
     for index, text in enumerate(checked):
         if not isinstance(text, str):

@@ -22,7 +22,6 @@ from lx.launch.command import has_ranks, worker_command
 from lx.run.directory import RunDirectory
 from lx.run.ending import record_end
 from lx.run.paths import default_run_dir
-from lx.run.result import Result
 from lx.system.files import atomic_write_json
 from lx.system.output import say
 from lx.system.processes import child_environment, name_of_signal, report_exit
@@ -35,25 +34,6 @@ if TYPE_CHECKING:
 _KILLED_ON_REQUEST = -1000  # stands for the exit code of a process that was killed after a second Ctrl-C
 _STOPPED = {_KILLED_ON_REQUEST: signal.SIGINT, -signal.SIGINT: signal.SIGINT, -signal.SIGTERM: signal.SIGTERM}
 _PACKAGES = ("lx", "torch", "lightning", "hydra-core", "torchmetrics", "tokenizers", "datasets", "wandb", "numpy")
-
-
-def train(cfg: DictConfig, overrides: Sequence[str] = ()) -> Result:
-    """Train in this process, as ``lx train launch=inline`` does, and return how the run ended and where it lies.
-
-    Args:
-        cfg: from :func:`lx.compose`.
-        overrides: those that made it, for ``environment.json``.
-
-    Raises:
-        LxError: bad input or configuration; no run directory is left behind.
-    """
-    from lx.training.train import train_in
-
-    run = prepare_run(cfg, overrides)
-    try:
-        return train_in(run)
-    finally:
-        run.resumption.unlink(missing_ok=True)
 
 
 def launch(cfg: DictConfig, overrides: Sequence[str] = (), config_dir: str | None = None) -> tuple[RunDirectory, int]:

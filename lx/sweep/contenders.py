@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from lx.errors import LxError
+from lx.errors import LxError, require_list
 from lx.report.compare import Comparison, compare_contenders
 from lx.report.contenders import read_contender
 from lx.report.tables import count
@@ -31,6 +31,7 @@ def compare(paths: Sequence[str | Path]) -> Comparison:
     Raises:
         LxError: a directory holds no runs, or the runs cannot be compared: their test rows, tasks or classes differ.
     """
+    require_list("paths", paths)
     if not paths:
         raise LxError("there is nothing to compare: name two runs, or a sweep")
     root = os.path.commonpath([Path(path).absolute().parent for path in paths])

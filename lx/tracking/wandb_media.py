@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lx.run.directory import RunDirectory
 from lx.system.git import diff
+from lx.system.processes import variable
 from lx.tasks.base import ResultTable
 from lx.tracking.context import RunContext, RunResults
 
@@ -69,15 +68,6 @@ def save_diff(run: Run, revision: str | None) -> None:
         run.save(path, base_path=path.parent, policy="now")
 
 
-@contextmanager
-def staging_below(run_dir: Path) -> Iterator[None]:
+def staging_below(run_dir: Path) -> AbstractContextManager[None]:
     """Let wandb stage tables in the run directory, so that it can be moved and synced elsewhere."""
-    before = os.environ.get("WANDB_DATA_DIR")
-    os.environ["WANDB_DATA_DIR"] = str((run_dir / "wandb").resolve())
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["WANDB_DATA_DIR"]
-        else:
-            os.environ["WANDB_DATA_DIR"] = before
+    return variable("WANDB_DATA_DIR", str((run_dir / "wandb").resolve()))

@@ -7,7 +7,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
-from lightning.pytorch import seed_everything
 from omegaconf import DictConfig
 from rich.table import Table
 
@@ -24,6 +23,7 @@ from lx.tracking.loggers import check_loggers
 from lx.training.builders import build_run
 from lx.training.display import recipe_row
 from lx.training.module import TextClassifier
+from lx.training.seeding import seed_process
 
 
 def dry_run(cfg: DictConfig) -> None:
@@ -43,7 +43,7 @@ def dry_run(cfg: DictConfig) -> None:
     for name, node in cfg.callbacks.items():
         if node is not None:
             build(node, f"callbacks.{name}")
-    seed_everything(cfg.seed, workers=True, verbose=False)
+    seed_process(cfg.seed)
     hardware = resolve(cfg.hardware.accelerator, cfg.hardware.precision, cfg.hardware.threads)
     with TemporaryDirectory(prefix="lx-check-") as scratch, log_to(Path(scratch) / "log.txt"):
         if cfg.hardware.compile == "auto":

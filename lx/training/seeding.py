@@ -8,6 +8,13 @@ import numpy as np
 import torch
 
 
+def seed_process(seed: int) -> None:
+    """Seed every random generator of this process, for all that is drawn before the first step."""
+    torch.manual_seed(seed)
+    np.random.seed(seed)
+    random.seed(seed)
+
+
 def seed_step(seed: int, step: int, rank: int, device: torch.device) -> None:
     """Seed every random generator of this process for one optimizer step.
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
 from contextlib import nullcontext
 
-from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 
@@ -23,6 +22,7 @@ from lx.run.result import Result
 from lx.system.console import show
 from lx.system.hardware import is_busy, resolve
 from lx.system.logging import log_to
+from lx.system.processes import variable
 from lx.system.signals import StopRequest, stop_on_signals
 from lx.tasks.base import Evaluation
 from lx.tracking.loggers import (
@@ -42,6 +42,7 @@ from lx.training.latency import prediction_latency
 from lx.training.micro_batch import micro_batch_size
 from lx.training.module import TextClassifier
 from lx.training.run_record import Session, run_context, run_results, save_model_inputs, save_recipe
+from lx.training.seeding import seed_process
 from lx.training.time_budget import fit_into_time
 from lx.training.trainer import build_callbacks, build_trainer
 
@@ -64,7 +65,9 @@ def train_in(run: RunDirectory, rank_info: RankInfo | None = None, seconds_befor
     """
     rank_info = rank_info or RankInfo.from_environment()
     session = Session(run, rank_info.is_first, seconds_before)
-    with log_to(run.log, on_screen=rank_info.is_first), stop_on_signals() as stop:
+    # tokenizers would complain of each worker process that is forked; they have none to do
+    quiet_forks = variable("TOKENIZERS_PARALLELISM", "true")
+    with log_to(run.log, on_screen=rank_info.is_first), stop_on_signals() as stop, quiet_forks:
         try:
             return _train(run, rank_info, stop, session)
         except LxError as error:
@@ -84,8 +87,7 @@ def train_in(run: RunDirectory, rank_info: RankInfo | None = None, seconds_befor
 
 def _train(run: RunDirectory, rank_info: RankInfo, stop: StopRequest, session: Session) -> Result:
     cfg = OmegaConf.create(run.next_config())
-    os.environ["TOKENIZERS_PARALLELISM"] = "true"  # read by tokenizers before worker processes are started
-    seed_everything(cfg.seed, workers=True, verbose=False)
+    seed_process(cfg.seed)
     hardware = resolve(
         cfg.hardware.accelerator,
         cfg.hardware.precision,

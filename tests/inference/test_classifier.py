@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -214,6 +215,11 @@ def test_the_name_of_the_output_says_its_format(
         (["bread", None], r"texts\[1\] is null"),
         ([1.5], r"texts\[0\] is a fraction"),
         (["bread", "\ud83d"], r"texts\[1\] holds half of a surrogate pair"),
+        (["bread", float("nan")], r"texts\[1\] is NaN, a missing value"),
+        (b"bread", "texts is binary data"),
+        ({"text": "bread"}, "texts is an object"),
+        ({"bread"}, "texts is a set"),
+        (np.array([["bread", "violin"]]), "texts is a ndarray, not a list of strings; of a table give one column"),
     ],
 )
 def test_what_is_no_list_of_texts(classifier: Classifier, texts: Any, message: str) -> None:
@@ -221,6 +227,22 @@ def test_what_is_no_list_of_texts(classifier: Classifier, texts: Any, message: s
         classifier.predict(texts)
     with pytest.raises(LxError, match=message.replace("texts", "pairs")):
         classifier.predict(["bread"] * len(texts), texts)
+
+
+@pytest.mark.parametrize("nothing", [None, 7])
+def test_what_is_no_texts_at_all(classifier: Classifier, nothing: Any) -> None:
+    with pytest.raises(LxError, match=r"texts is (null|an integer), not a list of strings"):
+        classifier.predict(nothing)
+
+
+def test_anything_that_yields_strings_is_a_list_of_texts(classifier: Classifier) -> None:
+    for texts in ((text for text in TEXTS), np.array(TEXTS), tuple(TEXTS), dict.fromkeys(TEXTS).keys()):
+        assert [prediction.text for prediction in classifier.predict(texts)] == TEXTS
+
+
+def test_each_text_needs_its_pair(classifier: Classifier) -> None:
+    with pytest.raises(LxError, match="texts has 2 strings, and pairs 1"):
+        classifier.predict(["a", "b"], ["c"])
 
 
 @pytest.mark.parametrize("name", ["empty.txt", "empty.csv", "empty.jsonl"])

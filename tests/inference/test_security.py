@@ -81,7 +81,7 @@ HOSTILE: dict[str, tuple[Spoil, str]] = {
         target("lx.nn.attention.torch.hub.load", "evil/repo", "model"),
         "lx.nn.attention.torch.hub.load",
     ),
-    "a way of lx that is no model": (target("lx.launch.local.train", {}), "'lx.launch.local.train', which is none"),
+    "a way of lx that is no model": (target("lx.launch.inline.train", {}), "'lx.launch.inline.train', which is none"),
     "hydra's own helpers": (
         target("hydra.utils.get_method", "os.system"),
         "'hydra.utils.get_method', which is none",

@@ -61,6 +61,6 @@ def test_a_request_after_the_last_step_is_heard(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(
         "lx.training.callbacks.checkpoint.Checkpoint.on_train_end", lambda *_: signal.raise_signal(signal.SIGTERM)
     )
-    with pytest.raises(Stopped):
+    with pytest.raises(SystemExit):
         train_tiny(tmp_path)
     assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "stopped"

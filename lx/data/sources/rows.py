@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -49,6 +50,8 @@ def split_label(label: Any, separator: str | None) -> Any:
 
 def kind_of(value: object) -> str:
     """Name the kind of a value, for messages."""
+    if isinstance(value, float) and math.isnan(value):
+        return "NaN, a missing value"
     names = {
         bool: "true or false",
         int: "an integer",
