@@ -33,7 +33,7 @@ _MARKERS = ("config.yaml", "sweep.json", "trial.json")  # of a run, a sweep and 
 
 
 def runs_of(args: argparse.Namespace) -> list[Path]:
-    """Return the run that the arguments name, or those of a sweep, and say which these are.
+    """Return the run that the arguments name, or the runs of a sweep that predict together, and print which.
 
     Raises:
         LxError: neither is there, or ``--out`` would overwrite a file of a run.
@@ -56,7 +56,7 @@ def require_one_run(path: Path, verb: str, of_sweep: str = "") -> None:
     Args:
         path: what is named.
         verb: the command.
-        of_sweep: the command that does the like with a sweep, if there is one.
+        of_sweep: the corresponding command for a sweep, if there is one.
 
     Raises:
         LxError: names that command, and a run.
@@ -96,8 +96,8 @@ def check_out(out: Path | None, run: str | None, overrides: Sequence[str] = (), 
         raise LxError(f"--out {out} is a file that is read, and would be lost: choose another name")
     from lx.run.directory import RunDirectory
 
-    parents = [path for path in (out.parent, out.parent.parent) if any((path / name).exists() for name in _MARKERS)]
-    for directory in map(RunDirectory, [*parents, *([] if run is None else [Path(run)])]):
+    above = [path for path in (out.parent, out.parent.parent) if any((path / name).exists() for name in _MARKERS)]
+    for directory in map(RunDirectory, above if run is None else [*above, Path(run)]):
         own = (*directory.files(), *(directory.path / name for name in _OF_A_SWEEP))
         if any(_is_same(out, path) for path in own) or _is_same(out.parent, directory.last.parent):
             raise LxError(f"--out {out} is a file of a run or sweep, which would be lost: choose another name")

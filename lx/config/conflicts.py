@@ -21,7 +21,7 @@ _ALTERNATIVES = {
 
 
 def check_sources(hydra: Hydra, overrides: Sequence[str], cfg: DictConfig) -> None:
-    """Check the command line against the configuration composed of it, and the settings of each file of the user's.
+    """Check the command line against the composed configuration, and the settings of each of the user's files.
 
     Raises:
         LxError: two settings of which one overrides the other, or a file outside of ``hardware/`` that sets
@@ -43,9 +43,9 @@ def check_sources(hydra: Hydra, overrides: Sequence[str], cfg: DictConfig) -> No
 
 
 def files_of(hydra: Hydra, overrides: Sequence[str]) -> list[tuple[str, str]]:
-    """Return the files that a configuration is composed of, but for ``train.yaml`` and Hydra's own.
+    """Return the files that a configuration is composed of, except ``train.yaml`` and Hydra's own.
 
-    Of each its path, such as ``experiment/mine``, and the key that its content is placed under.
+    Each is given by its path, such as ``experiment/mine``, and the key under which its content is placed.
     """
     from hydra.types import RunMode
 

@@ -112,7 +112,7 @@ def check_targets(
         config: the whole configuration.
         path: its file, for the message.
         trust: the user's own packages whose classes may be built as well.
-        nodes: what will be built: of them, only targets that their folders of ``conf`` name; None: everything.
+        nodes: that will be built, each from targets that its own folder of ``conf`` names; None: the whole config.
 
     Raises:
         LxError: names the target and what to do.

@@ -134,10 +134,11 @@ def _is_choice(override: str, groups: frozenset[str]) -> bool:
 
 def _user_folder(config_dir: str | Path | None) -> Path | None:
     """Return the user's config folder as an absolute path, if there is one."""
-    origin, folder = "--config-dir ", config_dir
-    if config_dir is None:
-        origin, folder = "LX_CONFIG_DIR=", os.environ.get("LX_CONFIG_DIR") or None
-    if folder is None:
+    if config_dir is not None:
+        origin, folder = "--config-dir ", config_dir
+    elif from_environment := os.environ.get("LX_CONFIG_DIR"):
+        origin, folder = "LX_CONFIG_DIR=", from_environment
+    else:
         return None
     if folder == "":
         raise LxError("--config-dir is empty: name a directory, or leave it out. Is a variable of the shell not set?")

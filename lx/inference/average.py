@@ -96,21 +96,18 @@ def mean_outputs(
     Raises:
         LxError: the runs have not the same test split.
     """
-    first: TokenTable | None = None
     for number, member in enumerate(members):
         own_folder = folder / str(number)
         own_folder.mkdir()
         table, expert = chosen.read(member, own_folder, warn=number == 0)
-        if first is None:
-            first = table
-            shape = (len(table), member.task.num_outputs)
+        if number == 0:
+            first, shape = table, (len(table), member.task.num_outputs)
             mean = np.lib.format.open_memmap(folder / "mean.npy", "w+", np.float64, shape)
-        if not table.labels.equals(first.labels):
+        elif not table.labels.equals(first.labels):
             raise LxError(
                 f"{members[0].directory.path} and {member.directory.path} have different test splits: name one with "
                 "data.test=FILE"
             )
         for rows, scores in Classifier(member, hardware).scores_of_rows(table, expert):
             mean[rows] += _task(member).outputs(*scores).numpy() / len(members)
-    assert first is not None
     return first, mean

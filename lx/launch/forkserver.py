@@ -47,7 +47,7 @@ def serve() -> int:
     signal.set_wakeup_fd(wake_write)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     for number in _STOPPING:
-        signal.signal(number, signal.SIG_IGN)  # the one who started this ends it by closing stdin
+        signal.signal(number, signal.SIG_IGN)  # the parent ends this process by closing stdin
     children: dict[int, int] = {}
     pending = b""
     selector = selectors.DefaultSelector()
@@ -107,7 +107,7 @@ def _reap(children: dict[int, int]) -> Iterator[bytes]:
 
 
 def _run(request: Mapping[str, Any], train: Any, descriptors: list[int]) -> int:
-    """Become the process of a run; its exit code."""
+    """Train, in the new process; return its exit code."""
     code = 1
     try:
         end_with(os.getppid())
@@ -140,7 +140,7 @@ def _run(request: Mapping[str, Any], train: Any, descriptors: list[int]) -> int:
 
 
 class ForkServer:
-    """The other end: starts the server and speaks to it."""
+    """Starts the server, and sends it requests."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
@@ -180,7 +180,7 @@ class ForkServer:
         return worker
 
     def listen(self) -> None:
-        """Take in the answers that have come."""
+        """Read the answers that have come, and pass them to their workers."""
         assert self._process.stdout is not None
         while data := self._process.stdout.read(_READ_BYTES):
             *lines, self._pending = (self._pending + data).split(b"\n")
@@ -204,7 +204,7 @@ class ForkedWorker:
 
     def __init__(self, server: ForkServer) -> None:
         self._server = server
-        self._asked: int | None = None  # the signal that was sent before the process had begun
+        self._early_signal: int | None = None  # sent before the process had begun
         self.pid: int | None = None
         self.code: int | None = None
 
@@ -213,8 +213,8 @@ class ForkedWorker:
         self.code = answer.get("code", self.code)
         if "pid" in answer:
             self.pid = answer["pid"]
-            if self._asked is not None:
-                self._kill(self._asked)
+            if self._early_signal is not None:
+                self._kill(self._early_signal)
 
     def poll(self) -> int | None:
         """The exit code; None while it runs."""
@@ -225,7 +225,7 @@ class ForkedWorker:
         """Send a signal to the process: now, or as soon as it has begun; not if it has ended."""
         self._server.listen()
         if self.pid is None:
-            self._asked = number
+            self._early_signal = number
         else:
             self._kill(number)
 

@@ -117,7 +117,7 @@ def main() -> int:
 
 
 class StopRequests:
-    """The signals that have come. None acts by itself: the launcher is stopped first, see :func:`_run_launcher`."""
+    """Notes the signals that come. None ends this process: the launcher is stopped first, see :func:`_run_launcher`."""
 
     def __init__(self) -> None:
         self.received: set[int] = set()
@@ -216,12 +216,12 @@ def slurm_dir(run: RunDirectory) -> Path:
 
 
 def earlier_result(run: RunDirectory) -> Path:
-    """Return the file with a copy of the result that a run had when its job was submitted, if it had one."""
+    """Return the path of a copy of the result that a run had when its job was submitted, if it had one."""
     return slurm_dir(run) / "earlier-result.json"
 
 
 def result_of_job(run: RunDirectory) -> Result | None:
-    """Return how a run's job has ended it; None if what is there is older, or the job has begun and said no more."""
+    """Return the result that a run's job has written; None if it has written none yet, or only that it has begun."""
     earlier = earlier_result(run)
     if not run.result.exists() or (earlier.exists() and earlier.read_bytes() == run.result.read_bytes()):
         return None

@@ -53,7 +53,7 @@ def main() -> int:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a group of ranks ended: by the rank that failed first, not those that followed it; no message: well."""
+    """How a group of ranks ended; on failure, that of the rank that caused it. Without a message all went well."""
 
     code: int
     message: str | None = None
@@ -72,7 +72,7 @@ def train_on_ranks(run: RunDirectory) -> int:
         return outcome.code
     code = outcome.code
     if in_use(run):
-        pass  # another group trains in the directory
+        pass  # another group of ranks trains in the directory
     elif outcome.code in EXIT_CODES.values():
         status, code = end_of_stopped(outcome.code)
         record_end(run, status, outcome.message)

@@ -155,16 +155,16 @@ def _pair(
 def _advice(difference: Difference, num_seeds: tuple[int, int]) -> str:
     """Say with how many seeds two contenders cannot be told apart and, if that is known, how many would suffice."""
     fewest, most = min(num_seeds), max(num_seeds)
-    said = "with one seed each" if most == 1 else f"with {fewest} seeds each"
+    seeds = "with one seed each" if most == 1 else f"with {fewest} seeds each"
     if fewest < most:
-        said = f"with {num_seeds[0]} and {num_seeds[1]} seeds"
+        seeds = f"with {num_seeds[0]} and {num_seeds[1]} seeds"
     if fewest < _FEWEST_SEEDS:
-        return f"{said}: run {_FEWEST_SEEDS} or more of each"
+        return f"{seeds}: run {_FEWEST_SEEDS} or more of each"
     if abs(difference.estimate) < difference.components.standard_error:
-        return f"{said}: the difference is within its standard error"
+        return f"{seeds}: the difference is within its standard error"
     needed = seeds_needed(difference, num_seeds)
     if math.isinf(needed):
-        return f"{said}, and more would not do: there are too few rows"
+        return f"{seeds}, and more would not do: there are too few rows"
     if needed > _MOST_SEEDS:
-        return f"{said}: it would take more than {_MOST_SEEDS}"
-    return f"{said}; about {max(1, int(needed) - fewest)} more each would do"
+        return f"{seeds}: it would take more than {_MOST_SEEDS}"
+    return f"{seeds}; about {max(1, int(needed) - fewest)} more each would do"

@@ -80,14 +80,17 @@ def pairs_grid(comparison: Comparison) -> Grid:
     is_exact = any(pair.mcnemar_p is not None for pair in comparison.pairs)
     p_name = "p" if len(comparison.pairs) == 1 else "p (Holm)"
     columns = ["A", "B", "difference", f"{LEVEL:.0%} interval", "A better", p_name]
+    columns += ["McNemar's p"] if is_exact else []
     rows = []
     for pair in comparison.pairs:
-        difference, mcnemar = pair.difference, "-" if pair.mcnemar_p is None else _p(pair.mcnemar_p)
-        interval = f"{_signed(difference.low)} to {_signed(difference.high)}"
-        shown = [_signed(difference.estimate), interval, f"{pair.probability:.1%}", _p(pair.adjusted_p)]
-        rows.append([pair.a, pair.b, *shown, *([mcnemar] if is_exact else [])])
+        interval = f"{_signed(pair.difference.low)} to {_signed(pair.difference.high)}"
+        row = [pair.a, pair.b, _signed(pair.difference.estimate), interval]
+        row += [f"{pair.probability:.1%}", _p(pair.adjusted_p)]
+        if is_exact:
+            row.append("-" if pair.mcnemar_p is None else _p(pair.mcnemar_p))
+        rows.append(row)
     title = f"{comparison.metric} on {comparison.num_rows:,} rows of {comparison.split}, A minus B"
-    return Grid(title, [*columns, *(["McNemar's p"] if is_exact else [])], rows)
+    return Grid(title, columns, rows)
 
 
 def method_note(comparison: Comparison) -> str:

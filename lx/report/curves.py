@@ -48,18 +48,18 @@ def curves(histories: Mapping[str, History]) -> list[Figure]:
 
 def _curve(metric: str, histories: Mapping[str, History]) -> Figure:
     title = label(_TITLES.get(metric, metric.replace("_", " ")), 40)
-    said = []
+    several = len(histories) > 1
+    descriptions = []
     with canvas() as (drawing, axes):
         for index, (run, history) in enumerate(histories.items()):
-            kinds = {"train": f"train/{metric}", "validation": f"val/{metric}", "": metric}
-            drawn = {kind: history[column] for kind, column in kinds.items() if column in history}
+            columns = {"train": f"train/{metric}", "validation": f"val/{metric}", "": metric}
+            drawn = {kind: history[column] for kind, column in columns.items() if column in history}
             for kind, series in drawn.items():
-                name = " ".join(part for part in (label(run, 22) if len(histories) > 1 else "", kind) if part)
-                _draw(axes, series.thinned(), kind, index if len(histories) > 1 else int(kind == "validation"), name)
+                name = " ".join(filter(None, (label(run, 22) if several else "", kind)))
+                _draw(axes, series.thinned(), kind, index if several else int(kind == "validation"), name)
                 ends = f"from {series.values[0]:.4g} to {series.values[-1]:.4g}"
-                said.append(
-                    f"{name or metric} {ends}, between steps {series.steps[0]:,.0f} and {series.steps[-1]:,.0f}"
-                )
+                steps = f"between steps {series.steps[0]:,.0f} and {series.steps[-1]:,.0f}"
+                descriptions.append(f"{name or metric} {ends}, {steps}")
         axes.set_title(title)
         axes.set_xlabel("step")
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
@@ -69,9 +69,9 @@ def _curve(metric: str, histories: Mapping[str, History]) -> Figure:
         if metric in ("tokens_per_second", "grad_norm", "lr"):
             axes.set_ylim(bottom=0)
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: _short(value)))
-        legend(drawing, axes, columns=2 if len(histories) == 1 else 1)
+        legend(drawing, axes, columns=1 if several else 2)
     name = re.sub(r"\W+", "-", metric, flags=re.ASCII).strip("-") or "metric"
-    return Figure(f"curve-{name}", title, f"{title} against step: {'; '.join(said[:12])}.", drawing)
+    return Figure(f"curve-{name}", title, f"{title} against step: {'; '.join(descriptions[:12])}.", drawing)
 
 
 def _draw(axes: Axes, series: Series, kind: str, index: int, name: str) -> None:

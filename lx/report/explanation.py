@@ -63,6 +63,11 @@ class ScoreShares:
     facts: Sequence[str] = ()
     ngrams: Sequence[tuple[str, float]] = ()
 
+    @property
+    def several_parts(self) -> Mapping[str, Sequence[Shares]]:
+        """The parts, if there are several; with one alone the totals say the same."""
+        return self.parts if len(self.parts) > 1 else {}
+
     def totals(self) -> list[Shares]:
         """For each text, what its words add in all parts together."""
         return [np.sum(shares, axis=0) for shares in zip(*self.parts.values(), strict=True)]
@@ -71,7 +76,7 @@ class ScoreShares:
         """Return text and word of those words that add or take the most."""
         totals = self.totals()
         words = [(text, word) for text, shares in enumerate(totals) for word in range(len(shares))]
-        return sorted(words, key=lambda place: -abs(totals[place[0]][place[1]]))[:count]
+        return sorted(words, key=lambda pair: -abs(totals[pair[0]][pair[1]]))[:count]
 
 
 @dataclass(frozen=True)

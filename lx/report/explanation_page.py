@@ -64,8 +64,8 @@ def explanation_page(explanation: Explanation) -> str:
 
 
 def _views(explanation: Explanation, score: ScoreShares) -> dict[str, list[list[_Piece]]]:
-    """Cut the texts into pieces: by the name of a part, or of all together, those of each text."""
-    views = {"together": score.totals(), **(score.parts if len(score.parts) > 1 else {})}
+    """Cut the texts into pieces, coloured by what each part adds, and all together; by the name of the part."""
+    views = {"together": score.totals(), **score.several_parts}
     largest = max(float(np.abs(shares).max(initial=0)) for texts in views.values() for shares in texts) or 1.0
     return {
         name: [_pieces(text, shares, largest) for text, shares in zip(explanation.texts, texts, strict=True)]
@@ -90,7 +90,7 @@ def _tables(explanation: Explanation, score: ScoreShares) -> list[_Table]:
     }
     terms = {"without words": score.start, **parts, **score.rest, "score": score.value}
     tables = [_Table("The sum", [], [(name, [value]) for name, value in terms.items()])]
-    columns = {"adds": score.totals(), **(score.parts if len(score.parts) > 1 else {})}
+    columns = {"adds": score.totals(), **score.several_parts}
     words = [
         (explanation.texts[text].word(word), [shares[text][word] for shares in columns.values()])
         for text, word in score.strongest(_SHOWN_WORDS)

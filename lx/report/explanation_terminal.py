@@ -71,15 +71,15 @@ def _words(explanation: Explanation, score: ScoreShares) -> Table:
     table = Table(title="strongest words", title_justify="left")
     table.add_column("word", overflow="fold")
     table.add_column("adds", justify="right")
-    for part in score.parts if len(score.parts) > 1 else ():
+    for part in score.several_parts:
         table.add_column(part, justify="right")
     table.add_column("█ for, ░ against")
     totals = score.totals()
-    places = score.strongest(_SHOWN_WORDS)
-    largest = max((abs(totals[text][word]) for text, word in places), default=0) or 1.0
-    for text, word in places:
+    strongest = score.strongest(_SHOWN_WORDS)
+    largest = max((abs(totals[text][word]) for text, word in strongest), default=0) or 1.0
+    for text, word in strongest:
         share = totals[text][word]
-        parts = [f"{shares[text][word]:+.3f}" for shares in score.parts.values()] if len(score.parts) > 1 else []
+        parts = [f"{shares[text][word]:+.3f}" for shares in score.several_parts.values()]
         bar = ("█" if share > 0 else "░") * round(_BAR * abs(share) / largest)
         table.add_row(explanation.texts[text].word(word), f"{share:+.3f}", *parts, bar)
     return table

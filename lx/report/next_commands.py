@@ -71,7 +71,7 @@ def _next_training(config: dict[str, Any], overrides: Sequence[str], config_dir:
 
 
 def _means_the_same(overrides: Sequence[str]) -> bool:
-    """Return whether a sweep takes each override for the one value that it is."""
+    """Return whether each override has one value in a sweep too, where a comma separates values."""
     try:
         return not any(override.is_sweep_override() for override in parse(as_grammar(overrides, several=True)))
     except LxError:  # a text with a comma

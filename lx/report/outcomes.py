@@ -26,7 +26,7 @@ def reliability_figure(bins: Mapping[str, Mapping[str, Any]]) -> Figure:
         bins: of each kind of probabilities, ``unscaled`` and ``scaled``, or ``labels`` of label sets: ``count``,
             ``confidence`` and ``accuracy``.
     """
-    said = []
+    errors = []
     with canvas(height=3.9) as (drawing, axes):
         axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, linestyle=":", label="perfectly calibrated")
         names = {"unscaled": "before scaling", "scaled": "after scaling", "labels": "all labels"}
@@ -42,14 +42,14 @@ def reliability_figure(bins: Mapping[str, Mapping[str, Any]]) -> Figure:
             axes.plot(confidence[filled], accuracy[filled], dashes, color=color, label=f"{name}: error {error:.3f}")
             sizes = 8 + 150 * np.sqrt(count / total)
             axes.scatter(confidence[filled], accuracy[filled], sizes[filled], color, alpha=0.6)
-            said.append(f"{name} the expected calibration error is {error:.4f}")
+            errors.append(f"{name} the expected calibration error is {error:.4f}")
         of_labels = "labels" in bins
         confidence_name = "probability of a label" if of_labels else "confidence"
         accuracy_name = "share of texts that have it" if of_labels else "accuracy"
         axes.set(xlim=(0, 1), ylim=(0, 1), xlabel=confidence_name, ylabel=accuracy_name, title="reliability")
         legend(drawing, axes, columns=1)
     what = f"{accuracy_name} against {confidence_name} of each bin"
-    description = f"{what[0].upper()}{what[1:]}: {'; '.join(said)}. Larger dots hold more."
+    description = f"{what[0].upper()}{what[1:]}: {'; '.join(errors)}. Larger dots hold more."
     return Figure("reliability", "Reliability diagram", description, drawing)
 
 

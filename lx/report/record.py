@@ -60,8 +60,8 @@ class RunRecord:
     @property
     def metrics(self) -> dict[str, float]:
         """The metrics of the best validation and of the test, as far as they are numbers."""
-        found = self.result.metrics if self.result is not None else {}
-        return {str(name): float(value) for name, value in found.items() if isinstance(value, int | float)}
+        metrics = self.result.metrics if self.result is not None else {}
+        return {str(name): float(value) for name, value in metrics.items() if isinstance(value, int | float)}
 
 
 def read_run(run: RunDirectory) -> RunRecord:

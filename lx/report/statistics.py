@@ -141,7 +141,7 @@ def _between_seeds(values: Values) -> tuple[float, float]:
 
 
 def _resampled_means(values: Values, random: np.random.Generator) -> Values:
-    """Draw the mean of as many values as there are, with replacement, again and again [B]."""
+    """Return the means [B] of B resamples of the values, each as large as they are."""
     levels, counts = np.unique(values, return_counts=True)
     if len(levels) <= _FEW_VALUES:  # how often each value is drawn is multinomial
         means: Values = random.multinomial(len(values), counts / len(values), _DRAWS) @ levels / len(values)

@@ -187,7 +187,7 @@ def _read_split(table: pa.Table, num_scores: int, texts: str, path: Path) -> Spl
 
 
 def _read_labels(column: pa.ChunkedArray, num_scores: int, path: Path) -> NDArray[Any]:
-    """Return labels as an array; raise LxError if they are none of a task with so many scores."""
+    """Return labels as an array; raise LxError if they do not fit the number of scores."""
     if column.type == pa.float64():
         numbers: NDArray[np.float64] = _numpy(column)
         if np.isfinite(numbers).all():

@@ -1,4 +1,4 @@
-"""Whether the average of a sweep's best runs is better than the best alone, by what each kept of its validation."""
+"""Find how many of a sweep's best runs to average, by the predictions that each has kept of the validation split."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _MOST_MEMBERS = 5
 
 
 def choose_average(sweep: Sweep) -> None:
-    """Note in ``sweep.json`` of how many of the best runs the average is best on validation, and say so."""
+    """Record in ``sweep.json`` how many of the best runs to average for the best objective, and print it."""
     record = Record.read(sweep.directory)
     try:
         runs = members(sweep.directory, _MOST_MEMBERS)
@@ -50,7 +50,7 @@ def choose_average(sweep: Sweep) -> None:
 
 
 def best_average(runs: Sequence[Path], metric: str, mode: str) -> tuple[int, list[float]]:
-    """Say of how many of the best runs the average is best on validation; of equals, the one with the smallest loss.
+    """Return how many of the best runs to average for the best objective on validation; the loss decides a tie.
 
     Args:
         runs: directories of finished runs on the same validation split, the best first.
@@ -76,11 +76,9 @@ def best_average(runs: Sequence[Path], metric: str, mode: str) -> tuple[int, lis
         evaluations.append(task.summarize(metrics.compute(), choose=False))
     sign = 1.0 if mode == "max" else -1.0
     objectives = [evaluation.scalars[metric.removeprefix("val/")] for evaluation in evaluations]
-    ranking = [
-        (sign * objective, -evaluation.scalars["loss"])
-        for objective, evaluation in zip(objectives, evaluations, strict=True)
-    ]
-    return max(range(len(runs)), key=ranking.__getitem__) + 1, objectives
+    losses = [evaluation.scalars["loss"] for evaluation in evaluations]
+    scores = [(sign * objective, -loss) for objective, loss in zip(objectives, losses, strict=True)]
+    return scores.index(max(scores)) + 1, objectives
 
 
 def _encoded(labels: NDArray[Any]) -> pa.Array:

@@ -1,8 +1,8 @@
-"""Which worker runs which run of a sweep, where several work on one: claims, written beside the runs.
+"""Decide which of several workers runs which run of a sweep: by claims, files beside the runs.
 
-What to run next is chosen, and how a run ended is recorded, by one worker at a time, under the sweep's lock
-(:meth:`Claims.exclusive`). Between the two a claim says whose a run is. The kernel lets go of both when their process
-dies; the directory of a sweep that several machines share must have locks that hold between them, as NFS has.
+One worker at a time chooses what to run next, or records how a run ended: it holds the sweep's lock
+(:meth:`Claims.exclusive`). In between, the claim on a run says whose it is. The kernel releases lock and claims when
+their process dies. Machines that share a sweep need a file system whose locks hold between them, as those of NFS do.
 """
 
 from __future__ import annotations
@@ -30,9 +30,11 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 @dataclass
-class _Watched:
-    beat: int
-    since: float
+class _Heartbeat:
+    """The last one that was seen of another machine's claim: the file's time, and when it was first seen, here."""
+
+    mtime_ns: int
+    seen_at: float
 
 
 class Claims:
@@ -44,7 +46,7 @@ class Claims:
 
     Args:
         directory: of the sweep.
-        machine: what tells this machine from others.
+        machine: identifies this machine; None: by its boot, see :func:`_machine`.
     """
 
     def __init__(self, directory: Path, machine: str | None = None) -> None:
@@ -52,12 +54,12 @@ class Claims:
         self._machine = machine or _machine()
         self._worker = secrets.token_hex(8)
         self._held: dict[Path, IO[str]] = {}
-        self._watched: dict[Path, _Watched] = {}
+        self._heartbeats: dict[Path, _Heartbeat] = {}
         self._last_beat = time.monotonic()
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Wait until no other worker chooses or records, and keep others from it while the block runs."""
+        """Wait for the sweep's lock, and hold it while the block runs: no other worker chooses or records then."""
         with self._lock.open("a") as file:
             fcntl.lockf(file, fcntl.LOCK_EX)
             yield
@@ -86,11 +88,11 @@ class Claims:
 
     def _beats(self, path: Path) -> bool:
         """Whether another machine's claim has had a heartbeat in the last ``DEAD_S`` seconds of watching it."""
-        beat = path.stat().st_mtime_ns
-        watched = self._watched.get(path)
-        if watched is None or watched.beat != beat:
-            self._watched[path] = watched = _Watched(beat, time.monotonic())
-        return time.monotonic() - watched.since < DEAD_S
+        mtime_ns = path.stat().st_mtime_ns
+        last = self._heartbeats.get(path)
+        if last is None or last.mtime_ns != mtime_ns:
+            self._heartbeats[path] = last = _Heartbeat(mtime_ns, time.monotonic())
+        return time.monotonic() - last.seen_at < DEAD_S
 
     def beat(self) -> bool:
         """Give the claims of this worker a heartbeat, if it is time for one; return whether it was."""
@@ -103,7 +105,7 @@ class Claims:
         return True
 
     def holds(self, replicate: Replicate) -> bool:
-        """Return whether a run is still this worker's: if it was not heard of for too long, another took it over."""
+        """Return whether a run is still this worker's: without heartbeats for too long, another takes it over."""
         return self._owns(self._held[_claim(replicate)])
 
     def _owns(self, file: IO[str]) -> bool:
@@ -123,9 +125,9 @@ def _claim(replicate: Replicate) -> Path:
 
 
 def _owner(file: IO[str]) -> dict[str, str]:
-    """The content of a claim; nothing if its writer died while it wrote.
+    """Return the content of a claim; empty if its writer died while it wrote.
 
-    It is read through the file that holds the lock: the kernel drops a lock when its process closes the file elsewhere.
+    Reads through the file that holds the lock: if the process opened and closed it once more, the lock would be lost.
     """
     try:
         file.seek(0)
@@ -136,7 +138,7 @@ def _owner(file: IO[str]) -> dict[str, str]:
 
 
 def _machine() -> str:
-    """What tells this machine from others, and each of its boots: processes of an earlier one are dead."""
+    """Identify this machine and its boot: processes of an earlier boot are dead."""
     try:
         return _BOOT_ID.read_text(encoding="utf-8").strip()
     except OSError:

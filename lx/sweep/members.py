@@ -1,4 +1,4 @@
-"""Which runs of a sweep predict together, and what predicts with a run or a sweep; all of it may be a stranger's."""
+"""Find the runs of a sweep that predict together, and load a run or sweep for prediction; it may be a stranger's."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def members(path: Path, top: int | None = None) -> list[Path]:
 
     Args:
         path: of a run; of a folder of runs, such as those of a trial's seeds, ``SWEEP/0``; or of a sweep.
-        top: of a sweep, how many of its best runs by their own validation, of whatever trial; None: as many as
-            ``sweep=auto`` found best, and of another sweep the finished runs of its best trial, which has one a seed.
+        top: of a sweep, how many of its best runs, from any trial, by their own validation; None: as many as
+            ``sweep=auto`` found best; of another sweep, the finished runs of its best trial, one a seed.
 
     Raises:
         LxError: the path is none of them, the sweep has no finished run, or it is damaged.
@@ -43,7 +43,7 @@ def members(path: Path, top: int | None = None) -> list[Path]:
         return runs_of_path(path)
     try:
         return _best_runs(path, top)
-    except (TypeError, ValueError, KeyError, AttributeError) as error:  # of a stranger's files any can come
+    except (TypeError, ValueError, KeyError, AttributeError) as error:  # a stranger's files can cause any
         raise LxError(f"{path} is a damaged sweep: {type(error).__name__}: {error}") from error
 
 
@@ -54,28 +54,28 @@ def _best_runs(directory: Path, top: int | None) -> list[Path]:
     top = top or record.get("top")
     if top is None:
         best = best_finished(rank_trials(trials, metric, mode, record.get("further")))
-        runs = _finished([best.trial]) if best is not None else []
+        replicates = _finished([best.trial]) if best is not None else []
     else:
         sign = -1.0 if mode == "max" else 1.0
-        runs = sorted(_finished(trials), key=lambda run: sign * _objective(run))[:top]
-    if not runs:
+        replicates = sorted(_finished(trials), key=lambda replicate: sign * _objective(replicate))[:top]
+    if not replicates:
         raise LxError(f"no run of the sweep {directory} has finished: lx sweep resume {RunDirectory(directory).quoted}")
-    return [run.run.path for run in runs]
+    return [replicate.run.path for replicate in replicates]
 
 
 def _finished(trials: Sequence[TrialDirectory]) -> list[Replicate]:
     feasible = [trial for trial in trials if not trial.infeasible]
-    runs = [run for trial in feasible for run in (*trial.replicates(), *trial.confirmations())]
-    return [run for run in runs if run.outcome().status == "finished" and not math.isnan(_objective(run))]
+    replicates = [each for trial in feasible for each in (*trial.replicates(), *trial.confirmations())]
+    return [each for each in replicates if each.outcome().status == "finished" and not math.isnan(_objective(each))]
 
 
-def _objective(run: Replicate) -> float:
-    objective = run.outcome().objective
+def _objective(replicate: Replicate) -> float:
+    objective = replicate.outcome().objective
     return math.nan if objective is None else float(objective)
 
 
 def _own_trials(directory: Path) -> list[TrialDirectory]:
-    """Read the trials, none of whose files may lie outside of the sweep."""
+    """Read the trials; refuse files that lie outside of the sweep."""
     for path in directory.iterdir():
         if path.name.isdecimal():
             _own(directory, path / "trial.json")
@@ -83,13 +83,13 @@ def _own_trials(directory: Path) -> list[TrialDirectory]:
     for trial in trials:
         if any(type(seed) is not int for seed in (*trial.seeds, *trial.fresh_seeds)):
             raise TypeError(f"the seeds of {trial.path} are no whole numbers")
-        for run in (*trial.replicates(), *trial.confirmations()):
-            _own(directory, run.run.result)
+        for replicate in (*trial.replicates(), *trial.confirmations()):
+            _own(directory, replicate.run.result)
     return trials
 
 
 def _own(directory: Path, path: Path) -> Path:
-    """Return a path; raise LxError if links lead out of the sweep, or it is no file that can be read in short time."""
+    """Return a path; raise LxError if a link leads out of the sweep, or it is no regular file of moderate size."""
     if path.resolve() != directory.resolve() / path.relative_to(directory):
         raise LxError(f"{path} is a link, or lies beyond one: a sweep directory must hold its own files")
     if path.exists() and (not path.is_file() or path.stat().st_size > _MOST_BYTES):

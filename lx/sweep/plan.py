@@ -185,13 +185,10 @@ def _check_settings(settings: Mapping[str, Any]) -> None:
                 f"sweep.objectives: {text!r} is none: besides objective.metric there are seconds, parameters, latency "
                 "and the metrics of validation, such as parameters:min or val/loss:min"
             )
-    if settings["objectives"]:
-        if settings["pruner"] or settings["promote"]:
-            raise LxError(
-                "sweep.objectives: trials are pruned or promoted by one objective: leave out sweep.objectives"
-            )
-        if settings["race"] or settings["confirm"]:
-            raise LxError("sweep.objectives: sweep.race and sweep.confirm choose by one objective: leave them out")
+    if settings["objectives"] and (settings["pruner"] or settings["promote"]):
+        raise LxError("sweep.objectives: trials are pruned or promoted by one objective: leave out sweep.objectives")
+    if settings["objectives"] and (settings["race"] or settings["confirm"]):
+        raise LxError("sweep.objectives: sweep.race and sweep.confirm choose by one objective: leave them out")
     if settings["promote"] and settings["pruner"]:
         raise LxError("sweep.promote=true pauses trials by itself: leave out sweep/pruner")
     latency = settings["max_latency"]

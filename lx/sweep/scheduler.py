@@ -17,7 +17,7 @@ from lx.sweep.trials import Replicate
 from lx.system.signals import handled_by
 
 _POLL_S = 0.02
-_LOOK_S = 1.0  # between two looks for something to run, where there was nothing
+_LOOK_S = 1.0  # to wait after nothing was found to run
 _SAVE_S = 30.0  # for the runs of a sweep that fails
 
 
@@ -90,12 +90,12 @@ def run_jobs(
 
     Args:
         slots: one run each at a time.
-        next_replicate: what to run next; None: nothing at the moment.
+        next_replicate: chooses what to run next; None: nothing at the moment.
         start: starts a run; None: it could not be started, which ``start`` has recorded.
-        ended: takes in how a run ended.
+        ended: records how a run ended.
         stop: whether to stop; then nothing new starts, and what runs is asked to save.
         watch: looks after the runs that are under way; called often.
-        others_run: whether other workers run what this one may have to run if they fail.
+        others_run: whether other workers run what this one would have to run if they died.
     """
     free, running = deque(slots), list[Job]()
     signalled = False
@@ -111,8 +111,7 @@ def run_jobs(
                     running.append(Job(replicate, free.popleft(), process))
                     watch(running)
             if stop.exit_code is not None and (not signalled or stop.at_once):
-                for job in running:
-                    job.process.send_signal(signal.SIGKILL if stop.at_once else signal.SIGTERM)
+                _send_signal(running, signal.SIGKILL if stop.at_once else signal.SIGTERM)
                 signalled = True
             if not running and (stop.exit_code is not None or not others_run()):
                 return
@@ -130,10 +129,14 @@ def run_jobs(
         raise
 
 
+def _send_signal(running: list[Job], number: int) -> None:
+    for job in running:
+        job.process.send_signal(number)
+
+
 def _save(running: list[Job]) -> None:
     """Ask runs to save and end, and wait for them for a while."""
-    for job in running:
-        job.process.send_signal(signal.SIGTERM)
+    _send_signal(running, signal.SIGTERM)
     deadline = time.monotonic() + _SAVE_S
     while any(job.process.poll() is None for job in running) and time.monotonic() < deadline:
         time.sleep(_POLL_S)

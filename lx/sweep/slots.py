@@ -26,7 +26,7 @@ class Slot:
 
 
 def visible_gpus() -> list[str]:
-    """The GPUs that this process may use, by number, UUID or MIG name; torch is not asked, so that none is touched."""
+    """Return the GPUs that this process may use, by number, UUID or MIG name; not by torch, which would occupy one."""
     if (listed := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
         return [name for name in listed.split(",") if name.strip()]
     if shutil.which("nvidia-smi") is None:

@@ -28,12 +28,12 @@ _DIRECTIONS: dict[str, Literal["maximize", "minimize"]] = {"max": "maximize", "m
 
 
 class Sweep:
-    """A sweep in its directory, as one of the workers sees it that run its trials.
+    """A sweep in its directory, as one of its workers sees it.
 
     Workers share nothing but the directory. What to run next is chosen, and an end is recorded, under
-    ``exclusive()``, where what others wrote has been read: a decision follows from the directory
-    alone, never from what this process remembers. ``trial.json``, the study and ``leaderboard.csv`` are written there
-    alone, and what lies in a run's directory by the holder of its claim and the process that trains.
+    ``exclusive()``, which first reads what others have written: a decision follows from the directory alone, never
+    from what this process remembers. ``trial.json``, the study and ``leaderboard.csv`` are written only there; a run's
+    directory is written by the holder of its claim and the process that trains.
 
     Args:
         directory: holds ``sweep.json``, ``journal.log``, ``leaderboard.csv`` and a folder for each trial.
@@ -85,7 +85,7 @@ class Sweep:
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Choose or record while the block runs: no other worker does, and this one has read what others wrote."""
+        """Hold the sweep's lock while the block runs, having read what other workers have written."""
         with self.claims.exclusive():
             record = Record.read(self.directory)
             if record != self.record:  # a command has made the sweep larger meanwhile

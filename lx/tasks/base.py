@@ -70,7 +70,7 @@ class ResultTable:
 
 @dataclass(frozen=True)
 class ScoredExamples:
-    """What becomes of the logits of some examples whose labels are known; kept in ``predictions.arrow``.
+    """The outputs for some examples with known labels, as ``predictions.arrow`` keeps them.
 
     Attributes:
         scores: [B, C] probabilities, or predicted values.
@@ -184,7 +184,7 @@ class Task(Protocol):
 
 
 class ExpertTask(Task, Protocol):
-    """A task that an expert can have a say in: a classifier of texts beside the network, with the same outputs.
+    """A task that can have an expert: another classifier of the texts beside the network, with the same outputs.
 
     Its metrics take the expert's log-probabilities [B, C] as ``expert=``, where there is an expert.
     """
@@ -209,7 +209,7 @@ class ExpertTask(Task, Protocol):
 
 
 class AveragingTask(Task, Protocol):
-    """A task whose predictions can be the mean of what several networks say, each with its own choices."""
+    """A task that can predict by the mean of several networks, each with its own choices."""
 
     def outputs(self, logits: Float[Tensor, "B C"], expert: Float[Tensor, "B C"] | None = None) -> Float[Tensor, "B C"]:
         """Return what a mean is taken of, float64: probabilities, or numbers in the labels' own unit."""
@@ -231,7 +231,7 @@ def can_be_averaged(task: Task) -> TypeGuard[AveragingTask]:
 
 
 def takes_expert(task: Task) -> TypeGuard[ExpertTask]:
-    """Return whether an expert can have a say in a task.
+    """Return whether a task can have an expert.
 
     Not by ``isinstance``: since Python 3.12 it overlooks attributes that a class computes, as ``nn.Module`` does its
     submodules, and a task's loss may be one.

@@ -68,10 +68,10 @@ def fit_weights(scores: NDArray[np.float32], labels: NDArray[np.int64]) -> list[
     scaled one by one; then the shares are chosen with which their sum makes the fewest errors, and the sum is scaled in
     its turn. Shares chosen by likelihood would favour scores that are well calibrated, but less accurate. An error
     counts as the sigmoid of its margin (Juang and Katagiri 1992, minimum classification error): a count of whole errors
-    would be the same for most shares of few examples. The share of the first vector, the encoder's, has its price: four
-    errors that it must save to have all. The encoder's epoch was chosen on these examples, and the expert will be
-    refitted with them, so that both look more alike than they are; where examples are few, that and luck decide. The
-    result depends on the examples alone, not on their order, to the last bit.
+    would be the same for most shares of few examples. The share of the first vector, the encoder's, has a price: a
+    share of 1 must save four errors. The encoder's epoch was chosen on these examples, and the expert will be refitted
+    with them, so both look more alike than they are; with few examples, that and luck would decide. The result depends
+    on the examples alone, not on their order, to the last bit.
 
     Args:
         scores: [N, K, C], K 1 or 2; an example with a score that is not finite is left out.

@@ -13,17 +13,17 @@ _MANY = 20  # numbers: fewer may well be ratings
 
 
 def joined_labels(names: Sequence[str]) -> tuple[str, str] | None:
-    """Return the separator, and an example, of names that are several labels each; None if they are not.
+    """Return the separator, and an example, of names that look like several labels each; None if they do not.
 
-    A label then stands at different places in several names, or alone, too; a name and its sub-names do not.
+    A label would stand at different positions in several names, or also alone; a name with its sub-names does not.
     """
     for separator in _SEPARATORS:
-        places: dict[str, set[int]] = defaultdict(set)
+        positions: dict[str, set[int]] = defaultdict(set)
         for name in names:
-            for place, part in enumerate(name.split(separator)):
-                places[part.strip()].add(place)
+            for position, part in enumerate(name.split(separator)):
+                positions[part.strip()].add(position)
         joined = [name for name in names if separator in name.strip(separator)]
-        if len(joined) > 1 and any(len(found) > 1 for part, found in places.items() if part):
+        if len(joined) > 1 and any(len(several) > 1 for part, several in positions.items() if part):
             return separator, joined[0]
     return None
 

@@ -49,15 +49,15 @@ def start_table(built: BuiltRun, hardware: Hardware, rank_info: RankInfo, reason
         f"{run_length.total_steps:,} in total",
     }
     if data.expert is not None:
-        said = data.expert.facts
-        facts["expert"] = f"linear, {said['ngrams']:,} n-grams, C={said['C']}, fitted in {duration(said['seconds'])}"
+        fit = data.expert.facts
+        facts["expert"] = f"linear, {fit['ngrams']:,} n-grams, C={fit['C']}, fitted in {duration(fit['seconds'])}"
     if not run_length.total_steps:  # the expert alone reads whole texts
         facts = {name: fact for name, fact in facts.items() if name not in ("truncated", "model", "batch", "steps")}
     return pairs_table(cfg.name, {**facts, **recipe_row(cfg, reasons)})
 
 
 def recipe_row(cfg: DictConfig, reasons: Mapping[str, str]) -> dict[str, str]:
-    """The values that the data has chosen, as they would be given on the command line, by reason; none: no row."""
+    """Return a row with the overrides that stand for what the data has chosen, by reason; no row if there are none."""
     overrides: dict[str, list[str]] = {}
     for key, reason in reasons.items():
         value = OmegaConf.select(cfg, key)

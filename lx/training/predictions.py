@@ -33,7 +33,7 @@ _MOST_MISTAKES = 200
 
 
 class LogitFile:
-    """Logits of a split in input order, in a file without a name, of which nothing is left when the process ends.
+    """Logits of a split in input order, in an unnamed file that disappears with the process.
 
     Args:
         folder: where there is room for it.

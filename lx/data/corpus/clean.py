@@ -63,12 +63,12 @@ def read_clean(source: Source, split: str, encoder: LabelEncoder, *, learn: bool
 
 
 def clean(text: str | None) -> str:
-    """Return a text as it is tokenized: without surrounding white space; of none, nothing."""
+    """Return a text as it is tokenized, without surrounding white space; an empty text for None."""
     return text.strip() if text else ""
 
 
 def _full_and_empty(rows: Rows) -> tuple[list[int], list[int]]:
-    """Return which rows hold more than white space in their text, and in the second if there is one; and the others."""
+    """Return the rows with more than white space in the text (and in the second, if there is one), and the others."""
     if rows.pairs is None:
         is_full = [bool(text) and not text.isspace() for text in rows.texts]  # type: ignore[union-attr]
     else:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lx.errors import LxError
 
 FEW_ROWS = 20
-"""With so many rows of train, a class for each is more likely a wrong column of labels than a small example."""
+"""From so many training rows on, nearly as many classes as rows suggest that ``data.label`` is the wrong column."""
 
 RawLabel = str | int | float | bool | list[Any] | None
 """A label as a source gives it: text as it stands in the file, or a value of JSON, Parquet or the Hub."""

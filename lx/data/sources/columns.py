@@ -51,7 +51,7 @@ class Columns:
         Raises:
             LxError: A column is missing, or stands there twice.
         """
-        found = []
+        indices: list[int] = []
         for column in self.named().values():
             positions = _positions(column, header)
             if len(positions) > 1:
@@ -66,8 +66,8 @@ class Columns:
                     f"{where}: there is no column {quote(column)}{did_you_mean(column, header)}. "
                     f"The columns are: {shorten(header)}. {advice}"
                 )
-            found += positions
-        return found + (_positions(self.id, header)[:1] if self.id is not None else [])
+            indices += positions
+        return indices + (_positions(self.id, header)[:1] if self.id is not None else [])
 
 
 def tidy(name: str) -> str:

@@ -35,9 +35,7 @@ def load_untrusted(path: Path) -> Tokenizer:
             if isinstance(pattern := node.get("Regex"), str) and not is_bounded(pattern):
                 raise LxError(f"{path}: the pattern {shorten_text(pattern)!r} can take unbounded time, and was refused")
             growth *= _growth(node)
-            template = [*(node.get("single") or ()), *(node.get("pair") or ())]
-            ids = [token.get("ids") or () for token in (node.get("special_tokens") or {}).values()] if template else []
-            if growth > _MOST_GROWTH or len(template) > _MOST_TEMPLATE or sum(map(len, ids)) > _MOST_TEMPLATE:
+            if growth > _MOST_GROWTH or _template_size(node) > _MOST_TEMPLATE:
                 raise LxError(f"{path} makes too much of each character or text, and was refused")
     return tokenizer
 
@@ -49,8 +47,17 @@ def is_bounded(pattern: str) -> bool:
     return len(pattern) <= _LONGEST_PATTERN and loops <= 3 and _EXPONENTIAL.search(simple) is None
 
 
+def _template_size(node: dict[str, Any]) -> int:
+    """Return the parts of a post-processor's templates, or the ids of its special tokens if these are more."""
+    template = [*(node.get("single") or ()), *(node.get("pair") or ())]
+    if not template:
+        return 0
+    special_tokens = (node.get("special_tokens") or {}).values()
+    return max(len(template), sum(len(token.get("ids") or ()) for token in special_tokens))
+
+
 def _growth(node: dict[str, Any]) -> int:
-    """How many characters a normalizer's node can make of one."""
+    """Return how many characters a normalizer's node can make of one."""
     if node.get("type") == "Prepend":
         return 1 + len(node["prepend"])
     if node.get("type") == "Replace":

@@ -159,28 +159,25 @@ def _describe_network(reading: NetworkReading, shares: TokenShares) -> str:
 
 def _with_network(explanation: Explanation, reading: NetworkReading, has_expert: bool) -> Explanation:
     """Add the attention, and what a reader should be aware of."""
-    names = reading.tokens.shown([text.text for text in explanation.texts])
+    texts = [text.text for text in explanation.texts]
+    names = reading.tokens.shown(texts)
     layers = attention_layers(reading.net, reading.inputs)
+    num_shown = layers[-1].weights.shape[-1] if layers else 0
     notes = []
     if reading.truncated:
         whole = ", the expert all of it" if has_expert else ""
         notes.append(f"the encoder reads the first {len(names)} tokens, as in training{whole}")
-    unknown = reading.tokens.unknown([text.text for text in explanation.texts])
-    if unknown:
+    if unknown := reading.tokens.unknown(texts):
         notes.append(f"not in the vocabulary: {shorten(list(dict.fromkeys(unknown)), 10)}")
-    widths = [module.width for module in reading.net.modules() if isinstance(module, Convolution)]
-    if widths:
-        notes.append(
-            f"before the first layer, a convolution mixes each token with its neighbours, {widths[0]} at a time"
-        )
+    if widths := [module.width for module in reading.net.modules() if isinstance(module, Convolution)]:
+        mixing = "a convolution mixes each token with its neighbours"
+        notes.append(f"before the first layer, {mixing}, {widths[0]} at a time")
     if not layers:
         kind = "model=bag has" if _is_bag(reading) else "this network shows"
         notes.append(f"{kind} no attention")
-    elif layers[-1].weights.shape[-1] < len(names):
-        notes.append(f"attention is shown among the first {layers[-1].weights.shape[-1]} of {len(names)} tokens")
-    return replace(
-        explanation, tokens=names[: layers[-1].weights.shape[-1]] if layers else [], layers=layers, notes=notes
-    )
+    elif num_shown < len(names):
+        notes.append(f"attention is shown among the first {num_shown} of {len(names)} tokens")
+    return replace(explanation, tokens=names[:num_shown], layers=layers, notes=notes)
 
 
 def _is_bag(reading: NetworkReading) -> bool:

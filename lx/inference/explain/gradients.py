@@ -114,14 +114,14 @@ def integrated_gradients(
     baseline_score, text_score = pieces[0].start_score, pieces[-1].end_score
     for steps in range(_FIRST_PIECES * _STEPS_PER_PIECE, _MOST_STEPS + 1, 2 * _STEPS_PER_PIECE):
         shares = torch.stack([piece.shares for piece in pieces]).sum(0)
-        found = TokenShares(shares, baseline_score, text_score, steps)
-        if found.error < GOOD_ERROR:
+        estimate = TokenShares(shares, baseline_score, text_score, steps)
+        if estimate.error < GOOD_ERROR:
             break
         worst = max(pieces, key=lambda piece: piece.error)
         pieces.remove(worst)
         middle = (worst.start + worst.end) / 2
         pieces += [integrate(worst.start, middle), integrate(middle, worst.end)]
-    return found
+    return estimate
 
 
 @contextmanager

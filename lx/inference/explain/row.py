@@ -55,10 +55,11 @@ def read_row(loaded: LoadedRun, number: int) -> TestRow:
     truth = _name(loaded.task.describe(torch.zeros(1, loaded.task.num_outputs), table.labels.slice(number, 1))[0])
     if (texts := _mistake(loaded, number)) and _ids(loaded, texts) == ids[0].tolist():
         return TestRow(texts, truth, f"row {number} of the test split")
-    decoded = [list(texts) for texts in zip(*(_texts(loaded.tokenizer, part.tolist()) for part in parts), strict=True)]
-    same = (texts for texts in decoded if _ids(loaded, texts) == ids[0].tolist())
+    candidates_of_parts = [_texts(loaded.tokenizer, part.tolist()) for part in parts]
+    decoded = [list(texts) for texts in zip(*candidates_of_parts, strict=True)]
+    exact = next((texts for texts in decoded if _ids(loaded, texts) == ids[0].tolist()), None)
     note = f"row {number} of the test split was decoded from its tokens: case and unknown words may be lost"
-    return TestRow(next(same, decoded[-1]), truth, note)
+    return TestRow(exact or decoded[-1], truth, note)
 
 
 def _name(described: dict[str, Any]) -> str:
@@ -67,7 +68,7 @@ def _name(described: dict[str, Any]) -> str:
 
 
 def _mistake(loaded: LoadedRun, number: int) -> list[str] | None:
-    """Return the text of a row, or its texts, if the row is among the mistakes that are kept with theirs."""
+    """Return the text of a row, or the two of a pair, if the row is among the mistakes and their texts were kept."""
     rows = read_mistakes(loaded.directory).get("test", ())
     row = next((row for row in rows if row.get("row") == number), {})
     texts = [row.get(name) for name in ("text", "text_pair")[: 1 + loaded.has_pairs]]
@@ -75,7 +76,7 @@ def _mistake(loaded: LoadedRun, number: int) -> list[str] | None:
 
 
 def _texts(tokenizer: Tokenizer, ids: Sequence[int]) -> Iterator[str]:
-    """Yield what the text of some tokens may be: with and without spaces between them, and as the tokenizer says."""
+    """Yield candidates for the text of some tokens: with and without spaces between them, and decoded."""
     names = tokenizer.tokens()
     special = {index for index, token in tokenizer.backend.get_added_tokens_decoder().items() if token.special}
     tokens = [

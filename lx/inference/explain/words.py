@@ -91,26 +91,25 @@ def divide(text: str, token_spans: Sequence[Span]) -> Words:
     """
     segments = [match.span() for match in _SEGMENT.finditer(text)]
     starts = [start for start, _ in segments]
-    joined = np.zeros(len(segments), bool)  # with the one before
-    ranges = []
+    joined = np.zeros(len(segments), bool)  # with the segment before
+    seen = np.zeros(len(segments), bool)  # by a token
+    first_segments = []  # of each token
     for start, end in (_trim(text, span) for span in token_spans):
         first = bisect_right(starts, start) - 1
         last = max(first, bisect_right(starts, end - 1) - 1)
         joined[first + 1 : last + 1] = True
-        ranges.append((first, last))
-    group = np.cumsum(~joined) - 1
-    seen = np.zeros(len(segments), bool)
-    for first, last in ranges:
         seen[first : last + 1] = True
+        first_segments.append(first)
+    group_of = (np.cumsum(~joined) - 1).tolist()  # joined segments are a group
     spans: list[Span] = []
     word_of_group: dict[int, int] = {}
-    for index, (start, end) in enumerate(segments):
-        if joined[index] and int(group[index]) in word_of_group:
+    for (start, end), group, is_joined, is_seen in zip(segments, group_of, joined, seen, strict=True):
+        if is_joined and group in word_of_group:
             spans[-1] = (spans[-1][0], end)
-        elif seen[index] or not text[start:end].isspace():
-            word_of_group[int(group[index])] = len(spans)
+        elif is_seen or not text[start:end].isspace():
+            word_of_group[group] = len(spans)
             spans.append((start, end))
-    return Words(spans, [word_of_group[int(group[first])] for first, _ in ranges])
+    return Words(spans, [word_of_group[group_of[first]] for first in first_segments])
 
 
 def _trim(text: str, span: Span) -> Span:

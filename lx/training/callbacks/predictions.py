@@ -23,8 +23,8 @@ _BATCHES = 16  # of each rank, between two exchanges
 class RecordPredictions(Callback):
     """Keeps the logits of each validation, if it is the best so far, and of the test, on the first rank.
 
-    Those of the validation split come from the pass that has found the best weights. A process that goes on with a run
-    after its best validation has none: :meth:`repeat_validation` then makes that pass again.
+    Those of the validation split come from the pass that found the best weights. A process that resumes a run after its
+    best validation has none of that pass: :meth:`repeat_validation` repeats it.
 
     Args:
         run: its directory.
@@ -96,7 +96,7 @@ class RecordPredictions(Callback):
             self._exchange()
 
     def _exchange(self) -> None:
-        """Hand what has come since the last exchange to the first rank; ranks have equally many batches."""
+        """Send the logits since the last exchange to the first rank; all ranks have the same number of batches."""
         if not self._pending:
             return
         rows, logits = (torch.cat(tensors).cpu() for tensors in zip(*self._pending, strict=True))
