@@ -68,6 +68,13 @@ def parse(overrides: Sequence[str], config_loader: ConfigLoader | None = None) -
     return parsed
 
 
+def parse_strictly(text: str) -> Override:
+    """Parse an override by Hydra's own grammar; raise HydraException if it refuses the text."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    return OverridesParser.create().parse_override(text)
+
+
 def with_files(overrides: Sequence[str]) -> list[str]:
     """Add ``data=files`` to overrides that name files, and neither another kind of data nor an experiment."""
     keys = [text.lstrip("+").partition("=")[0] for text in overrides]
@@ -130,19 +137,17 @@ def _refuse_malformed(text: str) -> None:
 
 def _in_grammar(text: str, several: bool) -> str:
     """Return an override as Hydra's grammar, or :func:`parse`, accepts it."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
     if _PLAIN.fullmatch(text):
         return text
     _refuse_malformed(text)
     key, _, value = text.partition("=")
-    parser = OverridesParser.create()
     try:
-        override = parser.parse_override(text)
+        override = parse_strictly(text)
     except HydraException as error:
         try:
-            parser.parse_override(f"{key}=x")
+            parse_strictly(f"{key}=x")
         except HydraException:
             raise LxError(f"{shorten_text(key)!r} can be no setting's name: a setting is written key=value") from error
         return _as_text(key, value, several, first_line(error))
@@ -160,13 +165,12 @@ def _as_text(key: str, value: str, several: bool, reason: str) -> str:
     Raises:
         LxError: it could be read in several ways; ``reason`` says why the grammar refuses it.
     """
-    from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
     if (container := _container(value)) is not None:
         text = f"{key}={quoted(container)}"
         try:
-            is_same = OverridesParser.create().parse_override(text).value() == container
+            is_same = parse_strictly(text).value() == container
         except HydraException:
             is_same = False
         return text if is_same else f"{key}={value}"
@@ -199,11 +203,10 @@ def _container(value: str) -> list[Any] | dict[str, Any] | None:
 
 
 def _item(text: str) -> Any:
-    from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
     try:
-        value = OverridesParser.create().parse_override(f"x={text}").value()
+        value = parse_strictly(f"x={text}").value()
     except HydraException:
         return _unquoted(text)
     return value if isinstance(value, str | int | float | None) else text

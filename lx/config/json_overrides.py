@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from lx.config.flatten import flatten
-from lx.config.grammar import quoted
+from lx.config.grammar import parse_strictly, quoted
 from lx.errors import LxError
 
 
@@ -31,12 +31,11 @@ def overrides_from_json(text: str) -> list[str]:
 
 
 def _override(key: str, value: Any) -> str:
-    from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
     override = f"{key}={quoted(value)}"
     try:
-        parsed = OverridesParser.create().parse_override(override)
+        parsed = parse_strictly(override)
     except HydraException as error:
         raise _cannot_express(key, value) from error
     # compared as text, in which 1 is not True and nan is nan

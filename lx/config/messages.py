@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from lx.config.conflicts import hardware_refusal
+from lx.config.grammar import parse_strictly
 from lx.config.session import compose_sweep, compose_unchecked, group_choices
 from lx.errors import LxError, did_you_mean, first_line, shorten, shorten_text
 
@@ -63,9 +64,7 @@ def _unknown_option(path: str, hydra: Hydra) -> str:
 
 def _no_option(hydra: Hydra, overrides: Sequence[str]) -> str:
     """Explain the override of a group whose value Hydra reads as null, a number or a truth value."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    parsed = OverridesParser.create().parse_overrides(group_choices(hydra, overrides))
+    parsed = map(parse_strictly, group_choices(hydra, overrides))
     choice = next(str(override.input_line) for override in parsed if not isinstance(override.value(), str | list))
     group = choice.lstrip("+").partition("=")[0]
     return f"{choice}: leave it out, or choose one of {shorten(_options(hydra, group))}"

@@ -121,12 +121,7 @@ def file_name(result: Result) -> str:
 
 
 def _evaluate(
-    loaded: LoadedRun,
-    table: TokenTable,
-    expert: Experts,
-    trainer: Trainer,
-    rank_info: RankInfo,
-    pad_multiple: int,
+    loaded: LoadedRun, table: TokenTable, expert: Experts, trainer: Trainer, rank_info: RankInfo, pad_multiple: int
 ) -> Result:
     from lx.training.module import TextClassifier
 

@@ -151,11 +151,7 @@ def _run_launcher(command: list[str], endpoint: str | None, requests: StopReques
     if endpoint is not None:
         environment[ENDPOINT] = endpoint
     launcher = subprocess.Popen(
-        command,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        start_new_session=True,
-        preexec_fn=_ignore_warning,
+        command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_ignore_warning
     )
     terminated = False
     while (code := launcher.poll()) is None:

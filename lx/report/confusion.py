@@ -6,12 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
 from lx.report.colours import INK, PAPER, SERIES
-from lx.report.drawing import Figure, canvas, label, text_inches
+from lx.report.drawing import Figure, canvas, label, shaded, text_inches
 
 _MOST_NUMBERED = 20  # classes whose cells hold their counts
 _MOST_NAMED = 45
@@ -50,10 +49,8 @@ def confusion_figure(class_names: Sequence[str], cells: Cells) -> Figure | None:
         if number <= _MOST_NUMBERED:
             _draw_cells(axes, counts, shares)
         else:
-            image = np.zeros((number, number, 4))
-            image[..., :3] = to_rgb(SERIES[0])
-            image[..., 3] = np.where(counts > 0, 0.08 + 0.92 * shares, 0.0)
-            axes.imshow(image, interpolation="nearest", aspect="auto")
+            opacity = np.where(counts > 0, 0.08 + 0.92 * shares, 0.0)
+            axes.imshow(shaded(opacity), interpolation="nearest", aspect="auto")
         axes.set_xlim(-0.5, number - 0.5)
         axes.set_ylim(number - 0.5, -0.5)
         for spine in axes.spines.values():

@@ -15,10 +15,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from cycler import cycler
 from matplotlib import font_manager
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure as Drawing
+from numpy.typing import NDArray
 
 from lx.report.colours import GRID, INK, LIGHT, MUTED, PAPER, SERIES
 from lx.system.output import escape
@@ -132,6 +135,11 @@ def legend(drawing: Drawing, axes: Axes, columns: int = 2) -> None:
 def line_style(index: int) -> dict[str, Any]:
     """Return colour and dashes of one of several lines: the dashes change when the colours begin again."""
     return {"color": SERIES[index % len(SERIES)], "linestyle": DASHES[index // len(SERIES) % len(DASHES)]}
+
+
+def shaded(opacity: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return an image [H, W, 4] in the first colour of lines, with an opacity [H, W] from 0 to 1."""
+    return np.dstack([np.broadcast_to(to_rgb(SERIES[0]), (*opacity.shape, 3)), opacity])
 
 
 def label(text: object, most: int = 28) -> str:

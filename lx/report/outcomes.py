@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb
 from numpy.typing import NDArray
 
 from lx.report.colours import MUTED, SERIES
-from lx.report.drawing import Figure, canvas, legend
+from lx.report.drawing import Figure, canvas, legend, shaded
 from lx.run.predictions import SplitPredictions
 
 _MOST_POINTS = 2000
@@ -113,8 +112,6 @@ def _draw_cloud(axes: Axes, labels: NDArray[np.float64], values: NDArray[np.floa
         axes.scatter(labels, values, s=9, alpha=0.35, color=SERIES[0], linewidths=0)
         return
     counts, across, up = np.histogram2d(labels, values, bins=80)
-    image = np.zeros((*counts.T.shape, 4))
-    image[..., :3] = to_rgb(SERIES[0])
-    image[..., 3] = np.where(counts.T > 0, 0.12 + 0.88 * np.sqrt(counts.T / counts.max()), 0)
+    opacity = np.where(counts.T > 0, 0.12 + 0.88 * np.sqrt(counts.T / counts.max()), 0)
     extent = (across[0], across[-1], up[0], up[-1])
-    axes.imshow(image, extent=extent, origin="lower", aspect="auto", interpolation="nearest")
+    axes.imshow(shaded(opacity), extent=extent, origin="lower", aspect="auto", interpolation="nearest")

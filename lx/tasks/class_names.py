@@ -20,10 +20,10 @@ _INTEGER = re.compile(r"[+-]?\d{1,999}")  # Python reads no number of many thous
 class ClassNames:
     """Numbers class names while labels are read.
 
-    With names declared, a label is one of the names or, as an integer, a position among them; if some positions are
-    themselves names, as of the names 1 to 5, integers are names alone. Without, the names are what the train split
-    shows; the integer 1 and the text "1" are the same class, so a CSV and a JSON Lines file go together. So are
-    spellings that look alike: composed and decomposed letters, and True and true. The first to be met gives the name.
+    If names are declared, a label is one of them or, as an integer, a position among them; if some positions are names
+    too (of the names 1 to 5, for example), an integer is always a name. Otherwise the names are those of the train
+    split. The integer 1 and the text "1" are the same class, so a CSV and a JSON Lines file go together. So are
+    spellings that look alike: composed and decomposed letters, and True and true. The first one met gives the name.
 
     Args:
         declared: The names in id order, or None to learn them.
@@ -120,7 +120,8 @@ class ClassNames:
     def finish(self) -> NDArray[np.int32] | None:
         """Put learned names in order, by value if all are integers, else alphabetically.
 
-        Returns the final id of each id handed out before; None if none changed.
+        Returns:
+            The final id of each id that :meth:`encode` has returned; None if none has changed.
         """
         if self.by_position:
             return None

@@ -151,10 +151,11 @@ class Classification(nn.Module):
         fields = ("support", "precision", "recall", "f1")
         columns = [self.class_names, *(values[field] for field in fields)]
         per_class = [dict(zip(("name", *fields), row, strict=True)) for row in zip(*columns, strict=True)]
+        diagrams = {name: _as_lists(bins) for name, bins in computed["reliability"].items()}
         return Evaluation(
-            {name: values[name] for name in (*self.metric_names, *_PARTS) if name in values},
-            {"per_class": per_class, **confusion_details(values["confusion"]), "reliability": _plain(computed)},
-            {} if pool is None else asdict(pool),
+            scalars={name: values[name] for name in (*self.metric_names, *_PARTS) if name in values},
+            details={"per_class": per_class, **confusion_details(values["confusion"]), "reliability": diagrams},
+            choices={} if pool is None else asdict(pool),
         )
 
     def show(self, evaluation: Evaluation) -> list[RenderableType]:
@@ -222,7 +223,5 @@ class Classification(nn.Module):
         return ["text", "label", "probability", *each]
 
 
-def _plain(computed: dict[str, Any]) -> dict[str, dict[str, list[float]]]:
-    """The bins of reliability diagrams as lists."""
-    diagrams = computed["reliability"].items()
-    return {name: {column: values.tolist() for column, values in bins.items()} for name, bins in diagrams}
+def _as_lists(tensors: dict[str, Tensor]) -> dict[str, list[float]]:
+    return {name: tensor.tolist() for name, tensor in tensors.items()}

@@ -215,7 +215,7 @@ class Multilabel(nn.Module):
         return rows
 
     def _reached(self, logits: Tensor) -> Tensor:
-        """Return which labels [B, C] are predicted."""
+        """Return which labels [B, C] reach their thresholds."""
         return logits >= torch.tensor(self._logit_thresholds, device=logits.device)
 
     def outputs(self, logits: Tensor, expert: None = None) -> Tensor:

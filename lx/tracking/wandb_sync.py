@@ -59,14 +59,10 @@ def _sync(parts: Sequence[Part]) -> None:
     second one does not.
     """
     command = [sys.executable, "-P", "-m", "wandb", "sync", "--include-online", "-n", str(_RUNS_AT_A_TIME)]
+    command += [str(part.path) for part in parts]
     with TemporaryDirectory(prefix="lx-sync-") as logs:
         environment = {**os.environ, "WANDB_DIR": logs, "WANDB_MODE": "online"}
-        process = subprocess.Popen(
-            [*command, *(str(part.path) for part in parts)],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True)
         try:
             process.wait()
         except KeyboardInterrupt:

@@ -69,11 +69,7 @@ class LogitFile:
 
 
 def write_files(
-    run: RunDirectory,
-    data: TextDataModule,
-    module: TextClassifier,
-    files: Mapping[str, LogitFile],
-    keep_texts: bool,
+    run: RunDirectory, data: TextDataModule, module: TextClassifier, files: Mapping[str, LogitFile], keep_texts: bool
 ) -> None:
     """Write the predictions of every split with logits, and the gravest mistakes of each.
 

@@ -119,15 +119,15 @@ def run_context(run: RunDirectory, config: dict[str, Any], step: int, data: Text
     environment = run.read_json(run.environment)
     report = data.corpus.report
     return RunContext(
-        run.path,
-        config["name"],
-        config,
-        environment["overrides"],
-        environment["revision"],
-        environment["run_id"],
-        step,
-        environment.get("wandb", {}),  # runs of lx 0.1 have none
-        {
+        dir=run.path,
+        name=config["name"],
+        config=config,
+        overrides=environment["overrides"],
+        revision=environment["revision"],
+        id=environment["run_id"],
+        step=step,
+        agent=environment.get("wandb", {}),  # runs of lx 0.1 have none
+        corpus={
             "fingerprint": data.fingerprint,
             "labels": report.labels,
             **{f"{split}.rows": facts.rows for split, facts in report.splits.items()},

@@ -45,14 +45,16 @@ def build_callbacks(
         rank_info: of this process.
     """
     trainer = cfg.trainer
+    metric, mode = checkpoint_metric(cfg.objective)
     checkpoint = Checkpoint(
         run,
-        cfg.objective.metric,
-        *checkpoint_metric(cfg.objective),
-        run_length,
-        trainer.save_every_n_steps,
-        trainer.save_every_n_minutes,
-        trainer.keep_best,
+        objective=cfg.objective.metric,
+        metric=metric,
+        mode=mode,
+        run_length=run_length,
+        every_n_steps=trainer.save_every_n_steps,
+        every_n_minutes=trainer.save_every_n_minutes,
+        keep_best=trainer.keep_best,
     )
     metric_logger = MetricLogger(run_length)
     # A training state includes what the callbacks before the checkpoint have added up, this step included.
@@ -65,11 +67,9 @@ def build_callbacks(
     callbacks.append(GracefulStop(stop, checkpoint))
     if trainer.ema_decay is not None:
         callbacks.append(WeightAverage(trainer.ema_decay))  # after the checkpoint, which keeps the average
-    if trainer.early_stopping_patience is not None:
-        patience = trainer.early_stopping_patience
-        callbacks.append(
-            EarlyStopping(cfg.objective.metric, patience=patience, mode=cfg.objective.mode, check_finite=False)
-        )
+    if (patience := trainer.early_stopping_patience) is not None:
+        objective = cfg.objective
+        callbacks.append(EarlyStopping(objective.metric, patience=patience, mode=objective.mode, check_finite=False))
     for name, node in cfg.callbacks.items():
         if node is not None:
             callbacks.append(build(node, f"callbacks.{name}", _convert_="all"))

@@ -119,7 +119,7 @@ def _take_apart(
     reading: NetworkReading | None,
     expert: LinearExpert | None,
 ) -> ScoreShares:
-    """Divide a score among the words, for each part of the classifier."""
+    """Divide a score among the words, for each part of the classifier: encoder, expert, or both."""
     start, facts = score.offset, []
     parts, rest = {}, {}
     ngrams: list[tuple[str, float]] = []
@@ -139,7 +139,9 @@ def _take_apart(
     value = score.value(outputs)
     if not np.isfinite([value, start, *(shares.sum() for texts in parts.values() for shares in texts)]).all():
         raise LxError("the classifier answers with numbers that are not finite: there is nothing to explain")
-    return ScoreShares(score.label, score.meaning, value, start, parts, rest, facts, ngrams)
+    return ScoreShares(
+        score.label, score.meaning, value, start=start, parts=parts, rest=rest, facts=facts, ngrams=ngrams
+    )
 
 
 def _add_letters(words: Words, exact: Contributions, number: int) -> np.ndarray:

@@ -58,13 +58,14 @@ class Totals:
             self.counts[name] = self.counts.get(name, 0.0) + count
 
     def __add__(self, other: Totals) -> Totals:
+        names = self.counts | other.counts
         return Totals(
-            self.steps + other.steps,
-            self.num_examples + other.num_examples,
-            self.num_tokens + other.num_tokens,
-            self.seconds + other.seconds,
-            self.loss + other.loss,
-            {name: self.counts.get(name, 0.0) + other.counts.get(name, 0.0) for name in self.counts | other.counts},
+            steps=self.steps + other.steps,
+            num_examples=self.num_examples + other.num_examples,
+            num_tokens=self.num_tokens + other.num_tokens,
+            seconds=self.seconds + other.seconds,
+            loss=self.loss + other.loss,
+            counts={name: self.counts.get(name, 0.0) + other.counts.get(name, 0.0) for name in names},
         )
 
     def means(self) -> dict[str, float]:
