@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,12 @@ from lx.data.tokens.untrusted import load_untrusted
 from lx.errors import LxError, first_line, shorten_text
 from lx.inference.expert import read_expert
 from lx.linear.expert import LinearExpert
+from lx.nn.ensemble import members_of
 from lx.nn.expert_alone import ExpertAlone
 from lx.run.checkpoint import load_best
 from lx.run.directory import RunDirectory
 from lx.tasks.base import Task, takes_expert
+from lx.training.own_network import call_once
 
 _MOST = 1 << 22  # a number in the settings of a model: sizes, tokens, positions
 _MOST_COMPUTED = 4096
@@ -91,7 +93,7 @@ def load_run(run_dir: str | Path, trust: Sequence[str] = ()) -> LoadedRun:
     task = _load_task(run, config["task"], label_set, choices)
     if task.num_outputs != sizes["num_outputs"]:
         raise LxError(f"{run.model} and {run.labels} do not have the same number of classes")
-    net = _load_net(run, config["model"], sizes, weights, check_shapes=not trust)
+    net = _load_net(run, config["model"], sizes, weights, is_trusted=bool(trust))
     tokenizer = load_untrusted(run.trusted(run.tokenizer))
     if tokenizer.largest_id >= sizes["vocab_size"]:
         raise LxError(f"{run.tokenizer} has more tokens than the model of {run.config} has embeddings")
@@ -113,12 +115,14 @@ def _load_task(run: RunDirectory, node: Any, label_set: dict[str, Any], choices:
 
 
 def _load_net(
-    run: RunDirectory, node: dict[str, Any], sizes: dict[str, Any], weights: dict[str, Tensor], *, check_shapes: bool
+    run: RunDirectory, node: dict[str, Any], sizes: dict[str, Any], weights: dict[str, Tensor], *, is_trusted: bool
 ) -> nn.Module:
     try:
-        if check_shapes:
+        if not is_trusted:
             _check_shapes(node, sizes, weights, run.best.stat().st_size)
         net = _build_net(node, sizes)
+        if is_trusted:
+            _build_own_layers(net, bool(sizes.get("has_pairs")))
         net.load_state_dict(weights)
     except LxError:
         raise
@@ -159,6 +163,13 @@ def _build_net(node: dict[str, Any], sizes: dict[str, Any]) -> nn.Module:
     from_data = {name: sizes[name] for name in ("vocab_size", "num_outputs", "num_token_types")}
     net: nn.Module = build_network(node, **from_data)
     return net
+
+
+def _build_own_layers(net: nn.Module, has_pairs: bool) -> None:
+    """Have a user's own networks build the layers that they build in their first call, as they did before training."""
+    for member in members_of(net):
+        with suppress(Exception):  # they may need another device, as in training
+            call_once(member, has_pairs)
 
 
 def _check_shapes(node: dict[str, Any], sizes: dict[str, Any], weights: dict[str, Tensor], num_bytes: int) -> None:

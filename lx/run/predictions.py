@@ -204,6 +204,6 @@ def _read_labels(column: pa.ChunkedArray, num_scores: int, path: Path) -> NDArra
 
 
 def _numpy(column: pa.ChunkedArray) -> NDArray[Any]:
-    """Return the values of a column that is one chunk; pyarrow's own ``to_numpy`` imports pandas, which takes long."""
-    values: NDArray[Any] = np.from_dlpack(column.chunk(0))
+    """Return the values of a column; pyarrow's own ``to_numpy`` imports pandas, which takes long."""
+    values: NDArray[Any] = np.from_dlpack(column.combine_chunks())  # of lists that are all empty there is no chunk
     return values

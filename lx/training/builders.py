@@ -36,6 +36,7 @@ from lx.tasks.base import Task, encoder_factory, takes_expert
 from lx.training.compilation import compile_for_all_lengths, pays_to_compile
 from lx.training.module import TextClassifier
 from lx.training.nonfinite import NonFiniteGuard
+from lx.training.own_network import check_network
 from lx.training.recipe import resolve
 from lx.training.run_length import RunLength, validation_interval
 
@@ -144,6 +145,8 @@ def build_net(cfg: DictConfig, data: TextDataModule, task: Task, hardware: Hardw
         num_token_types=data.num_token_types,
     )
     members = members_of(net)
+    for member in members:
+        check_network(member, task.num_outputs, data.has_pairs)
     longest = getattr(members[0], "max_length", None)
     if longest is not None and cfg.data.max_length > longest:
         raise LxError(f"data.max_length={cfg.data.max_length} goes beyond the {longest} positions of {cfg.model.path}")

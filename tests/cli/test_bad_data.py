@@ -31,6 +31,8 @@ CASES = [
     given("unknown extension", "data.train=a.xlsx", "a.xlsx", ".csv", a__xlsx="x"),
     given("missing column", f"{TRAIN} data.text=body", "no column 'body'", "text, pair, label", "data.text"),
     given("misspelt column", f"{TRAIN} data.label=lable", "did you mean 'label'", "text, pair, label"),
+    given("label as text", f"{TRAIN} data.text=label", "data.text=label names the column of the label"),
+    given("label as pair", f"{TRAIN} data.text_pair=label", "data.text_pair=label names the column of the label"),
     given("missing pair column", f"{TRAIN} data.text_pair=second", "no column 'second'", "data.text_pair"),
     given("csv row too long", "data.train=a.csv", "a.csv:3", "header has 2", a__csv="text,label\na,b\na,b,c\n"),
     given("csv quote never closed", "data.train=a.csv", "a.csv:2", "never closed", a__csv='text,label\n"a,b\nc,d\n'),

@@ -216,6 +216,18 @@ def test_a_strangers_file_is_refused(spoil: Callable[[Path], None], says: str, t
     assert len(str(error.value).replace(str(run), "run")) < 500 and "\n" not in str(error.value)
 
 
+def test_a_split_whose_texts_have_no_labels_at_all(tmp_path: Path) -> None:
+    """Of lists that are all empty, Arrow keeps no values."""
+    run = RunDirectory(tmp_path)
+    schema = predictions_schema(pa.list_(pa.int32()), 2, "f1_micro", {"test": "a"})
+    numbers = [pa.array([0.0, 0.0], schema.field(name).type) for name in ("loss", "metric", "weight")]
+    scores = pa.FixedSizeListArray.from_arrays(pa.array([0.1] * 4, pa.float32()), 2)
+    labels = pa.array([[], []], pa.list_(pa.int32()))
+    columns = [pa.array(["test", "test"]), pa.array([0, 1]), labels, scores, *numbers]
+    write_predictions(run, schema, [pa.record_batch(columns, schema=schema)])
+    assert read(tmp_path)["test"].labels.tolist() == [[False, False], [False, False]]
+
+
 def test_damage_anywhere_is_refused_or_read_within_bounds(trained_run: Path, tmp_path: Path) -> None:
     """Every 7th byte flipped: an LxError, or arrays of the right shape."""
     content = (trained_run / "predictions.arrow").read_bytes()

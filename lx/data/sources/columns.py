@@ -29,6 +29,12 @@ class Columns:
     id: str | None = field(default=None, repr=False)
     options: tuple[str, str, str] = field(default=("data.text=", "data.text_pair=", "data.label="), repr=False)
 
+    def __post_init__(self) -> None:
+        """Raise LxError if the label is read as text too."""
+        if self.label is not None and self.label in (self.text, self.pair):
+            option = self.options[0 if self.label == self.text else 1]
+            raise LxError(f"{option}{self.label} names the column of the label: the text would hold the answer")
+
     def named(self) -> dict[str, str]:
         """Return each column that a table must have, by the option that names it: text, text pair, label."""
         columns = zip(self.options, (self.text, self.pair, self.label), strict=True)
