@@ -177,7 +177,8 @@ def _mean_and_deviation(mean: Mean | None) -> tuple[float | str, float | str]:
     return mean.mean, "" if mean.deviation is None else mean.deviation
 
 
-def best_command(row: Row, fixed: Sequence[str]) -> str:
-    """The command that trains a trial's configuration again."""
+def best_command(row: Row, fixed: Sequence[str], config_dir: str | None) -> str:
+    """The command that trains a trial's configuration again; ``config_dir`` is the user's folder of config groups."""
+    folder = ["--config-dir", config_dir] if config_dir else []
     overrides = [*fixed, *(f"{key}={value}" for key, value in row.trial.params.items())]
-    return shlex.join(["lx", "train", *overrides])
+    return shlex.join(["lx", "train", *folder, *overrides])

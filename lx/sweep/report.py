@@ -186,5 +186,5 @@ def _facts(record: Record, rows: Sequence[Row]) -> list[Block]:
         Code(shlex.join(["lx", "train", "-m", *folder, *record.overrides])),
     ]
     if (best := best_finished(rows)) is not None:
-        blocks += [Text("The best trial again:"), Code(best_command(best, record.fixed))]
+        blocks += [Text("The best trial again:"), Code(best_command(best, record.fixed, record.config_dir))]
     return blocks

@@ -188,7 +188,10 @@ class View:
         if stopped:
             commands = [f"lx sweep resume {directory}"]
         elif best is not None:
-            commands += [*report_command(self._directory), best_command(best, self._plan.space.fixed)]
+            commands += [
+                *report_command(self._directory),
+                best_command(best, self._plan.space.fixed, self._plan.config_dir),
+            ]
         for command in commands:
             _print_command(command)
 
@@ -209,7 +212,7 @@ def show_sweep(directory: Path) -> None:
     out = console()
     out.print(leaderboard_view(rows, record.metric, directory, out.width))
     if (best := best_finished(rows)) is not None:
-        _print_command(best_command(best, record.fixed))
+        _print_command(best_command(best, record.fixed, record.config_dir))
 
 
 def progress(replicate: Replicate) -> tuple[int, int | None]:

@@ -19,7 +19,7 @@ from lx.errors import first_line
 from lx.system.private_api import ignoring_experiment
 from lx.tracking.context import RunContext, RunResults, never_raising
 from lx.tracking.csv import earlier_rows
-from lx.tracking.wandb_arguments import client_settings, identity
+from lx.tracking.wandb_arguments import check_names, client_settings, identity
 from lx.tracking.wandb_media import as_panel, as_wandb, model_artifact, save_diff, staging_below
 from lx.tracking.wandb_mode import Mode, choose_mode
 from lx.tracking.wandb_parts import Part, last_row, parts_of
@@ -102,8 +102,9 @@ class WandbTracker(WandbLogger):
 
     @staticmethod
     def check_settings(settings: Mapping[str, Any]) -> None:
-        """Check the mode, as :func:`lx.tracking.wandb_mode.choose_mode` does."""
-        choose_mode(settings["mode"])
+        """Check the mode, as :func:`lx.tracking.wandb_mode.choose_mode` does, and the names."""
+        if choose_mode(settings["mode"])[0] != "disabled":
+            check_names(settings)
 
     @property
     def experiment(self) -> Any:

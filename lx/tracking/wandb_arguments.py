@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lx.errors import LxError
 from lx.tracking.context import RunContext
 from lx.tracking.wandb_mode import read_settings
 
@@ -24,6 +25,23 @@ def identity(
         "job_type": job_type or variable("WANDB_JOB_TYPE") or "train",
         "name": None if agent else run.name,  # W&B names and numbers the runs of its sweeps
     }
+
+
+def check_names(settings: Mapping[str, Any]) -> None:
+    """Refuse a project or tags that W&B's client does not take: it would record nothing.
+
+    Raises:
+        LxError: says what W&B says.
+    """
+    for name, field in (("project", "project"), ("tags", "run_tags")):
+        if value := settings.get(name):
+            import wandb
+
+            try:
+                wandb.Settings(**{field: value})
+            except (wandb.Error, ValueError) as error:  # pydantic indents its reason
+                reason = next((line for line in str(error).splitlines() if line.startswith("  ")), str(error))
+                raise LxError(f"logger.wandb.{name}: {reason.strip().partition(' [type=')[0]}") from error
 
 
 def _experiment(overrides: Sequence[str]) -> str | None:

@@ -136,8 +136,10 @@ def test_a_paused_trial_is_shown_with_what_it_reached_and_not_ranked(tmp_path: P
 
 def test_the_best_command_can_be_pasted(sweep: Path) -> None:
     row = rank_trials(load_trials(sweep), "val/accuracy", "max")[0]
-    command = best_command(row, ["data=files", "name=a b"])
+    command = best_command(row, ["data=files", "name=a b"], None)
     assert command == "lx train data=files 'name=a b' model=small data.batch_size=8"
+    own = best_command(row, ["data=files"], "/my conf")
+    assert own == "lx train --config-dir '/my conf' data=files model=small data.batch_size=8"
 
 
 @pytest.mark.parametrize(

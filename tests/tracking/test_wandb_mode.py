@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from lx.errors import LxError
+from lx.tracking.wandb import WandbTracker
 from lx.tracking.wandb_mode import choose_mode, has_credentials
 
 NETRC = "machine api.wandb.ai\n  login user\n  password secret\n"
@@ -128,3 +129,17 @@ def test_bad_mode(monkeypatch: pytest.MonkeyPatch, configured: str, variable: st
         monkeypatch.setenv("WANDB_MODE", variable)
     with pytest.raises(LxError, match=message):
         choose_mode(configured)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"project": "a/b"}, "logger.wandb.project: Invalid project name 'a/b': cannot contain characters"),
+        ({"project": None, "tags": ["a", ""]}, "logger.wandb.tags: Value error, Tag at index 1 is empty"),
+    ],
+)
+def test_names_that_the_client_does_not_take_are_refused(settings: dict[str, object], message: str) -> None:
+    with pytest.raises(LxError, match=message):
+        WandbTracker.check_settings({"mode": "offline", **settings})
+    WandbTracker.check_settings({"mode": "disabled", **settings})
+    WandbTracker.check_settings({"mode": "offline", "project": "a b", "tags": ["a", "a"]})
