@@ -160,7 +160,7 @@ def test_runs_of_two_ranks_sweep_too(folder: Path) -> None:
 
 
 def test_a_budget_stops_in_time_and_the_sweep_can_go_on(folder: Path) -> None:
-    done = lx(folder, *sweep("budget", "trainer.max_epochs=5000", "seed=0,1", "sweep.budget=6s"))
+    done = lx(folder, *sweep("budget", "trainer.max_epochs=50000", "seed=0,1", "sweep.budget=15s"))
     assert done.returncode == 0, done.stderr
     assert "lx sweep resume budget" in done.stdout
     assert result(folder / "budget" / "0" / "seed-0")["status"] == "stopped"
