@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 
-def compose(overrides: Sequence[str] = (), config_dir: str | Path | None = None) -> DictConfig:
+def compose(overrides: Iterable[str] = (), config_dir: str | Path | None = None) -> DictConfig:
     """Compose and check a run's configuration, as ``lx train`` does from its command line; Hydra's node is left out.
 
     Args:
@@ -31,7 +31,7 @@ def compose(overrides: Sequence[str] = (), config_dir: str | Path | None = None)
     """
     require_list("overrides", overrides)
     with hydra_session(config_dir) as hydra:
-        return compose_with(hydra, overrides)
+        return compose_with(hydra, [*overrides])
 
 
 def compose_with(hydra: Hydra, overrides: Sequence[str]) -> DictConfig:

@@ -95,8 +95,8 @@ def _check_launch(cfg: DictConfig) -> None:
         if on_slurm or too_much:
             raise LxError(
                 "launch=inline trains in this process, on one device, and cannot do what "
-                f"{'hardware=slurm' if on_slurm else too_much[0]} asks for: choose other hardware, or add "
-                "launch=process (debug=fast sets launch=inline)"
+                f"{'hardware=slurm' if on_slurm else too_much[0]} asks for: choose other hardware, or "
+                "lx train with launch=process (debug=fast sets launch=inline)"
             )
     if on_slurm:
         _check_slurm(cfg)

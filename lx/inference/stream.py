@@ -62,10 +62,10 @@ class Predictor(ABC):
             LxError: pairs are missing, too few or too many, or given for a run on single texts; or one of the texts is
                 no string.
         """
-        firsts = _checked(texts, "texts")
+        firsts = checked_texts(texts, "texts")
         if pairs is None:
             return list(self.stream((text, None) for text in firsts))
-        seconds = _checked(pairs, "pairs")
+        seconds = checked_texts(pairs, "pairs")
         if len(firsts) != len(seconds):
             raise LxError(f"texts has {len(firsts):,} strings, and pairs {len(seconds):,}: each text needs its second")
         return list(self.stream(zip(firsts, seconds, strict=True)))
@@ -103,7 +103,7 @@ class Predictor(ABC):
             yield from self.task.predictions([text for text, _ in chunk], *joined)
 
 
-def _checked(texts: Iterable[str], name: str) -> list[str]:
+def checked_texts(texts: Iterable[str], name: str) -> list[str]:
     """Return the texts, or raise LxError if they are no series of texts, or hold something that is no text."""
     require_list(name, texts)
     has_order = isinstance(texts, Iterable) and not isinstance(texts, bytes | Mapping | set | frozenset)

@@ -17,6 +17,7 @@ from lx.errors import LxError
 from lx.system.processes import ENDPOINT
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+_MOST_THREADS = 1024  # with a million, OpenMP ends the process
 PRECISIONS = {
     "32-true": torch.float32,
     "bf16-mixed": torch.bfloat16,
@@ -87,12 +88,15 @@ def resolve(
         local_world_size: number of processes on this machine.
 
     Raises:
-        LxError: the machine lacks the accelerator, or has fewer GPUs than processes, or a name is unknown.
+        LxError: the machine lacks the accelerator, or has fewer GPUs than processes, a name is unknown, or ``threads``
+            is no number of threads.
     """
     kind = accelerator_kind(accelerator)
     _keep_freed_memory()
     if precision != "auto" and precision not in PRECISIONS:
         raise LxError(f"hardware.precision={precision} is not known: choose auto or one of {', '.join(PRECISIONS)}")
+    if threads is not None and not (isinstance(threads, int) and 1 <= threads <= _MOST_THREADS):
+        raise LxError(f"threads must be a whole number from 1 to {_MOST_THREADS}, not {threads!r}")
     if threads is not None or local_world_size > 1:
         torch.set_num_threads(threads or max(1, num_cores() // local_world_size))
     chosen = precision if precision != "auto" else ("bf16-mixed" if has_native_bf16(kind) else "32-true")

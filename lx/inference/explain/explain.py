@@ -18,6 +18,7 @@ from lx.inference.explain.network import NetworkReading, read
 from lx.inference.explain.row import read_row
 from lx.inference.explain.words import Words, add_up, divide
 from lx.inference.load import LoadedRun, load_run
+from lx.inference.stream import checked_texts
 from lx.linear.contributions import Contributions, contributions
 from lx.linear.expert import LinearExpert
 from lx.nn.bag import BagClassifier
@@ -58,7 +59,8 @@ def explain(
         return explain_row(load_run(run, trust), row, label)
     if text is None:
         raise LxError("give a text (--text), or a row of the run's test split (--row)")
-    return explain_texts(load_run(run, trust), [text] if pair is None else [text, pair], label)
+    texts = checked_texts([text] if pair is None else [text, pair], "texts")
+    return explain_texts(load_run(run, trust), texts, label)
 
 
 def explain_texts(loaded: LoadedRun, texts: Sequence[str], label: str | None = None) -> Explanation:
