@@ -129,6 +129,11 @@ REFUSED = {
         b'{"data": [{"text": "a", "label": "b"}]}',
         ":1: rows in a list inside an object",
     ),
+    "a list of labels": (
+        "a.jsonl",
+        b'{"text": "a", "labels": ["b", "c"]}\n',
+        ":1: there is no column 'label' (did you mean 'labels'?). The columns are: text, labels.",
+    ),
     "two columns": ("a.csv", b"message,team\n1,2\n", "Set data.text=... and data.label=..."),
     "LFS": ("a.csv", LFS, ": a pointer of Git LFS, which stands for the file until it is fetched: run `git lfs pull`"),
     "LFS for parquet": ("a.parquet", LFS, "run `git lfs pull`"),

@@ -28,7 +28,7 @@ def read_json_lines(path: Path, columns: Columns) -> Iterator[Record]:
                 continue
             row = _parse(path, number, line, is_first=not names)
             if not names:
-                if not columns.are_in([*row]) and any(isinstance(value, list) for value in row.values()):
+                if not columns.are_in([*row]) and any(map(_holds_rows, row.values())):
                     raise _no_lines(f"{path}:{number}: rows in a list inside an object")
                 _refuse_repeated_names(path, number, line, columns)
                 header = list(row)
@@ -45,6 +45,11 @@ def read_json_lines(path: Path, columns: Columns) -> Iterator[Record]:
             yield number, values
     if not names:
         raise LxError(f"{path}: the file is empty")
+
+
+def _holds_rows(value: Any) -> bool:
+    """Return whether a value is a list of rows, and not one of labels or words."""
+    return isinstance(value, list) and any(isinstance(item, dict | list) for item in value)
 
 
 def _parse(path: Path, number: int, line: str, *, is_first: bool) -> dict[str, Any]:
