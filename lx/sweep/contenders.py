@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from lx.errors import LxError, require_list
@@ -18,12 +18,12 @@ from lx.sweep.trials import TrialDirectory, load_trials
 from lx.system.output import say
 
 
-def compare(paths: Sequence[str | Path]) -> Comparison:
+def compare(runs: Iterable[str | Path]) -> Comparison:
     """Compare runs: what differs in settings and results, and whether the difference is real.
 
     Args:
-        paths: of run directories; of folders whose runs differ in their seed alone, such as a trial of a sweep; and of
-            sweeps, each of whose finished trials is compared with the others.
+        runs: paths of run directories; of folders whose runs differ in their seed alone, such as a trial of a sweep;
+            and of sweeps, each of whose finished trials is compared with the others.
 
     Returns:
         The comparison; ``pairs`` has the difference of every two.
@@ -31,12 +31,13 @@ def compare(paths: Sequence[str | Path]) -> Comparison:
     Raises:
         LxError: a directory holds no runs, or the runs cannot be compared: their test rows, tasks or classes differ.
     """
-    require_list("paths", paths)
+    require_list("runs", runs)
+    paths = [Path(path) for path in runs]
     if not paths:
         raise LxError("there is nothing to compare: name two runs, or a sweep")
-    root = os.path.commonpath([Path(path).absolute().parent for path in paths])
+    root = os.path.commonpath([path.absolute().parent for path in paths])
     found = []
-    for path in map(Path, paths):
+    for path in paths:
         name = os.path.relpath(path, root) if len(paths) > 1 else str(path)
         if (trial := _trial_of(path)) is not None:
             found.append((name, _finished_runs(trial)))
