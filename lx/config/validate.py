@@ -96,7 +96,7 @@ def _check_launch(cfg: DictConfig) -> None:
             raise LxError(
                 "launch=inline trains in this process, on one device, and cannot do what "
                 f"{'hardware=slurm' if on_slurm else too_much[0]} asks for: choose other hardware, or "
-                "lx train with launch=process (debug=fast sets launch=inline)"
+                "use lx train with launch=process (debug=fast sets launch=inline)"
             )
     if on_slurm:
         _check_slurm(cfg)

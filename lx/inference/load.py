@@ -23,7 +23,7 @@ from lx.nn.expert_alone import ExpertAlone
 from lx.run.checkpoint import load_best
 from lx.run.directory import RunDirectory
 from lx.tasks.base import Task, takes_expert
-from lx.training.own_network import call_once
+from lx.training.own_network import call_once, has_own_layers
 
 _MOST = 1 << 22  # a number in the settings of a model: sizes, tokens, positions
 _MOST_COMPUTED = 4096
@@ -167,7 +167,7 @@ def _build_net(node: dict[str, Any], sizes: dict[str, Any]) -> nn.Module:
 
 def _build_own_layers(net: nn.Module, has_pairs: bool) -> None:
     """Have a user's own networks build the layers that they build in their first call, as they did before training."""
-    for member in members_of(net):
+    for member in filter(has_own_layers, members_of(net)):
         with suppress(Exception):  # they may need another device, as in training
             call_once(member, has_pairs)
 

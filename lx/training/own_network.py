@@ -23,7 +23,7 @@ def check_network(net: object, num_outputs: int, has_pairs: bool) -> None:
     name = type(net).__name__
     if not isinstance(net, nn.Module):
         raise LxError(f"model._target_ builds a {name}, which is no torch.nn.Module")
-    if all(type(module).__module__.startswith(_KNOWN_TO_FIT) for module in net.modules()):
+    if not has_own_layers(net):
         return
     try:
         logits = call_once(net, has_pairs)
@@ -42,8 +42,13 @@ def check_network(net: object, num_outputs: int, has_pairs: bool) -> None:
         )
 
 
+def has_own_layers(net: nn.Module) -> bool:
+    """Return whether a network has modules that are neither lx's nor a library's."""
+    return not all(type(module).__module__.startswith(_KNOWN_TO_FIT) for module in net.modules())
+
+
 def call_once(net: nn.Module, has_pairs: bool) -> Any:
-    """Return what a network says of two texts, in evaluation mode; layers that its first call builds are there then."""
+    """Return the output of a network for two texts, in evaluation mode; its first call may build further layers."""
     token_ids = torch.ones(2, 5, dtype=torch.int64)
     mask = torch.tensor([[True] * 5, [True] * 3 + [False] * 2])
     modes = [(module, module.training) for module in net.modules()]
