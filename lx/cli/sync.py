@@ -30,11 +30,8 @@ def run(arguments: list[str]) -> int:
             say(f"{path} is still being trained: it is left out", sys.stderr)
         elif parts:
             records.append(parts)
-    if not records:
-        say("there is nothing to upload")
-        return 0
-    upload(records)
-    say(f"uploaded {count(len(records), 'run')}")
+    uploaded = upload(records) if records else 0
+    say(f"uploaded {count(uploaded, 'run')}" if uploaded else "there is nothing to upload")
     return 0
 
 

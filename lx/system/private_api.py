@@ -1,7 +1,7 @@
-"""Every use that lx makes of undocumented parts of Lightning, datasets and tokenizers, each with its reason.
+"""Every use that lx makes of undocumented parts of Lightning, datasets, tokenizers and wandb, with its reason.
 
-Checked with lightning 2.6.6, datasets 5.2 and tokenizers 0.23. pyproject.toml bounds the versions; look here first when
-a bound moves.
+Checked with lightning 2.6.6, datasets 5.2, tokenizers 0.23 and wandb 0.31. pyproject.toml bounds the versions; look
+here first when a bound moves.
 """
 
 from __future__ import annotations
@@ -85,3 +85,12 @@ def trainer_settings(trainer: Any) -> dict[str, Any]:
     """Return the settings of a trainer of the tokenizers library, which shows them only in its pickled state."""
     settings: dict[str, Any] = json.loads(trainer.__getstate__())
     return settings
+
+
+def kind_of_wandb_record(record: bytes) -> str | None:
+    """Name the kind of a record of W&B's log, such as ``run`` or ``history``: no public reader of the log does."""
+    from wandb.proto import wandb_internal_pb2
+
+    messages: Any = wandb_internal_pb2
+    kind: str | None = messages.Record.FromString(record).WhichOneof("record_type")
+    return kind

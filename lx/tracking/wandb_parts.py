@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from lx.tracking.wandb_log import cut_to_whole_records, holds_run
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -34,9 +39,18 @@ class Part:
     @property
     def is_unsent(self) -> bool:
         """Whether something of it is on this machine alone."""
-        if self.log.with_suffix(".wandb.synced").exists() or not self.log.exists():
+        if self._synced.exists() or not self.log.exists():
             return False
         return self.path.name.startswith("offline-") or self._incomplete.exists()
+
+    def make_ready(self) -> bool:
+        """Make W&B take the part even if its client was killed; return whether there is anything to take."""
+        cut_to_whole_records(self.log)
+        if holds_run(self.log):
+            return True
+        log.warning("%s is left out: W&B's client was killed before it had written anything", self.path)
+        self._synced.touch()
+        return False
 
     def mark_incomplete(self) -> None:
         """Note that not all of a part that was recorded online has arrived at W&B."""
@@ -45,6 +59,11 @@ class Part:
     @property
     def _incomplete(self) -> Path:
         return self.path / "incomplete"
+
+    @property
+    def _synced(self) -> Path:
+        """What W&B's client marks a log with of which everything has arrived."""
+        return self.log.with_suffix(".wandb.synced")
 
     def last_row(self) -> dict[str, float]:
         """Read the last row with wandb's own reader; empty without one. A killed client leaves the log cut off."""

@@ -20,8 +20,10 @@ _RUNS_AT_A_TIME = 8
 _REACH_TIMEOUT_S = 10.0
 
 
-def upload(records: Sequence[Sequence[Part]]) -> None:
+def upload(records: Sequence[Sequence[Part]]) -> int:
     """Upload the parts of each record in their order; W&B's client marks what has arrived.
+
+    Return the number of records that were uploaded: one is not if its client was killed before it had written anything.
 
     Args:
         records: Parts of a record each, none of them being written.
@@ -30,6 +32,7 @@ def upload(records: Sequence[Sequence[Part]]) -> None:
         UploadError: There are no credentials, W&B cannot be reached, or it has not taken every part.
     """
     _require_server()
+    records = [ready for record in records if (ready := [part for part in record if part.make_ready()])]
     for start in range(0, len(records), _RUNS_AT_A_TIME):
         _sync([part for record in records[start : start + _RUNS_AT_A_TIME] for part in record])
     if left := [part for record in records for part in record if part.is_unsent]:
@@ -37,6 +40,7 @@ def upload(records: Sequence[Sequence[Part]]) -> None:
             f"{len(left)} of {sum(map(len, records))} parts were not uploaded, the first of them {left[0].path}: see "
             "W&B's messages above; the same command goes on with them"
         )
+    return len(records)
 
 
 def _require_server() -> None:
