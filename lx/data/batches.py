@@ -30,7 +30,7 @@ class Batch:
         rows: [B] which examples of the split these are.
         token_types: [B, T] 1 for the tokens of the text pair; None without pairs.
         num_tokens: real tokens, counted on the CPU, so that reading it does not wait for a device.
-        expert: [B, C] log-probabilities of an expert beside the network; None without one, and in training.
+        expert: [B, C] scores of an expert beside the network; None without one, and in training.
     """
 
     def __init__(
@@ -143,7 +143,7 @@ class TokenDataset(Dataset[Batch]):
 
     ``collate_labels`` is the task's: it turns the labels of a batch from an Arrow array into a tensor. Lengths are
     rounded up to a multiple of ``pad_multiple``, but not beyond the longest example of the split. ``expert`` holds the
-    log-probabilities [N, C] of an expert, if there is one.
+    scores [N, C] of an expert, if there is one.
     """
 
     def __init__(

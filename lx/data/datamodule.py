@@ -23,7 +23,7 @@ from lx.data.batches import Batch, GlobalBatch, TokenDataset, TrainDataset
 from lx.data.corpus.corpus import Corpus, load_corpus
 from lx.data.corpus.labels import LabelEncoder
 from lx.data.corpus.storage import SplitView
-from lx.data.expert import ClassIds, FittedExpert, fit_expert
+from lx.data.expert import ExpertTarget, FittedExpert, fit_expert
 from lx.data.plan import (
     LoaderOptions,
     TrainSampler,
@@ -113,9 +113,9 @@ class TextDataModule(LightningDataModule):
                 f"({len(self.tables['train'])} examples): choose a smaller one"
             )
 
-    def fit_expert(self, settings: ExpertSettings, num_classes: int, class_ids: ClassIds) -> None:
+    def fit_expert(self, settings: ExpertSettings, target: ExpertTarget) -> None:
         """Fit an expert beside the network on the training split; see :func:`lx.data.expert.fit_expert`."""
-        self.expert = fit_expert(self.corpus, settings, num_classes, class_ids, self.cache)
+        self.expert = fit_expert(self.corpus, settings, target, self.cache)
 
     @property
     def has_pairs(self) -> bool:
@@ -188,13 +188,13 @@ class TextDataModule(LightningDataModule):
         return batch.to(device)
 
     def _dataset(self, split: str) -> TokenDataset:
-        table, expert = self.tables[split], self.expert_log_probabilities(split)
+        table, expert = self.tables[split], self.expert_scores(split)
         pad_id, multiple = self.tokenizer.pad_id, self.loaders.pad_multiple
         return TokenDataset(table, pad_id, self.num_token_types > 1, self.collate_labels, multiple, expert)
 
-    def expert_log_probabilities(self, split: str) -> NDArray[np.float32] | None:
-        """Map an expert's log-probabilities [N, C] of a split into memory; None if there are none."""
-        path = self.expert.log_probabilities.get(split) if self.expert else None
+    def expert_scores(self, split: str) -> NDArray[np.float32] | None:
+        """Map an expert's scores [N, C] of a split into memory; None if there are none."""
+        path = self.expert.scores.get(split) if self.expert else None
         return None if path is None else np.load(path, mmap_mode="r")
 
     def _loader(self, dataset: Any, sampler: Sampler[Any] | list[NDArray[np.int64]]) -> DataLoader[Any]:

@@ -52,7 +52,7 @@ class Classifier(Predictor):
         if self.loaded.expert is None:
             return (self._logits(texts, pairs),)
         with ThreadPoolExecutor(1) as beside:
-            expert = beside.submit(self.loaded.expert.log_probabilities, texts, pairs)
+            expert = beside.submit(self.loaded.expert.scores, texts, pairs)
             network = () if isinstance(self.net, ExpertAlone) else (self._logits(texts, pairs),)
             return (*network, torch.from_numpy(expert.result()))
 
@@ -80,7 +80,7 @@ class Classifier(Predictor):
 
         Args:
             tokens: of N texts.
-            expert: the log-probabilities [N, C] of the run's expert; None: it has none.
+            expert: the scores [N, C] of the run's expert; None: it has none.
         """
         if isinstance(self.net, ExpertAlone):
             assert expert is not None

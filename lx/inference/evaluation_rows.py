@@ -20,13 +20,13 @@ from lx.data.sources.build import build_source
 from lx.data.tokens.table import TokenTable, write_tokens
 from lx.data.tokens.tokenizer import Encoded
 from lx.errors import LxError, shorten_text
-from lx.inference.expert import read_log_probabilities
+from lx.inference.expert import read_scores
 from lx.inference.load import LoadedRun
 
 log = logging.getLogger(__name__)
 
 Experts = NDArray[np.float32] | None
-"""Log-probabilities [N, C] of a run's expert; None: it has none."""
+"""Scores [N, C] of a run's expert; None: it has none."""
 
 _FIXED = ("data.max_length",)
 _WITHOUT_EFFECT = (
@@ -63,7 +63,7 @@ class EvaluationRows:
         self.cfg = _settings(loaded, overrides, about_data)
 
     def read(self, loaded: LoadedRun, folder: Path, *, warn: bool = True) -> tuple[TokenTable, Experts]:
-        """Return the tokens of the rows, and the log-probabilities of the run's expert, if it has one.
+        """Return the tokens of the rows, and the scores of the run's expert, if it has one.
 
         Args:
             loaded: the run.
@@ -93,7 +93,7 @@ def _own_rows(loaded: LoadedRun) -> tuple[TokenTable, Experts]:
     table.check(loaded.tokenizer.vocab_size, loaded.task.fits)
     if loaded.expert is None:
         return table, None
-    return table, read_log_probabilities(run.trusted(run.linear_test), len(table), loaded.task.num_outputs)
+    return table, read_scores(run.trusted(run.linear_test), len(table), loaded.task.num_outputs)
 
 
 def _other_rows(loaded: LoadedRun, cfg: DictConfig, folder: Path, warn: bool) -> tuple[TokenTable, Experts]:
@@ -140,14 +140,14 @@ def _encode_test(
 ) -> Iterator[tuple[Encoded, pa.Array]]:
     """Tokenize the source's test split, a few thousand rows at a time; rows with an empty text are left out.
 
-    The log-probabilities of the run's expert, if it has one, are appended to ``expert``.
+    The scores of the run's expert, if it has one, are appended to ``expert``.
     """
     num_empty = num_rows = 0
     for rows in read_clean(source, "test", encoder, learn=False):
         loaded.require_pairs(rows.pairs is not None)
         num_empty, num_rows = num_empty + len(rows.empty), num_rows + len(rows.texts)
         if loaded.expert is not None:
-            expert.append(loaded.expert.log_probabilities(rows.texts, rows.pairs))
+            expert.append(loaded.expert.scores(rows.texts, rows.pairs))
         yield loaded.tokenizer.encode(rows.texts, rows.pairs, loaded.max_length), rows.labels
     if not num_rows:
         raise LxError(f"{source.describe('test')}: all {num_empty:,} texts are empty")

@@ -27,11 +27,11 @@ def read_expert(path: Path) -> LinearExpert:
     try:
         return LinearExpert.from_state_dict(tensors)
     except LxError as error:
-        raise LxError(f"{path} is damaged: {error}") from error
+        raise LxError(f"{path} cannot be used: {error}") from error
 
 
-def read_log_probabilities(path: Path, num_rows: int, num_classes: int) -> NDArray[np.float32]:
-    """Map log-probabilities [N, C] into memory.
+def read_scores(path: Path, num_rows: int, num_outputs: int) -> NDArray[np.float32]:
+    """Map an expert's scores [N, C] into memory.
 
     Raises:
         LxError: Not an array of finite numbers of this shape.
@@ -40,6 +40,6 @@ def read_log_probabilities(path: Path, num_rows: int, num_classes: int) -> NDArr
         values: NDArray[np.float32] = np.lib.format.open_memmap(path, "r")
     except (OSError, ValueError, EOFError) as error:
         raise LxError(f"{path} is no array of numbers: {first_line(error)}") from error
-    if values.dtype != np.float32 or values.shape != (num_rows, num_classes) or not np.isfinite(values).all():
-        raise LxError(f"{path} does not hold the log-probabilities of {num_classes} classes for {num_rows} texts")
+    if values.dtype != np.float32 or values.shape != (num_rows, num_outputs) or not np.isfinite(values).all():
+        raise LxError(f"{path} does not hold {num_outputs} scores for each of {num_rows} texts")
     return values

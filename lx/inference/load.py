@@ -134,7 +134,8 @@ def _load_net(
 
 def _load_expert(run: RunDirectory, task: Task, has_pairs: bool) -> LinearExpert:
     expert = read_expert(run.trusted(run.linear))
-    if not takes_expert(task) or expert.num_outputs != task.num_outputs or expert.texts_per_row != 1 + has_pairs:
+    found = expert.kind, expert.num_outputs, expert.texts_per_row
+    if not takes_expert(task) or found != (task.expert_kind, task.num_outputs, 1 + has_pairs):
         raise LxError(f"{run.linear} does not fit {run.model} and the task of {run.config}")
     return expert
 

@@ -26,7 +26,7 @@ TextRow = tuple[str, str | None]
 """A text, and the text paired with it or None."""
 
 Scores = tuple[Tensor, ...]
-"""Logits [texts, outputs] in float32, an expert's log-probabilities, or both: what a task's ``predictions`` takes."""
+"""Logits [texts, outputs] in float32, an expert's scores, or both: what a task's ``predictions`` takes."""
 
 
 class Predictor(ABC):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from lx.linear.expert import LinearExpert
 from lx.linear.ngrams import Indices, find_occurrences
 
-_OVERLAPS = ("words that both texts have", "letters that both texts have")
+_OVERLAPS = ("the share of words that both texts have", "the share of letters that both texts have")
 _SPACES = "white space"
 
 Values = NDArray[np.float64]
@@ -27,7 +27,8 @@ class Contributions:
     Attributes:
         start: Of a text without n-grams.
         characters: Of each text, what its characters contribute: an n-gram's contribution is divided equally among
-            those that it covers, except white space.
+            those that it covers, except white space. One that occurs more than once, or in both texts of a pair, is
+            first divided equally among its occurrences.
         rest: What belongs to no character, by name.
         ngrams: Each known n-gram with what it contributes, the strongest first; those of characters as ‹...›.
     """
@@ -51,28 +52,34 @@ def contributions(expert: LinearExpert, texts: Sequence[str], coefficients: Valu
     (entries,) = expert.vocabulary.entries([[text] for text in texts])
     effects = entries.values * (expert.weights.numpy()[entries.columns] @ coefficients)
     is_ngram = entries.columns < expert.num_ngrams
-    rest = {name: float(effect) for name, effect in zip(_OVERLAPS, effects[~is_ngram], strict=False)}
+    rest: dict[str, float] = {}
+    if len(texts) == 2:
+        overlap_effects = effects[~is_ngram].reshape(len(_OVERLAPS), -1).sum(1)
+        rest.update(zip(_OVERLAPS, overlap_effects.tolist(), strict=True))
     effect_of_ngram = np.zeros(expert.num_ngrams)
     effect_of_ngram[entries.columns[is_ngram]] = effects[is_ngram]
+    occurrences = find_occurrences(texts, expert.vocabulary.words, expert.vocabulary.characters)
+    hashes = np.concatenate([of_kind.hashes for of_text in occurrences for of_kind in of_text])
+    indices = expert.vocabulary.find(hashes)
+    # Over both texts of a pair: they share the contribution of an n-gram that both have.
+    num_occurrences = np.bincount(indices[indices >= 0], minlength=expert.num_ngrams)
     characters: list[Values] = []
-    ngrams: list[tuple[str, float]] = []
+    names: dict[int, str] = {}
     in_spaces = 0.0
-    for number, text in enumerate(texts):
+    for text, of_text in zip(texts, occurrences, strict=True):
         painter = _Painter(text)
-        bags = find_occurrences(text, number == 1, expert.vocabulary.words, expert.vocabulary.characters)
-        for occurrences, shown in zip(bags, ("{}", "‹{}›"), strict=True):
-            indices = expert.vocabulary.find(occurrences.hashes)
+        for of_kind, shown in zip(of_text, ("{}", "‹{}›"), strict=True):
+            indices = expert.vocabulary.find(of_kind.hashes)
             known = np.flatnonzero(indices >= 0)
-            indices, starts, ends = indices[known], occurrences.starts[known], occurrences.ends[known]
-            distinct, first, which, counts = np.unique(
-                indices, return_index=True, return_inverse=True, return_counts=True
-            )
-            in_spaces += painter.add(starts, ends, effect_of_ngram[indices] / counts[which])
-            pieces = [shown.format(text[starts[index] : ends[index]]) for index in first]
-            ngrams += zip(pieces, effect_of_ngram[distinct].tolist(), strict=True)
+            indices, starts, ends = indices[known], of_kind.starts[known], of_kind.ends[known]
+            in_spaces += painter.add(starts, ends, effect_of_ngram[indices] / num_occurrences[indices])
+            distinct, first = np.unique(indices, return_index=True)
+            for ngram, position in zip(distinct.tolist(), first, strict=True):
+                names.setdefault(ngram, shown.format(text[starts[position] : ends[position]]))
         characters.append(painter.characters())
     if in_spaces:
         rest[_SPACES] = in_spaces
+    ngrams = [(name, float(effect_of_ngram[ngram])) for ngram, name in names.items()]
     ngrams.sort(key=lambda ngram: -abs(ngram[1]))
     return Contributions(float(expert.bias.numpy() @ coefficients), characters, rest, ngrams)
 

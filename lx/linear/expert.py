@@ -1,12 +1,13 @@
-"""The linear expert: log-probabilities of classes from the n-grams of a text.
+"""The linear expert: scores of classes or labels, or a number, from the n-grams of a text.
 
-Axis legend: N rows, F known n-grams, C classes.
+Axis legend: N rows, F known n-grams, C outputs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,8 +17,9 @@ from torch.nn.functional import embedding_bag
 
 from lx.errors import LxError
 from lx.linear.features import Vocabulary, learn_vocabulary
-from lx.linear.settings import C_CANDIDATES, ExpertSettings
+from lx.linear.settings import ExpertSettings
 from lx.linear.solver import CrossValidation, fit_calibrated, num_fits
+from lx.linear.targets import KINDS, Kind, target_of
 from lx.linear.tensors import check_tensors
 from lx.system.progress import track
 
@@ -26,10 +28,11 @@ MAX_CHARACTERS = 30_000_000  # of the texts that an expert is fitted on
 
 
 class LinearExpert:
-    """A linear classifier of n-grams with calibrated probabilities: tensors and numpy arrays alone."""
+    """A linear map of n-grams to calibrated scores: tensors and numpy arrays alone."""
 
     def __init__(
         self,
+        kind: Kind,
         vocabulary: Vocabulary,
         weights: Tensor,
         bias: Tensor,
@@ -39,6 +42,7 @@ class LinearExpert:
         """Join the parts.
 
         Args:
+            kind: What is predicted; see :meth:`scores`.
             vocabulary: F n-grams.
             weights: [F, C], or [F, 1] for two classes: the logits of the second one, those of the first being 0; for
                 pairs with a row more for each of their overlaps.
@@ -46,7 +50,8 @@ class LinearExpert:
             texts_per_row: 2 for pairs, else 1.
             validated: What cross-validation found as it was fitted; None of an expert that was read.
         """
-        self.vocabulary, self.weights, self.bias, self.texts_per_row = vocabulary, weights, bias, texts_per_row
+        self.kind, self.texts_per_row = kind, texts_per_row
+        self.vocabulary, self.weights, self.bias = vocabulary, weights, bias
         self.validated = validated
 
     @property
@@ -57,15 +62,20 @@ class LinearExpert:
     @property
     def num_outputs(self) -> int:
         """C."""
-        return 2 if len(self.bias) == 1 else len(self.bias)
+        return 2 if self._has_two_classes else len(self.bias)
+
+    @property
+    def _has_two_classes(self) -> bool:
+        return self.kind == "class" and len(self.bias) == 1
 
     @classmethod
     def fit(
         cls,
         texts: Sequence[str],
         pairs: Sequence[str] | None,
-        labels: NDArray[np.int64],
-        num_classes: int,
+        labels: NDArray[Any],
+        kind: Kind,
+        num_outputs: int,
         settings: ExpertSettings,
     ) -> LinearExpert:
         """Fit an expert on the rows of a training split; takes scikit-learn.
@@ -73,28 +83,30 @@ class LinearExpert:
         Args:
             texts: N.
             pairs: The second texts of pairs, or None.
-            labels: [N], in [0, C).
-            num_classes: C.
-            settings: Of the n-grams and the classifier.
+            labels: Class ids [N]; of label sets which labels a row has [N, C]; numbers in standard units [N].
+            kind: Which of these.
+            num_outputs: C; 1 of numbers.
+            settings: Of the n-grams and the fit.
         """
         rows = _affordable_rows(texts, pairs)
         columns = [[column[row] for row in rows] for column in (texts, pairs) if column is not None]
         labels = np.asarray(labels)[rows]
         words, characters = settings.orders(texts)
-        most = min(settings.max_ngrams, MAX_WEIGHTS // num_classes)
+        most = min(settings.max_ngrams, MAX_WEIGHTS // num_outputs)
         vocabulary = learn_vocabulary(columns, words, characters, settings.min_count, most)
-        features = vocabulary.matrix(columns)
-        candidates = C_CANDIDATES if isinstance(settings.C, str) else (settings.C,)
+        features, target = vocabulary.matrix(columns), target_of(kind, num_outputs)
+        candidates = settings.candidates(kind)
         with track("fitting the linear expert", num_fits(candidates), "fits") as advance:
-            fitted, validated = fit_calibrated(features, labels, num_classes, candidates, advance)
+            fitted, validated = fit_calibrated(features, labels, target, candidates, advance)
+        held_out = _normalized(torch.from_numpy(validated.scores), kind).numpy()
         weights, bias = torch.from_numpy(fitted.weights), torch.from_numpy(fitted.bias)
-        if num_classes == 2:
+        if kind == "class" and num_outputs == 2:
             weights, bias = weights[:, 1:] - weights[:, :1], bias[1:] - bias[:1]
-        validated = replace(validated, rows=rows[validated.rows])
-        return cls(vocabulary, weights.float().contiguous(), bias.float(), len(columns), validated)
+        validated = replace(validated, rows=rows[validated.rows], scores=held_out)
+        return cls(kind, vocabulary, weights.float().contiguous(), bias.float(), len(columns), validated)
 
-    def log_probabilities(self, texts: Sequence[str], pairs: Sequence[str] | None) -> NDArray[np.float32]:
-        """Return the logarithms of the probabilities [N, C] of the classes.
+    def scores(self, texts: Sequence[str], pairs: Sequence[str] | None) -> NDArray[np.float32]:
+        """Return log-probabilities of classes, log-odds of labels, or numbers in standard units [N, C].
 
         Raises:
             LxError: Pairs where the expert was fitted on single texts, or the other way round.
@@ -102,19 +114,20 @@ class LinearExpert:
         columns = [column for column in (texts, pairs) if column is not None]
         if len(columns) != self.texts_per_row:
             raise LxError(f"the linear expert takes {self.texts_per_row} texts a row, not {len(columns)}")
-        logits = [self.bias.new_empty(0, len(self.bias))]
+        chunks = [self.bias.new_empty(0, len(self.bias))]
         for entries in self.vocabulary.entries(columns):
             indices, offsets, values = map(torch.from_numpy, (entries.columns, entries.starts, entries.values))
             sums = embedding_bag(indices, self.weights, offsets, mode="sum", per_sample_weights=values)
-            logits.append(sums + self.bias)
-        joined = torch.cat(logits)
-        if len(self.bias) == 1:
+            chunks.append(sums + self.bias)
+        joined = torch.cat(chunks)
+        if self._has_two_classes:
             joined = torch.cat([torch.zeros_like(joined), joined], 1)
-        return joined.log_softmax(1).numpy()
+        return _normalized(joined, self.kind).numpy()
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return everything as tensors, for `from_state_dict`."""
         return {
+            "kind": torch.tensor(KINDS.index(self.kind)),
             "orders": torch.tensor([self.vocabulary.words, self.vocabulary.characters]),
             "texts_per_row": torch.tensor(self.texts_per_row),
             "hashes": torch.from_numpy(self.vocabulary.hashes.view(np.int64)),
@@ -130,11 +143,18 @@ class LinearExpert:
         Raises:
             LxError: The tensors are not those of an expert.
         """
+        tensors = {"kind": torch.tensor(KINDS.index("class")), **tensors}  # which an older expert does not say
         check_tensors(tensors)
         words, characters = tensors["orders"].tolist()
         hashes = tensors["hashes"].numpy().view(np.uint64)
         vocabulary = Vocabulary(tuple(words), tuple(characters), hashes, tensors["idf"].numpy())
-        return cls(vocabulary, tensors["weights"], tensors["bias"], int(tensors["texts_per_row"]))
+        kind, texts_per_row = KINDS[int(tensors["kind"])], int(tensors["texts_per_row"])
+        return cls(kind, vocabulary, tensors["weights"], tensors["bias"], texts_per_row)
+
+
+def _normalized(scores: Tensor, kind: Kind) -> Tensor:
+    """Return log-probabilities of classes, and other scores as they are; float32."""
+    return (scores.log_softmax(1) if kind == "class" else scores).float()
 
 
 def _affordable_rows(texts: Sequence[str], pairs: Sequence[str] | None) -> NDArray[np.int64]:

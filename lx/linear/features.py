@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from lx.kernels import ngrams as kernels
 from lx.kernels.ngrams import HASH_BITS
-from lx.linear.ngrams import BAGS_PER_TEXT, Bags, Hashes, Indices, Orders, count_ngrams, first_of_equals
+from lx.linear.ngrams import OVERLAPS_PER_PAIR, Bags, Hashes, Indices, Orders, count_ngrams, first_of_equals
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_matrix
@@ -84,7 +84,7 @@ class Vocabulary:
 
     def num_features(self, texts_per_row: int) -> int:
         """The n-grams, and in pairs the overlaps."""
-        return len(self.hashes) + (BAGS_PER_TEXT if texts_per_row == 2 else 0)
+        return len(self.hashes) + (OVERLAPS_PER_PAIR if texts_per_row == 2 else 0)
 
     def find(self, hashes: Hashes) -> Indices:
         """Return the index in [0, F) of each hash, or -1."""

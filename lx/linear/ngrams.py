@@ -2,15 +2,17 @@
 
 Each text has two bags of n-grams, one of words (runs of letters and digits, in lower case) and one of characters (as
 they stand, across the ends of words). The n-gram of the units u1 ... un is hashed to the upper 56 bits of a mixed
-polynomial in them, modulo 2^64: among some millions of n-grams two hardly ever share a hash. Those of the two texts of
-a pair have different hashes, so that each has its own weight.
+polynomial in them, modulo 2^64: among some millions of n-grams two hardly ever share a hash.
+
+A pair of texts has three bags of each kind: the n-grams that both texts have, those of the first text alone and those
+of the second text alone. These are the roles of an n-gram; in each it has another hash, and so a weight of its own.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import chain
 
@@ -21,11 +23,14 @@ from lx.kernels import ngrams as kernels
 from lx.kernels.ngrams import HASH_BITS
 
 BAGS_PER_TEXT = 2
+BAGS_PER_PAIR = 6
+OVERLAPS_PER_PAIR = 6
 LONGEST_NGRAM = 16
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 MIXER = np.uint64(0xD6E8FEB86659FD93)
 
-_SECOND_TEXT = np.uint64(0xA5A5A5A5A5A5A5)  # makes other hashes of those of a pair's second text
+_SHARED, _ONLY_FIRST, _ONLY_SECOND = range(3)  # the roles of the n-grams of a pair
+_ROLE_MASKS = np.array([0, 0xA5A5A5A5A5A5A5, 0x5A5A5A5A5A5A5A], np.uint64)  # makes another hash for each role
 _HASH_MASK = np.uint64((1 << HASH_BITS) - 1)
 _BAGS_PER_CHUNK = 1 << (64 - HASH_BITS)
 _CHARACTERS_PER_CHUNK = 1 << 15  # so that the arrays of a chunk stay in the processor's cache
@@ -51,12 +56,14 @@ class Bags:
 
     Attributes:
         num_rows: Of the chunk.
-        per_row: Bags of a row: words, characters; of a pair then those of its second text.
-        bag: The bag of each entry, ascending: row * per_row + bag of the row.
-        hashes: All different within a bag.
-        counts: How often the n-gram occurs in the bag.
-        overlaps: [num_rows, BAGS_PER_TEXT] of pairs: the share of the different n-grams of the second text that the
-            first one has too. Of texts [num_rows, 0].
+        per_row: Bags of a row. Of a text: words, characters. Of a pair, for words and then for characters: shared, only
+            in the first text, only in the second.
+        bag: The bag of each entry, row * per_row + bag of the row; the rows ascend.
+        hashes: All different within a row.
+        counts: How often the n-gram occurs in the bag; of a shared one the smaller of its counts in the two texts.
+        overlaps: [num_rows, OVERLAPS_PER_PAIR] of pairs, for words and then for characters: the share of the distinct
+            n-grams of the first text that the second one has too, the share of those of the second that the first has,
+            and their Jaccard index. Of texts [num_rows, 0].
     """
 
     num_rows: int
@@ -75,16 +82,16 @@ def count_ngrams(columns: Sequence[Sequence[str]], words: Orders, characters: Or
         words: Lengths of the n-grams of words.
         characters: Lengths of the n-grams of characters.
     """
-    per_row = BAGS_PER_TEXT * len(columns)
     count = kernels.count_ngrams if kernels.available() else _count
-    for start, end in _chunks(columns, _BAGS_PER_CHUNK // per_row):
+    for start, end in _chunks(columns, _BAGS_PER_CHUNK // (BAGS_PER_TEXT * len(columns))):
         texts = list(chain.from_iterable(zip(*(column[start:end] for column in columns), strict=True)))
         points = np.frombuffer("".join(texts).encode("utf-32-le", "surrogatepass"), np.uint32)
         ends = np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)))
-        bag, hashes, counts = count(points, ends, word_characters(), words, characters)
-        is_second = bag % per_row >= BAGS_PER_TEXT
-        overlaps = _overlaps(bag, hashes, is_second, end - start) if len(columns) == 2 else np.empty((end - start, 0))
-        yield Bags(end - start, per_row, bag, np.where(is_second, hashes ^ _SECOND_TEXT, hashes), counts, overlaps)
+        counted = count(points, ends, word_characters(), words, characters)
+        if len(columns) == 2:
+            yield _compare_pairs(*counted, end - start)
+        else:
+            yield Bags(end - start, BAGS_PER_TEXT, *counted, np.empty((end - start, 0)))
 
 
 def _chunks(columns: Sequence[Sequence[str]], most_rows: int) -> Iterator[tuple[int, int]]:
@@ -100,15 +107,39 @@ def _chunks(columns: Sequence[Sequence[str]], most_rows: int) -> Iterator[tuple[
         yield start, len(columns[0])
 
 
-def _overlaps(bag: Indices, hashes: Hashes, is_second: NDArray[np.bool_], num_rows: int) -> NDArray[np.float64]:
-    """Return the share of the n-grams of second texts that the first ones have too, of words and of characters."""
-    row, kind = bag // (2 * BAGS_PER_TEXT), bag % BAGS_PER_TEXT
+def _compare_pairs(bag: Indices, hashes: Hashes, counts: Indices, num_rows: int) -> Bags:
+    """Divide the n-grams of pairs by their roles.
+
+    Args:
+        bag: Of each entry. A row has four: words and characters of the first text, then those of the second.
+        hashes: All different within a bag.
+        counts: How often the n-gram occurs in the bag.
+        num_rows: Pairs.
+    """
+    row, text, kind = np.indices((num_rows, 2, BAGS_PER_TEXT)).reshape(3, -1)  # of each bag
     row_and_kind = row * BAGS_PER_TEXT + kind
-    keys = row_and_kind.astype(np.uint64) << np.uint64(HASH_BITS) | hashes
-    shared = np.isin(keys[is_second], keys[~is_second], assume_unique=True)
-    sizes = np.bincount(row_and_kind[is_second], minlength=num_rows * BAGS_PER_TEXT)
-    shares = np.bincount(row_and_kind[is_second], shared, num_rows * BAGS_PER_TEXT) / np.maximum(sizes, 1)
-    return shares.reshape(num_rows, BAGS_PER_TEXT)
+    keys = (row_and_kind.astype(np.uint64) << np.uint64(HASH_BITS))[bag] | hashes
+    order = np.argsort(keys)  # the n-grams that both texts have stand side by side
+    keys, bag, counts = keys[order], bag[order], counts[order]
+    shared = np.flatnonzero(keys[1:] == keys[:-1])
+    repeats = shared + 1
+    roles = np.where(text, _ONLY_SECOND, _ONLY_FIRST)[bag]
+    roles[shared] = _SHARED
+    counts[shared] = np.minimum(counts[shared], counts[repeats])
+    hashes = keys & _HASH_MASK ^ _ROLE_MASKS[roles]
+    bag = np.delete(row_and_kind[bag] * len(_ROLE_MASKS) + roles, repeats)
+    sizes = np.bincount(bag, minlength=num_rows * BAGS_PER_PAIR).reshape(num_rows, BAGS_PER_TEXT, len(_ROLE_MASKS))
+    hashes, counts = np.delete(hashes, repeats), np.delete(counts, repeats)
+    return Bags(num_rows, BAGS_PER_PAIR, bag, hashes, counts, _overlaps(sizes))
+
+
+def _overlaps(sizes: Indices) -> NDArray[np.float64]:
+    """Return the overlaps [num_rows, OVERLAPS_PER_PAIR], given the sizes [num_rows, BAGS_PER_TEXT, roles] of bags."""
+    shared = sizes[:, :, _SHARED]
+    first, second = shared + sizes[:, :, _ONLY_FIRST], shared + sizes[:, :, _ONLY_SECOND]
+    totals = np.stack([first, second, sizes.sum(2)], 2)
+    overlaps: NDArray[np.float64] = shared[:, :, None] / np.maximum(totals, 1)
+    return overlaps.reshape(len(sizes), OVERLAPS_PER_PAIR)
 
 
 def _count(
@@ -149,8 +180,36 @@ class Occurrences:
     ends: Indices
 
 
-def find_occurrences(text: str, is_second: bool, words: Orders, characters: Orders) -> Iterator[Occurrences]:
-    """Find the n-grams of words, then those of characters, that :func:`count_ngrams` counts; `is_second` of a pair."""
+def find_occurrences(texts: Sequence[str], words: Orders, characters: Orders) -> list[list[Occurrences]]:
+    """Find the n-grams that :func:`count_ngrams` counts.
+
+    Args:
+        texts: One text, or the two of a pair.
+        words: Lengths of the n-grams of words.
+        characters: Lengths of the n-grams of characters.
+
+    Returns:
+        For each text its n-grams of words and those of characters. The hashes are those of their roles; a shared n-gram
+        has the same hash in both texts.
+    """
+    occurrences = [list(_find_in_text(text, words, characters)) for text in texts]
+    if len(texts) == 1:
+        return occurrences
+    first, second = occurrences
+    return [
+        [_with_roles(own, other, _ONLY_FIRST) for own, other in zip(first, second, strict=True)],
+        [_with_roles(own, other, _ONLY_SECOND) for own, other in zip(second, first, strict=True)],
+    ]
+
+
+def _with_roles(own: Occurrences, other: Occurrences, role_alone: int) -> Occurrences:
+    """Return the n-grams of a text with the hashes of their roles, given those of the other text of its pair."""
+    roles = np.where(np.isin(own.hashes, other.hashes), _SHARED, role_alone)
+    return replace(own, hashes=own.hashes ^ _ROLE_MASKS[roles])
+
+
+def _find_in_text(text: str, words: Orders, characters: Orders) -> Iterator[Occurrences]:
+    """Find the n-grams of words, then those of characters, of a single text."""
     points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
     positions = np.arange(len(points))
     word_units, _, word_starts, word_ends = _words(points, np.zeros_like(positions), word_characters())
@@ -160,9 +219,8 @@ def find_occurrences(text: str, is_second: bool, words: Orders, characters: Orde
     )
     for kind, (units, starts, ends, orders) in enumerate(bags):
         keys = list(_ngram_keys(units, np.zeros(len(units), np.int64), orders, kind))
-        hashes = np.concatenate([*keys, np.empty(0, np.uint64)]) & _HASH_MASK
         yield Occurrences(
-            hashes ^ _SECOND_TEXT if is_second else hashes,
+            np.concatenate([*keys, np.empty(0, np.uint64)]) & _HASH_MASK,
             np.concatenate([starts[:0], *(starts[: len(part)] for part in keys)]),
             np.concatenate([ends[:0], *(ends[len(ends) - len(part) :] for part in keys)]),
         )

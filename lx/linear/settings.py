@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from lx.errors import ArgumentError
 from lx.linear.features import is_chinese
 from lx.linear.ngrams import LONGEST_NGRAM, Orders, are_orders
 
-C_CANDIDATES = (0.01, 0.03, 0.1, 0.3)
+if TYPE_CHECKING:
+    from lx.linear.targets import Kind
+
+C_OF_SVM = (0.01, 0.03, 0.1, 0.3)
+C_OF_RIDGE = (0.03, 0.1, 0.3, 1.0)
 
 
 @dataclass(frozen=True)
@@ -50,3 +55,9 @@ class ExpertSettings:
         words = ((0, 0) if chinese else (1, 2)) if isinstance(self.words, str) else self.words
         characters = ((1, 4) if chinese else (2, 5)) if isinstance(self.characters, str) else self.characters
         return (words[0], words[1]), (characters[0], characters[1])
+
+    def candidates(self, kind: Kind) -> Sequence[float]:
+        """Return the values that C is chosen from."""
+        if isinstance(self.C, str):
+            return C_OF_RIDGE if kind == "number" else C_OF_SVM
+        return (self.C,)

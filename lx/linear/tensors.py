@@ -9,10 +9,13 @@ from torch import Tensor
 
 from lx.errors import LxError
 from lx.kernels.ngrams import HASH_BITS
-from lx.linear.ngrams import BAGS_PER_TEXT, are_orders
+from lx.linear.ngrams import OVERLAPS_PER_PAIR, are_orders
+from lx.linear.targets import KINDS
 
 LARGEST_WEIGHT = 1e6  # far beyond any fitted one; sums of such weights stay finite in float32
 LARGEST_IDF = 100.0
+
+_OLDER_OVERLAPS = (0, 2)  # of a pair, in the experts of older versions
 
 
 def check_tensors(tensors: Mapping[str, Tensor]) -> None:
@@ -23,6 +26,7 @@ def check_tensors(tensors: Mapping[str, Tensor]) -> None:
     """
     (num_ngrams,), (num_features, num_columns) = _shape(tensors.get("hashes"), 1), _shape(tensors.get("weights"), 2)
     expected: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {
+        "kind": (torch.int64, ()),
         "orders": (torch.int64, (2, 2)),
         "texts_per_row": (torch.int64, ()),
         "hashes": (torch.int64, (num_ngrams,)),
@@ -37,8 +41,12 @@ def check_tensors(tensors: Mapping[str, Tensor]) -> None:
         if not _is_plain(tensor) or tensor.dtype != dtype or tensor.shape != shape:
             raise LxError(f"{name} of the linear expert must be a {dtype} tensor of the shape {list(shape)}")
     hashes, idf = tensors["hashes"], tensors["idf"]
-    num_overlaps = BAGS_PER_TEXT if tensors["texts_per_row"].item() == 2 else 0
+    is_of_pairs = tensors["texts_per_row"].item() == 2
+    if is_of_pairs and num_features - num_ngrams in _OLDER_OVERLAPS:
+        raise LxError("this linear expert of pairs of texts was made by an older lx, and has to be trained again")
+    num_overlaps = OVERLAPS_PER_PAIR if is_of_pairs else 0
     wrong = {
+        "kind": tensors["kind"].item() not in range(len(KINDS)),
         "orders": not all(map(are_orders, tensors["orders"].tolist())),
         "texts_per_row": tensors["texts_per_row"].item() not in (1, 2),
         "hashes": bool((hashes[1:] <= hashes[:-1]).any() or (hashes < 0).any() or (hashes >= 1 << HASH_BITS).any()),

@@ -14,7 +14,7 @@ _LONGEST = 2000  # letters of a text
 _COLUMNS = ("row", "label", "prediction", "probability", "text", "text_pair")
 _WITHOUT_EXPERT = (
     "Of the train split there is no such list: a network remembers its training texts. A linear expert beside it "
-    "(model/expert=linear, for one class a text) judges each by a fit that has not seen it."
+    "(model/expert=linear) judges each by a fit that has not seen it."
 )
 
 

@@ -12,7 +12,7 @@ A run directory holds everything that evaluation and prediction need::
     tokenizer.json    in the format of the tokenizers library
     test.arrow        token ids and labels of the test split
     linear.pt         tensors of the linear expert, of a run that has one
-    linear_test.npy   its log-probabilities of the test split
+    linear_test.npy   its scores of the test split
     checkpoints/      last.ckpt, previous.ckpt (training states), best.ckpt (weights of the best validation)
     metrics.csv       one row per logged step
     log.txt           messages

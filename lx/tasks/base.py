@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, Literal, Protocol, TypeGuard, runtime_checkable
 
-import numpy as np
 import pyarrow as pa
 from jaxtyping import Float, Shaped
 from numpy.typing import NDArray
@@ -20,6 +19,7 @@ from torchmetrics import MetricCollection
 
 from lx.data.corpus.labels import LabelEncoder
 from lx.errors import LxError
+from lx.linear.targets import Kind
 
 
 @dataclass(frozen=True)
@@ -184,23 +184,28 @@ class Task(Protocol):
 
 
 class ExpertTask(Task, Protocol):
-    """A task that can have an expert: another classifier of the texts beside the network, with the same outputs.
+    """A task that can have an expert: a linear model of the texts beside the network, with the same outputs.
 
-    Its metrics take the expert's log-probabilities [B, C] as ``expert=``, where there is an expert.
+    Where there is an expert, the metrics take its scores [B, C] as ``expert=``; see ``LinearExpert.scores``.
+
+    Attributes:
+        expert_kind: What the expert learns.
     """
 
-    def expert_labels(self, labels: pa.Array) -> NDArray[np.int64]:
-        """Return the outputs, from 0 to C - 1, that encoded labels [N] stand for."""
+    expert_kind: Kind
+
+    def expert_labels(self, labels: pa.Array) -> NDArray[Any]:
+        """Return encoded labels as ``LinearExpert.fit`` takes them."""
 
     def predictions(
         self, texts: Sequence[str], logits: Float[Tensor, "B C"], expert: Float[Tensor, "B C"] | None = None
     ) -> Sequence[Prediction]:
-        """Turn logits and an expert's log-probabilities into predictions."""
+        """Turn logits and an expert's scores into predictions."""
 
     def score(
         self, logits: Float[Tensor, "B C"], labels: Shaped[Tensor, "B ..."], expert: Float[Tensor, "B C"] | None = None
     ) -> ScoredExamples:
-        """Turn logits and an expert's log-probabilities into what is kept of them."""
+        """Turn logits and an expert's scores into what is kept of them."""
 
     def describe(
         self, logits: Float[Tensor, "B C"], labels: pa.Array, expert: Float[Tensor, "B C"] | None = None
@@ -236,7 +241,7 @@ def takes_expert(task: Task) -> TypeGuard[ExpertTask]:
     Not by ``isinstance``: since Python 3.12 it overlooks attributes that a class computes, as ``nn.Module`` does its
     submodules, and a task's loss may be one.
     """
-    return hasattr(task, "expert_labels")
+    return hasattr(task, "expert_kind")
 
 
 def encoder_factory(task: Callable[..., Task]) -> Callable[[Sequence[str] | None], LabelEncoder]:

@@ -7,6 +7,7 @@ C classes.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +21,8 @@ from lx.errors import LxError
 _LOWEST, _HIGHEST = 1e-3, 1e3
 _SHARES = tuple(i / 16 for i in range(17))
 _STEEPNESS = 3.0  # of the sigmoid that counts errors, for margins in nats
-_PRICE = 4.0  # of a share of 1 for the first vector, in errors
+PRICE = 4.0  # of a share of 1 for the first vector, in errors, or in nats of labels
+_MOST_LABEL_SCORES = 1 << 20
 _MOST_SCORES = 1 << 22  # numbers that weights are fitted on; of more, every k-th example serves
 
 
@@ -42,8 +44,13 @@ class LogLinearPool:
 
     @classmethod
     def fit(cls, scores: NDArray[np.float32], labels: NDArray[np.int64]) -> LogLinearPool:
-        """Fit the weights to examples; see :func:`fit_weights`."""
+        """Fit the weights to examples of one class each; see :func:`fit_weights`."""
         return cls(*fit_weights(scores, labels))
+
+    @classmethod
+    def fit_labels(cls, scores: NDArray[np.float32], labels: NDArray[np.float32]) -> LogLinearPool | None:
+        """Fit the weights to examples with any labels; None without an expert: see :func:`fit_label_weights`."""
+        return cls(*fit_label_weights(scores, labels)) if scores.shape[1] == 2 else None
 
     @classmethod
     def from_choices(cls, choices: Any) -> LogLinearPool:
@@ -81,16 +88,54 @@ def fit_weights(scores: NDArray[np.float32], labels: NDArray[np.int64]) -> list[
     factors = [fit_factor(margins) for margins in vectors]
     if len(vectors) == 1:
         return factors
+    return _fit_shares(vectors, factors, _smoothed_errors)
+
+
+def fit_label_weights(scores: NDArray[np.float32], labels: NDArray[np.float32]) -> list[float]:
+    """Fit the weights of two score vectors whose weighted sum has the log-odds of labels.
+
+    As :func:`fit_weights`, but with the shares that make the labels the most likely: which of them are predicted is
+    decided by thresholds that are chosen afterwards, so that there are no errors to be counted yet.
+
+    Args:
+        scores: [N, 2, C]; an example with a score that is not finite is left out.
+        labels: [N, C], 1 where an example has a label and 0 where not.
+    """
+    finite = np.isfinite(scores).all(axis=(1, 2))
+    scores, labels = scores[finite], labels[finite]
+    order = sort_examples(scores, labels)[:: math.ceil(max(scores.size, 1) / _MOST_LABEL_SCORES)]
+    signs = 1 - 2 * labels[order].astype(np.float64)
+    vectors = (scores[order].astype(np.float64) * signs[:, None]).transpose(1, 0, 2).reshape(2, -1, 1)
+    return _fit_shares(vectors, [fit_factor(margins) for margins in vectors], _log_loss)
+
+
+def _fit_shares(
+    vectors: NDArray[np.float64], factors: Sequence[float], cost: Callable[[NDArray[np.float64]], float]
+) -> list[float]:
+    """Find the weights with the least cost of the weighted sum, once it is scaled, and of the first vector's share.
+
+    Args:
+        vectors: Margins [2, N, C - 1].
+        factors: That make the labels the most likely by each vector alone.
+        cost: Of margins.
+    """
     first, second = (factor * margins for factor, margins in zip(factors, vectors, strict=True))
-    lowest, weights = math.inf, factors
+    lowest, weights = math.inf, list(factors)
     for share in _SHARES:
         margins = share * first + (1 - share) * second
         factor = fit_factor(margins)
-        errors = float(_sigmoid(_STEEPNESS * factor * margins.max(axis=1, initial=-math.inf)).sum())
-        cost = errors + _PRICE * share
-        if cost < lowest:
-            lowest, weights = cost, [factor * share * factors[0], factor * (1 - share) * factors[1]]
+        total = cost(factor * margins) + PRICE * share
+        if total < lowest:
+            lowest, weights = total, [factor * share * factors[0], factor * (1 - share) * factors[1]]
     return [min(max(float(weight), _LOWEST), _HIGHEST) for weight in weights]
+
+
+def _smoothed_errors(margins: NDArray[np.float64]) -> float:
+    return float(_sigmoid(_STEEPNESS * margins.max(axis=1, initial=-math.inf)).sum())
+
+
+def _log_loss(margins: NDArray[np.float64]) -> float:
+    return float(np.logaddexp(0, margins).sum())
 
 
 def fit_factor(margins: NDArray[np.float64]) -> float:
@@ -118,10 +163,12 @@ def fit_factor(margins: NDArray[np.float64]) -> float:
     return factor
 
 
-def sort_examples(scores: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.intp]:
+def sort_examples(scores: NDArray[np.float32], labels: NDArray[Any]) -> NDArray[np.intp]:
     """Return an order [N] of the examples that depends on their content alone."""
     numbers = np.ascontiguousarray(scores).view(np.int32).reshape(len(labels), math.prod(scores.shape[1:]))
-    content = np.column_stack([numbers, labels.astype(np.int32)])
+    is_integer = np.issubdtype(labels.dtype, np.integer)
+    as_integers = labels.astype(np.int32) if is_integer else labels.astype(np.float32).view(np.int32)
+    content = np.column_stack([numbers, as_integers.reshape(len(labels), math.prod(labels.shape[1:]))])
     rows = np.ascontiguousarray(content).view(f"S{content.shape[1] * 4}")
     return np.argsort(rows[:, 0], kind="stable")
 

@@ -1,28 +1,24 @@
 """The metrics of one class a text: of the final distribution, and of what it is made of.
 
-Axis legend: B examples of a batch, N all examples, K score vectors an example (logits, and an expert's), C classes.
+Axis legend: B examples of a batch, C classes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
-from torchmetrics.utilities import dim_zero_cat
 from typing_extensions import override
 
-from lx.tasks.calibration import LogLinearPool, sort_examples
 from lx.tasks.metrics import CalibrationError, ClassScores, MeanLoss
-
-Combine = Callable[[Tensor, Tensor | None], Tensor]
+from lx.tasks.pooled_metrics import Combine
 
 
 class ClassMetrics(MetricCollection):
-    """Metrics of what ``combine`` makes of logits and an expert's log-probabilities, and of the two by themselves.
+    """Metrics of what ``combine`` makes of logits and an expert's scores, and of the two by themselves.
 
     Args:
         num_classes: C.
@@ -66,57 +62,6 @@ class ClassMetrics(MetricCollection):
             computed[name] = bins.pop("error")
             reliability[probabilities] = bins
         return {**scores, **computed, "reliability": reliability}
-
-
-class ChoosingMetrics(MetricCollection):
-    """The same, with weights fitted on the very examples that are measured: their scores are kept until the end.
-
-    That takes 4 bytes an example, class and score vector. The result is the same however the examples were ordered,
-    batched or spread over ranks.
-
-    Args:
-        build: the metrics of a rank by itself, from ``combine``.
-    """
-
-    def __init__(self, build: Callable[[Combine], ClassMetrics]) -> None:
-        super().__init__({"kept": KeptScores()}, compute_groups=False)
-        self._build = build
-
-    @override
-    def compute(self) -> dict[str, Any]:
-        """Return what :meth:`ClassMetrics.compute` does, and ``pool``, the fitted weights."""
-        scores, labels = self["kept"].compute()
-        labels = labels.reshape(len(scores))  # of a single example torchmetrics makes a scalar
-        on_cpu = scores.cpu().numpy(), labels.cpu().numpy()
-        pool = LogLinearPool.fit(*on_cpu)
-        order = torch.from_numpy(sort_examples(*on_cpu)).to(scores.device)
-        logits, *expert = scores[order].unbind(dim=1)
-        metrics = self._build(pool.combine).to(scores.device)
-        metrics.update(logits, labels[order], *expert)
-        return {**metrics.compute(), "pool": pool}
-
-
-class KeptScores(Metric):
-    """All logits, and the log-probabilities of an expert if there is one, together with the labels."""
-
-    full_state_update = False
-    scores: list[Tensor]
-    labels: list[Tensor]
-
-    def __init__(self) -> None:
-        super().__init__()
-        for name in ("scores", "labels"):
-            self.add_state(name, [], dist_reduce_fx="cat")
-
-    def update(self, logits: Tensor, labels: Tensor, expert: Tensor | None = None) -> None:
-        """Keep a batch."""
-        vectors = [logits] if expert is None else [logits, expert]
-        self.scores.append(torch.stack([vector.detach().float() for vector in vectors], dim=1))
-        self.labels.append(labels)
-
-    def compute(self) -> tuple[Tensor, Tensor]:
-        """Return scores [N, K, C] and labels [N]."""
-        return dim_zero_cat(self.scores), dim_zero_cat(self.labels)
 
 
 class Accuracy(Metric):

@@ -18,14 +18,16 @@ from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
 from lx.errors import LxError
+from lx.linear.targets import Kind
 from lx.tasks.base import Evaluation, ResultTable, ScoredExamples
 from lx.tasks.calibration import LogLinearPool
 from lx.tasks.class_labels import ClassEncoder
-from lx.tasks.class_metrics import ChoosingMetrics, ClassMetrics
+from lx.tasks.class_metrics import ClassMetrics
 from lx.tasks.class_names import check_class_names, require_same_classes
 from lx.tasks.class_weights import ClassWeights, one_weight_each
 from lx.tasks.confusion import confusion_cells, confusion_details, most_confused
 from lx.tasks.losses import CrossEntropy
+from lx.tasks.pooled_metrics import ChoosingMetrics, choices_of
 from lx.tasks.tables import confusion_table, reliability_table, worst_classes
 
 _PARTS = ("encoder_accuracy", "expert_accuracy")  # where there is an expert
@@ -71,6 +73,7 @@ class Classification(nn.Module):
         pool: how logits, and an expert's log-probabilities where there is an expert, become probabilities.
     """
 
+    expert_kind: Kind = "class"
     main_metric = "accuracy"
     metric_names: tuple[str, ...] = ("accuracy", "f1_macro", "loss", "calibration_error")
 
@@ -141,12 +144,11 @@ class Classification(nn.Module):
     def metrics(self, choose: bool) -> MetricCollection:
         """Build metrics, updated with logits [B, C], labels [B], and an expert's log-probabilities [B, C] or None."""
         if choose and self.calibrate:
-            return ChoosingMetrics(partial(ClassMetrics, self.num_outputs, self.loss, False))
+            return ChoosingMetrics(partial(ClassMetrics, self.num_outputs, self.loss, False), LogLinearPool.fit)
         return ClassMetrics(self.num_outputs, self.loss, True, self.combine)
 
     def summarize(self, computed: dict[str, Any], choose: bool) -> Evaluation:
         """Return the scalars, the scores of each class, the confusion matrix and the fitted weights as plain values."""
-        pool = computed.get("pool")
         values: dict[str, Any] = {name: value.tolist() for name, value in computed.items() if isinstance(value, Tensor)}
         fields = ("support", "precision", "recall", "f1")
         columns = [self.class_names, *(values[field] for field in fields)]
@@ -155,7 +157,7 @@ class Classification(nn.Module):
         return Evaluation(
             scalars={name: values[name] for name in (*self.metric_names, *_PARTS) if name in values},
             details={"per_class": per_class, **confusion_details(values["confusion"]), "reliability": diagrams},
-            choices={} if pool is None else asdict(pool),
+            choices=choices_of(computed),
         )
 
     def show(self, evaluation: Evaluation) -> list[RenderableType]:

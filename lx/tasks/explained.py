@@ -22,15 +22,15 @@ from lx.tasks.regression import Regression
 
 @dataclass(frozen=True)
 class ExplainedScore:
-    """``weights · logits + expert_weights · log-probabilities of the expert + offset``.
+    """``weights · logits + expert_weights · scores of the expert + offset``.
 
-    Of an expert alone the log-probabilities stand in the place of the logits.
+    Of an expert alone its scores stand in the place of the logits.
 
     Attributes:
         label: What the score speaks for; empty where there are no labels.
         meaning: The unit of the score, in words.
         weights: [C] of the network's logits.
-        expert_weights: [C] of the expert's log-probabilities; with more than one output they sum to zero.
+        expert_weights: [C] of the expert's scores; of classes they sum to zero.
         offset: A constant.
     """
 
@@ -41,7 +41,7 @@ class ExplainedScore:
     offset: float = 0.0
 
     def value(self, outputs: Sequence[Float[Tensor, " C"]]) -> float:
-        """Compute the score of what a run has of: logits, the log-probabilities of its expert, or both."""
+        """Compute the score of what a run has of: logits, the scores of its expert, or both."""
         weights = (self.weights, self.expert_weights)
         return self.offset + sum(float(w.double() @ x.double()) for w, x in zip(weights, outputs, strict=False))
 
@@ -85,8 +85,8 @@ def _(task: Multilabel, prediction: Any, label: str | None) -> list[ExplainedSco
         ExplainedScore(
             task.class_names[index],
             f"log-odds of {quote(task.class_names[index])}",
-            outputs[index],
-            torch.zeros(task.num_outputs),
+            task.pool.encoder_weight * outputs[index],
+            task.pool.expert_weight * outputs[index],
         )
         for index in chosen
     ]
@@ -96,7 +96,9 @@ def _(task: Multilabel, prediction: Any, label: str | None) -> list[ExplainedSco
 def _(task: Regression, prediction: Any, label: str | None) -> list[ExplainedScore]:
     if label is not None:
         raise LxError("this run predicts a number: there are no labels to choose among by --label")
-    return [ExplainedScore("", "the predicted value", torch.tensor([task.std]), torch.zeros(1), task.mean)]
+    share = task.pool.encoder_share
+    weights = torch.tensor([task.std * share]), torch.tensor([task.std * (1 - share)])
+    return [ExplainedScore("", "the predicted value", *weights, task.mean)]
 
 
 def describe_prediction(prediction: Any) -> str:

@@ -5,46 +5,41 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import asdict
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
+from numpy.typing import NDArray
 from rich.console import RenderableType
 from torch import Tensor, nn
 from torchmetrics import MetricCollection
 
 from lx.errors import LxError, did_you_mean
+from lx.linear.targets import Kind
 from lx.tasks.base import Evaluation, ResultTable, ScoredExamples
+from lx.tasks.calibration import LogLinearPool
 from lx.tasks.class_names import check_class_names, require_same_classes
 from lx.tasks.losses import MultilabelLoss
-from lx.tasks.metrics import MeanLoss
 from lx.tasks.multilabel_labels import LabelSetEncoder, multi_hot
-from lx.tasks.multilabel_metrics import LEVELS, Choice, ScoredLabels, choose_thresholds, reliability, score
+from lx.tasks.multilabel_metrics import (
+    LEVELS,
+    LabelMetrics,
+    choice_of_thresholds,
+    choose_thresholds,
+    reliability,
+    score,
+)
+from lx.tasks.multilabel_prediction import LabelSetPrediction
+from lx.tasks.pooled_metrics import ChoosingMetrics, choices_of
 from lx.tasks.tables import reliability_table, worst_classes
 
 _COLUMNS = ("support", "precision", "recall", "f1", "average_precision")
+_PARTS = ("encoder_mean_average_precision", "expert_mean_average_precision")  # where there is an expert
 _MOST_EXTREME = 16  # units of the logit that a threshold lies from a probability of 0.5
-
-
-@dataclass(frozen=True)
-class LabelSetPrediction:
-    """The labels of a text (of a pair, the first) that reach their threshold, and the probability of every label."""
-
-    text: str
-    labels: list[str]
-    probabilities: dict[str, float]
-
-    def to_json(self, probabilities: bool) -> dict[str, Any]:
-        """Return the fields of a line of JSON; without ``probabilities``, those of the predicted labels alone."""
-        shown = self.probabilities if probabilities else {name: self.probabilities[name] for name in self.labels}
-        return {"text": self.text, "labels": self.labels, "probabilities": shown}
-
-    def to_row(self, probabilities: bool) -> list[Any]:
-        """Return the cells of a line of CSV; labels are separated by ``|``."""
-        return [self.text, "|".join(self.labels), *(self.probabilities.values() if probabilities else ())]
 
 
 class Multilabel(nn.Module):
@@ -64,8 +59,12 @@ class Multilabel(nn.Module):
 
     Raises:
         LxError: Positive weights or thresholds that are none of these; names or counts that are none.
+
+    Attributes:
+        pool: how logits, and an expert's where there is an expert, become log-odds.
     """
 
+    expert_kind: Kind = "labels"
     main_metric = "f1_micro"
     metric_names = ("f1_micro", "f1_macro", "subset_accuracy", "mean_average_precision", "loss")
 
@@ -88,8 +87,9 @@ class Multilabel(nn.Module):
             raise LxError(f"task.positive_weights must be null or balanced, not {positive_weights!r}{hint}")
         self.class_names = tuple(class_names)
         self.num_outputs = len(self.class_names)
-        self._choice, self._origin = _thresholds(thresholds)
+        self._choice, self._origin = choice_of_thresholds(thresholds)
         self._logit_thresholds = [self._origin] * self.num_outputs
+        self.pool = LogLinearPool()
         weights = [(num_examples - count) / count if count else 1.0 for count in class_counts]
         self.loss = MultilabelLoss(weights if positive_weights else None)
         shares = [
@@ -109,14 +109,17 @@ class Multilabel(nn.Module):
 
     @property
     def choices(self) -> dict[str, Any]:
-        """The thresholds chosen at a validation, as the logit of each label; ``{}`` if the threshold is fixed."""
-        return {"thresholds": self._logit_thresholds} if self._choice else {}
+        """The weights of logits and expert, if there are any, and the thresholds, as logits, unless they are fixed."""
+        weights = asdict(self.pool) if self.pool != LogLinearPool() else {}
+        return {**weights, **({"thresholds": self._logit_thresholds} if self._choice else {})}
 
     @choices.setter
     def choices(self, choices: dict[str, Any]) -> None:
+        weights = dict(choices) if isinstance(choices, dict) else choices
+        thresholds = weights.pop("thresholds", None) if isinstance(weights, dict) else None
+        self.pool = LogLinearPool.from_choices(weights)
         if not self._choice or choices == {}:
             return
-        thresholds = choices.get("thresholds") if isinstance(choices, dict) else None
         if (
             not isinstance(thresholds, list)
             or len(thresholds) != self.num_outputs
@@ -145,12 +148,19 @@ class Multilabel(nn.Module):
         return {"subset_accuracy": ((logits >= self._origin) == labels.bool()).all(dim=-1).sum()}
 
     def metrics(self, choose: bool) -> MetricCollection:
-        """Build metrics, updated with logits [B, C] and labels [B, C]."""
-        return MetricCollection(
-            {"loss": MeanLoss(self.loss), "scores": ScoredLabels(self._origin)}, compute_groups=False
-        )
+        """Build metrics, updated with logits [B, C], labels [B, C], and an expert's log-odds [B, C] or None."""
+        build = partial(LabelMetrics, self.loss, self._origin)
+        return ChoosingMetrics(build, LogLinearPool.fit_labels) if choose else build(self.combine)
 
-    def summarize(self, computed: dict[str, Tensor], choose: bool) -> Evaluation:
+    def expert_labels(self, labels: pa.Array) -> NDArray[np.bool_]:
+        """Return which labels the examples have [N, C]."""
+        return multi_hot(labels, self.num_outputs).astype(bool)
+
+    def combine(self, logits: Tensor, expert: Tensor | None = None) -> Tensor:
+        """Compute log-odds [B, C], of logits [B, C] and an expert's log-odds."""
+        return self.pool.combine(logits, expert)
+
+    def summarize(self, computed: dict[str, Any], choose: bool) -> Evaluation:
         """Return F1, subset accuracy and average precision, and the scores and threshold of each label.
 
         Thresholds that are not fixed are those with the best F1 here, if this is the split to ``choose`` them on.
@@ -167,9 +177,12 @@ class Multilabel(nn.Module):
             for name, (*values, logit) in zip(self.class_names, columns, strict=True)
         ]
         return Evaluation(
-            {**{name: getattr(scores, name) for name in self.metric_names[:-1]}, "loss": computed["loss"].item()},
+            {
+                **{name: getattr(scores, name) for name in self.metric_names[:-1]},
+                **{name: computed[name].item() for name in ("loss", *_PARTS) if name in computed},
+            },
             {"per_class": per_class, "reliability": {"labels": reliability(levels, truth, self._origin)}},
-            {"thresholds": logits} if self._choice else {},
+            {**choices_of(computed), **({"thresholds": logits} if self._choice else {})},
         )
 
     def show(self, evaluation: Evaluation) -> list[RenderableType]:
@@ -185,49 +198,53 @@ class Multilabel(nn.Module):
             tables["reliability"] = reliability_table(evaluation.details["reliability"])
         return tables
 
-    def predictions(self, texts: Sequence[str], logits: Tensor) -> list[LabelSetPrediction]:
-        """Return the labels of each text whose logit reaches its threshold, and the probabilities of all."""
-        reached = self._reached(logits).tolist()
+    def predictions(
+        self, texts: Sequence[str], logits: Tensor, expert: Tensor | None = None
+    ) -> list[LabelSetPrediction]:
+        """Return the labels of each text whose log-odds reach their threshold, and the probabilities of all."""
+        final = self.combine(logits, expert)
+        reached = self._reached(final).tolist()
         return [
             LabelSetPrediction(
                 text,
                 [name for name, is_reached in zip(self.class_names, row, strict=True) if is_reached],
                 dict(zip(self.class_names, probabilities, strict=True)),
             )
-            for text, row, probabilities in zip(texts, reached, logits.sigmoid().tolist(), strict=True)
+            for text, row, probabilities in zip(texts, reached, final.sigmoid().tolist(), strict=True)
         ]
 
-    def score(self, logits: Tensor, labels: Tensor) -> ScoredExamples:
+    def score(self, logits: Tensor, labels: Tensor, expert: Tensor | None = None) -> ScoredExamples:
         """Return the probabilities [B, C]; a mistake is a wrong set, as grave as its loss."""
-        losses, reached, truth = self.loss(logits, labels), self._reached(logits), labels.bool()
+        final = self.combine(logits, expert)
+        losses, reached, truth = self.loss(final, labels), self._reached(final), labels.bool()
         gravity = losses * (reached != truth).any(dim=-1)
         twice_correct = 2.0 * (reached & truth).sum(dim=-1)
-        return ScoredExamples(logits.sigmoid(), losses, twice_correct, gravity, reached.sum(dim=-1) + truth.sum(dim=-1))
+        return ScoredExamples(final.sigmoid(), losses, twice_correct, gravity, reached.sum(dim=-1) + truth.sum(dim=-1))
 
-    def describe(self, logits: Tensor, labels: pa.Array) -> list[dict[str, Any]]:
+    def describe(self, logits: Tensor, labels: pa.Array, expert: Tensor | None = None) -> list[dict[str, Any]]:
         """Return the names in ``label`` and in ``prediction``, and the ``probability`` of each of them."""
-        rows = []
-        for ids, prediction in zip(labels.to_pylist(), self.predictions([""] * len(logits), logits), strict=True):
+        rows, predictions = [], self.predictions([""] * len(logits), logits, expert)
+        for ids, prediction in zip(labels.to_pylist(), predictions, strict=True):
             names = [self.class_names[label] for label in ids]
             shown = dict.fromkeys([*names, *prediction.labels])
             probabilities = {name: prediction.probabilities[name] for name in shown}
             rows.append({"label": names, "prediction": prediction.labels, "probability": probabilities})
         return rows
 
-    def _reached(self, logits: Tensor) -> Tensor:
+    def _reached(self, log_odds: Tensor) -> Tensor:
         """Return which labels [B, C] reach their thresholds."""
-        return logits >= torch.tensor(self._logit_thresholds, device=logits.device)
+        return log_odds >= torch.tensor(self._logit_thresholds, device=log_odds.device)
 
-    def outputs(self, logits: Tensor, expert: None = None) -> Tensor:
+    def outputs(self, logits: Tensor, expert: Tensor | None = None) -> Tensor:
         """Return the probability of every label."""
-        return logits.double().sigmoid()
+        return self.combine(logits, expert).double().sigmoid()
 
     def averaged(self, tasks: Sequence[Multilabel]) -> Multilabel:
         """Return a task with the mean of the chosen thresholds, in units of the logit."""
         require_same_classes([task.class_names for task in tasks])
         task = copy(self)
         thresholds = torch.tensor([task._logit_thresholds for task in tasks], dtype=torch.float64).mean(dim=0)
-        task.choices = {"thresholds": thresholds.tolist()}
+        task.choices = {"thresholds": thresholds.tolist()}  # and the weights that an average needs: 1
         return task
 
     def logits_of(self, outputs: Tensor) -> Tensor:
@@ -238,13 +255,3 @@ class Multilabel(nn.Module):
         """Return the headings of predictions in CSV."""
         each = (f"probability[{name}]" for name in self.class_names) if probabilities else ()
         return ["text", "labels", *each]
-
-
-def _thresholds(setting: Any) -> tuple[Choice | None, float]:
-    """How thresholds are chosen, and the logit of a fixed one (0 if they are chosen)."""
-    if setting in ("shared", "per_label"):
-        return setting, 0.0
-    if isinstance(setting, float) and 0 < setting < 1:
-        return None, float(np.float32(math.log(setting / (1 - setting))))
-    hint = did_you_mean(str(setting), ["shared", "per_label"])
-    raise LxError(f"task.thresholds must be shared, per_label, or a probability between 0 and 1, not {setting!r}{hint}")

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
-from torchmetrics import Metric
+from torch import Tensor, nn
+from torchmetrics import Metric, MetricCollection
 from torchmetrics.utilities import dim_zero_cat
+from typing_extensions import override
 
-from lx.tasks.metrics import ratio
+from lx.errors import LxError, did_you_mean
+from lx.tasks.metrics import MeanLoss, ratio
+from lx.tasks.pooled_metrics import Combine
 
 LEVELS = 1024
 """Levels a unit of the logit: scores are kept to a 1024th, which is 0.00025 of a probability at most."""
@@ -28,6 +31,43 @@ _CANDIDATES = torch.arange(-8 * LEVELS, 8 * LEVELS + 1, _STEP, dtype=torch.int16
 _BINS = 15  # of a reliability diagram
 
 Choice = Literal["shared", "per_label"]
+
+
+class LabelMetrics(MetricCollection):
+    """Metrics of what ``combine`` makes of logits and an expert's log-odds, and of the two by themselves.
+
+    Args:
+        loss: Of each example.
+        origin: See :class:`ScoredLabels`.
+        combine: Log-odds [B, C], from logits [B, C] and log-odds [B, C] or None.
+    """
+
+    def __init__(self, loss: nn.Module, origin: float, combine: Combine) -> None:
+        parts = {"scores": ScoredLabels(origin), "encoder": ScoredLabels(), "expert": ScoredLabels()}
+        super().__init__({"loss": MeanLoss(loss), **parts}, compute_groups=False)
+        self._combine = combine
+
+    @override
+    def update(  # type: ignore[override]
+        self, logits: Float[Tensor, "B C"], labels: Float[Tensor, "B C"], expert: Float[Tensor, "B C"] | None = None
+    ) -> None:
+        final = self._combine(logits, expert)
+        self["loss"].update(final, labels)
+        self["scores"].update(final, labels)
+        if expert is not None:
+            self["encoder"].update(logits, labels)
+            self["expert"].update(expert, labels)
+
+    @override
+    def compute(self) -> dict[str, Any]:
+        """Return the loss, what :class:`ScoredLabels` does, and with an expert the mean precision of each part."""
+        computed = {name: metric.compute() for name, metric in self.items() if metric.update_called}
+        parts = {
+            f"{part}_mean_average_precision": mean_average_precision(**computed.pop(part))
+            for part in ("encoder", "expert")
+            if part in computed
+        }
+        return {**computed.pop("scores"), **computed, **parts}
 
 
 class ScoredLabels(Metric):
@@ -95,7 +135,7 @@ def score(levels: Int[Tensor, "N C"], truth: Bool[Tensor, "N C"], thresholds: In
     decided = levels >= thresholds
     correct, predicted, support = (decided & truth).sum(dim=0), decided.sum(dim=0), truth.sum(dim=0)
     f1 = ratio(2 * correct, predicted + support)
-    precisions = torch.stack([average_precision(*column) for column in zip(levels.T, truth.T, strict=True)])
+    precisions = _average_precisions(levels, truth)
     return MultilabelScores(
         f1_micro=ratio(2 * correct.sum(), (predicted + support).sum()).item() if len(levels) else math.nan,
         f1_macro=f1[predicted + support > 0].mean().item(),
@@ -107,6 +147,15 @@ def score(levels: Int[Tensor, "N C"], truth: Bool[Tensor, "N C"], thresholds: In
         f1=f1,
         average_precision=precisions,
     )
+
+
+def mean_average_precision(levels: Int[Tensor, "N C"], truth: Bool[Tensor, "N C"]) -> Float[Tensor, ""]:
+    """The mean of the labels that occur."""
+    return _average_precisions(levels, truth)[truth.any(dim=0)].mean()
+
+
+def _average_precisions(levels: Int[Tensor, "N C"], truth: Bool[Tensor, "N C"]) -> Float[Tensor, " C"]:
+    return torch.stack([average_precision(*column) for column in zip(levels.T, truth.T, strict=True)])
 
 
 def average_precision(levels: Int[Tensor, " N"], truth: Bool[Tensor, " N"]) -> Float[Tensor, ""]:
@@ -179,3 +228,17 @@ def _counts_at_candidates(
     predicted = len(rows) - torch.searchsorted(rows, _CANDIDATES)
     correct = len(positives) - torch.searchsorted(positives, _CANDIDATES)
     return correct, predicted, torch.full_like(correct, len(positives))
+
+
+def choice_of_thresholds(setting: Any) -> tuple[Choice | None, float]:
+    """Return how thresholds are chosen, and the logit of a fixed one (0 if they are chosen).
+
+    Raises:
+        LxError: Neither "shared" nor "per_label" nor a probability.
+    """
+    if setting in ("shared", "per_label"):
+        return setting, 0.0
+    if isinstance(setting, float) and 0 < setting < 1:
+        return None, float(np.float32(math.log(setting / (1 - setting))))
+    hint = did_you_mean(str(setting), ["shared", "per_label"])
+    raise LxError(f"task.thresholds must be shared, per_label, or a probability between 0 and 1, not {setting!r}{hint}")

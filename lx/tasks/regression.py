@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import asdict, dataclass
 from functools import partial
 from statistics import NormalDist
@@ -12,16 +13,21 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 import torch
+from numpy.typing import NDArray
 from rich.console import RenderableType
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import MetricCollection
 
 from lx.errors import LxError, did_you_mean
+from lx.linear.targets import Kind
 from lx.tasks.base import Evaluation, ResultTable, ScoredExamples
-from lx.tasks.metrics import MeanLoss
 from lx.tasks.number_labels import NumberEncoder
-from lx.tasks.regression_metrics import RegressionScores
+from lx.tasks.number_pool import NumberPool
+from lx.tasks.pooled_metrics import ChoosingMetrics, choices_of
+from lx.tasks.regression_metrics import NumberMetrics
+
+_PARTS = ("encoder_mse", "expert_mse", "encoder_pearson", "expert_pearson")  # where there is an expert
 
 
 @dataclass(frozen=True)
@@ -73,8 +79,12 @@ class Regression(nn.Module):
 
     Raises:
         LxError: an unknown loss, a delta that is not above 0, or a mean and standard deviation that are none.
+
+    Attributes:
+        pool: how the encoder's number and an expert's, where there is an expert, become one.
     """
 
+    expert_kind: Kind = "number"
     num_outputs = 1
     main_metric = "mse"
     metric_names = ("mse", "rmse", "mae", "r2", "pearson", "spearman", "loss")
@@ -93,7 +103,7 @@ class Regression(nn.Module):
         self.mean, self.std = mean, std
         self.loss = RegressionLoss(loss, huber_delta)
         self.chance_loss = 1.0 if loss == "mse" else _expected_huber(huber_delta)
-        self.choices: dict[str, Any] = {}
+        self.pool = NumberPool()
 
     @classmethod
     def label_encoder(cls, class_names: Sequence[str] | None) -> NumberEncoder:
@@ -104,27 +114,44 @@ class Regression(nn.Module):
         """Return an encoder of numbers."""
         return NumberEncoder()
 
+    @property
+    def choices(self) -> dict[str, Any]:
+        """The share of the encoder beside an expert; ``{}`` without one."""
+        return asdict(self.pool) if self.pool != NumberPool() else {}
+
+    @choices.setter
+    def choices(self, choices: dict[str, Any]) -> None:
+        self.pool = NumberPool.from_choices(choices)
+
     def fits(self, labels: pa.Array) -> bool:
         """Return whether these are finite numbers."""
         return bool(labels.type == pa.float64() and not labels.null_count and np.isfinite(labels.to_numpy()).all())
 
     def collate(self, labels: pa.Array) -> Tensor:
         """Return standardized labels [B], float32."""
-        return torch.from_numpy(((labels.to_numpy() - self.mean) / self.std).astype(np.float32))
+        return torch.from_numpy(self.expert_labels(labels).astype(np.float32))
+
+    def expert_labels(self, labels: pa.Array) -> NDArray[np.float64]:
+        """Return standardized labels [N]."""
+        standardized: NDArray[np.float64] = (labels.to_numpy() - self.mean) / self.std
+        return standardized
 
     def step_counts(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Add up absolute errors."""
         return {"mae": (logits.squeeze(-1) - labels).abs().sum() * self.std}
 
     def metrics(self, choose: bool) -> MetricCollection:
-        """Build metrics, updated with predictions [B, 1] and labels [B] in standard units."""
-        return MetricCollection(
-            {"loss": MeanLoss(self.loss), "scores": RegressionScores(self.std)}, compute_groups=False
-        )
+        """Build metrics, updated with predictions [B, 1], labels [B], an expert's predictions [B, 1] or None.
 
-    def summarize(self, computed: dict[str, Tensor], choose: bool) -> Evaluation:
+        All are in standard units.
+        """
+        build = partial(NumberMetrics, self.loss, self.std)
+        return ChoosingMetrics(build, NumberPool.fit) if choose else build(self.combine)
+
+    def summarize(self, computed: dict[str, Any], choose: bool) -> Evaluation:
         """Return the errors in the labels' own units, the correlations, and the loss in standard units."""
-        return Evaluation({name: computed[name].item() for name in self.metric_names})
+        scalars = {name: computed[name].item() for name in (*self.metric_names, *_PARTS) if name in computed}
+        return Evaluation(scalars, choices=choices_of(computed))
 
     def show(self, evaluation: Evaluation) -> list[RenderableType]:
         """Return nothing: the scalars say it all."""
@@ -134,33 +161,40 @@ class Regression(nn.Module):
         """Return none."""
         return {}
 
-    def predictions(self, texts: Sequence[str], logits: Tensor) -> list[NumberPrediction]:
+    def combine(self, logits: Tensor, expert: Tensor | None = None) -> Tensor:
+        """Compute the final numbers [B, 1], in standard units."""
+        return self.pool.combine(logits, expert)
+
+    def predictions(self, texts: Sequence[str], logits: Tensor, expert: Tensor | None = None) -> list[NumberPrediction]:
         """Return the number predicted for each text, in the labels' own units."""
-        values = self._values(logits).tolist()
+        values = self._values(logits, expert).tolist()
         return [NumberPrediction(text, value) for text, value in zip(texts, values, strict=True)]
 
-    def score(self, logits: Tensor, labels: Tensor) -> ScoredExamples:
+    def score(self, logits: Tensor, labels: Tensor, expert: Tensor | None = None) -> ScoredExamples:
         """Return the numbers [B, 1] in the labels' own units; a mistake is as grave as its loss."""
-        losses = self.loss(logits, labels)
-        errors = self.std * (logits.squeeze(-1).double() - labels.double())
-        return ScoredExamples(self._values(logits)[:, None], losses, errors.square(), losses)
+        final = self.combine(logits, expert)
+        losses = self.loss(final, labels)
+        errors = self.std * (final.squeeze(-1).double() - labels.double())
+        return ScoredExamples(self.outputs(logits, expert), losses, errors.square(), losses)
 
-    def describe(self, logits: Tensor, labels: pa.Array) -> list[dict[str, Any]]:
+    def describe(self, logits: Tensor, labels: pa.Array, expert: Tensor | None = None) -> list[dict[str, Any]]:
         """Return the numbers ``label`` and ``prediction``."""
-        pairs = zip(labels.to_pylist(), self._values(logits).tolist(), strict=True)
+        pairs = zip(labels.to_pylist(), self._values(logits, expert).tolist(), strict=True)
         return [{"label": label, "prediction": value} for label, value in pairs]
 
-    def _values(self, logits: Tensor) -> Tensor:
-        """Return the numbers [B] that logits stand for, float64."""
-        return self.outputs(logits).squeeze(-1)
+    def _values(self, logits: Tensor, expert: Tensor | None) -> Tensor:
+        """Return the predicted numbers [B] in the labels' own units, float64."""
+        return self.outputs(logits, expert).squeeze(-1)
 
-    def outputs(self, logits: Tensor, expert: None = None) -> Tensor:
+    def outputs(self, logits: Tensor, expert: Tensor | None = None) -> Tensor:
         """Return the predicted numbers in the labels' own units."""
-        return self.mean + self.std * logits.double()
+        return self.mean + self.std * self.combine(logits, expert).double()
 
     def averaged(self, tasks: Sequence[Regression]) -> Regression:
-        """Return this task: the runs may have learned in other units, and their mean is in the labels' own."""
-        return self
+        """Return this task without an expert: the runs may have other units, and their mean is in the labels' own."""
+        task = copy(self)
+        task.pool = NumberPool()
+        return task
 
     def logits_of(self, outputs: Tensor) -> Tensor:
         """Return mean numbers in standard units."""

@@ -1,14 +1,56 @@
-"""Metrics of predicted numbers, computed from all predictions at once."""
+"""Metrics of predicted numbers, computed from all predictions at once; also of what they are made of."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
-from torch import Tensor
-from torchmetrics import Metric
+from torch import Tensor, nn
+from torchmetrics import Metric, MetricCollection
 from torchmetrics.utilities import dim_zero_cat
+from typing_extensions import override
+
+from lx.tasks.metrics import MeanLoss
+from lx.tasks.pooled_metrics import Combine
+
+
+class NumberMetrics(MetricCollection):
+    """Metrics of what ``combine`` makes of the predictions of encoder and expert, and of the two by themselves.
+
+    Args:
+        loss: Of each example.
+        scale: See :class:`RegressionScores`.
+        combine: Predictions [B, 1], from those of the encoder [B, 1] and those of an expert [B, 1] or None.
+    """
+
+    def __init__(self, loss: nn.Module, scale: float, combine: Combine) -> None:
+        parts = {name: RegressionScores(scale) for name in ("scores", "encoder", "expert")}
+        super().__init__({"loss": MeanLoss(loss), **parts}, compute_groups=False)
+        self._combine = combine
+
+    @override
+    def update(  # type: ignore[override]
+        self, predictions: Float[Tensor, "B 1"], labels: Float[Tensor, " B"], expert: Float[Tensor, "B 1"] | None = None
+    ) -> None:
+        final = self._combine(predictions, expert)
+        self["loss"].update(final, labels)
+        self["scores"].update(final, labels)
+        if expert is not None:
+            self["encoder"].update(predictions, labels)
+            self["expert"].update(expert, labels)
+
+    @override
+    def compute(self) -> dict[str, Any]:
+        """Return the loss, what :class:`RegressionScores` does, and with an expert two scores of each part."""
+        computed = {name: metric.compute() for name, metric in self.items() if metric.update_called}
+        scores = computed.pop("scores")
+        for part in {"encoder", "expert"} & computed.keys():
+            of_part = computed.pop(part)
+            scores |= {f"{part}_{name}": of_part[name] for name in ("mse", "pearson")}
+        return {**scores, **computed}
 
 
 class RegressionScores(Metric):

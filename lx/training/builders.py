@@ -17,6 +17,7 @@ from lx.config.instantiate import argument_keys, build, build_network
 from lx.config.objective import checkpoint_metric
 from lx.config.schema import DataSettings
 from lx.data.datamodule import TextDataModule
+from lx.data.expert import ExpertTarget
 from lx.data.plan import LoaderOptions
 from lx.data.sources.base import Source
 from lx.data.sources.build import build_source
@@ -64,7 +65,8 @@ class BuiltRun:
         """Fit the expert on the data, if there is to be one, or read it from the cache."""
         task = self.module.task
         if self.expert is not None and takes_expert(task):
-            fit = partial(self.data.fit_expert, self.expert, task.num_outputs, task.expert_labels)
+            target = ExpertTarget(task.expert_kind, task.num_outputs, task.expert_labels)
+            fit = partial(self.data.fit_expert, self.expert, target)
             first_on_each_node(rank_info, fit)
 
 
@@ -128,8 +130,8 @@ def build_expert(cfg: DictConfig, task: Task) -> ExpertSettings:
     """The settings of ``cfg.model.expert``, for a task that can have an expert."""
     if not takes_expert(task):
         raise LxError(
-            "a linear expert learns one class a text (task=classification): choose model/expert=none, and another "
-            "model than model=linear"
+            f"a linear expert learns a class, labels or a number, and {type(task).__name__} does not say which "
+            "(expert_kind in lx/tasks/base.py): choose model/expert=none, and another model than model=linear"
         )
     with argument_keys("model.expert"):
         settings: ExpertSettings = build(cfg.model.expert, "model.expert")

@@ -79,7 +79,7 @@ class TextClassifier(LightningModule):
         return logits.to(torch.promote_types(logits.dtype, torch.float32))[: len(batch.labels)]
 
     def scores(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
-        """Compute logits [B, C], and return an expert's log-probabilities [B, C]; alone they stand for the logits."""
+        """Compute logits [B, C], and return an expert's scores [B, C]; alone they stand for the logits."""
         if isinstance(self.net, ExpertAlone):
             assert batch.expert is not None
             return batch.expert, None

@@ -95,7 +95,7 @@ def write_files(
 
 
 def _split(name: str, data: TextDataModule, module: TextClassifier, file: LogitFile) -> _Split:
-    expert = None if isinstance(module.net, ExpertAlone) else data.expert_log_probabilities(name)
+    expert = None if isinstance(module.net, ExpertAlone) else data.expert_scores(name)
     return _Split(
         name=name,
         examples=data.corpus.splits[name],
@@ -110,9 +110,9 @@ def _split(name: str, data: TextDataModule, module: TextClassifier, file: LogitF
 
 
 def _held_out_split(data: TextDataModule, expert: FittedExpert, module: TextClassifier) -> _Split:
-    rows, log_probabilities = expert.held_out()
+    rows, scores = expert.held_out()
     task = copy(module.task)
-    task.choices = {}  # the probabilities are calibrated already
+    task.choices = {}  # the scores are calibrated already
     return _Split(
         name="train",
         examples=data.corpus.splits["train"].select(rows),
@@ -121,7 +121,7 @@ def _held_out_split(data: TextDataModule, expert: FittedExpert, module: TextClas
         device=module.device,
         rows=rows,
         positions=np.arange(len(rows)),
-        logits=log_probabilities,
+        logits=scores,
     )
 
 
@@ -138,7 +138,7 @@ class _Split:
         rows: [N] number of each example in the split.
         positions: [M] which of the N examples have logits, ascending.
         logits: [N, C].
-        expert: [N, C] log-probabilities of an expert beside the network; None without one.
+        expert: [N, C] scores of an expert beside the network; None without one.
         gravest: [K] positions of the gravest mistakes found by :meth:`score` so far, the gravest first.
     """
 

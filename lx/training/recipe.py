@@ -25,16 +25,17 @@ _SMALL = 20_000  # rows below which regularisation counts for more than size
 _MEDIUM = 100_000  # rows below which several narrow networks are better than a wide one
 _LONGEST = 256
 _MOST_ROWS_OF_EXPERT = 1_000_000
-_MOST_CLASSES_OF_EXPERT = 100  # each is fitted against all others, some twenty times
+_MOST_OUTPUTS_OF_EXPERT = 100  # each is fitted by itself, some twenty times
+_TASKS_WITH_EXPERT = (".Classification", ".Multilabel", ".Regression")
 
 
-def choose(facts: CorpusFacts, settle: Settle, *, num_classes: int) -> None:
+def choose(facts: CorpusFacts, settle: Settle, *, expert_outputs: int) -> None:
     """Choose values for a Transformer that is trained from scratch.
 
     Args:
         facts: about the corpus.
         settle: takes each choice; one for a setting that was given has no effect.
-        num_classes: which a linear expert can learn, too; 0 where a text has not one class.
+        expert_outputs: classes or labels that a linear expert would learn, 1 for a number; 0: it cannot.
     """
     rows, is_small = f"{facts.rows:,} rows", facts.rows < _SMALL
     if facts.cjk_share > 0.3:
@@ -59,9 +60,9 @@ def choose(facts: CorpusFacts, settle: Settle, *, num_classes: int) -> None:
     settle("model.head_dropout", 0.4 if is_small else 0.2, rows)
     settle("model.token_dropout", 0.1, rows)
     settle("model.embedding_std", 0.1, rows)
-    takes_expert = 0 < num_classes <= _MOST_CLASSES_OF_EXPERT and facts.rows <= _MOST_ROWS_OF_EXPERT
-    many = num_classes > _MOST_CLASSES_OF_EXPERT
-    settle("model.expert", "linear" if takes_expert else "none", f"{num_classes:,} classes" if many else rows)
+    has_expert = 0 < expert_outputs <= _MOST_OUTPUTS_OF_EXPERT and facts.rows <= _MOST_ROWS_OF_EXPERT
+    many = expert_outputs > _MOST_OUTPUTS_OF_EXPERT
+    settle("model.expert", "linear" if has_expert else "none", f"{expert_outputs:,} classes" if many else rows)
     settle("optimizer.lr", 1e-3 if dim < 256 else 5e-4, f"{dim} wide, batches of {batch_size}")
 
 
@@ -122,8 +123,9 @@ def resolve(
         corpus = load_corpus(source, label_encoder(source.class_names), options)
         facts = corpus_facts(corpus)
         if str(cfg.model._target_).endswith(".TransformerClassifier"):
-            has_classes = str(cfg.task._target_).endswith(".Classification")
-            choose(facts, settle, num_classes=len(corpus.label_set["class_names"]) if has_classes else 0)
+            takes_expert = str(cfg.task._target_).endswith(_TASKS_WITH_EXPERT)
+            num_outputs = len(corpus.label_set.get("class_names", [""]))
+            choose(facts, settle, expert_outputs=num_outputs if takes_expert else 0)
         plain = plain_recipe()
         settle("data.batch_size", min(plain.data.batch_size, facts.rows), f"{facts.rows:,} rows")
         reasons |= dict.fromkeys(auto_keys(cfg), "as recipe=plain")

@@ -103,8 +103,8 @@ def save_model_inputs(run: RunDirectory, data: TextDataModule, module: TextClass
         link_or_copy(data.tables["test"].path, run.test)
     if data.expert is not None:
         link_or_copy(data.expert.tensors, run.linear)
-        if "test" in data.expert.log_probabilities:
-            link_or_copy(data.expert.log_probabilities["test"], run.linear_test)
+        if "test" in data.expert.scores:
+            link_or_copy(data.expert.scores["test"], run.linear_test)
 
 
 def run_context(run: RunDirectory, config: dict[str, Any], step: int, data: TextDataModule) -> RunContext:

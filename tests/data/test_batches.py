@@ -88,7 +88,7 @@ def test_lengths_are_rounded_up_but_not_beyond_the_longest(rows: list[int], widt
     assert int(batch.mask.sum()) == max(batch.num_tokens, 1) == max(sum(row + 1 for row in rows), 1)
 
 
-def test_the_log_probabilities_of_an_expert_go_with_the_rows(tmp_path: Path) -> None:
+def test_the_scores_of_an_expert_go_with_the_rows(tmp_path: Path) -> None:
     said = np.arange(33, dtype=np.float32).reshape(11, 3)
     tokens = table(tmp_path / "t.arrow", examples(11), 4)
     batch = TokenDataset(tokens, 0, False, collate, expert=said)[np.array([9, 0])].to(torch.device("cpu"))

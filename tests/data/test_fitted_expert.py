@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lx.data.corpus.corpus import Corpus, load_corpus
-from lx.data.expert import FittedExpert, fit_expert
+from lx.data.expert import ExpertTarget, FittedExpert, fit_expert
 from lx.data.sources.files import FileSource
 from lx.linear.expert import LinearExpert
 from lx.linear.settings import ExpertSettings
@@ -32,9 +32,8 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
 @pytest.fixture(scope="module")
 def fit(corpus: Corpus, tmp_path_factory: pytest.TempPathFactory) -> Callable[[bool], FittedExpert]:
     cache = tmp_path_factory.mktemp("cache")
-    return lambda refit: fit_expert(
-        corpus, settings(refit), 3, lambda labels: labels.to_numpy().astype(np.int64), cache
-    )
+    target = ExpertTarget("class", 3, lambda labels: labels.to_numpy().astype(np.int64))
+    return lambda refit: fit_expert(corpus, settings(refit), target, cache)
 
 
 def test_a_fitted_expert_is_found_in_the_cache(
@@ -52,14 +51,14 @@ def test_validation_is_judged_by_the_expert_of_the_training_split_alone(
     corpus: Corpus, fit: Callable[[bool], FittedExpert]
 ) -> None:
     plain, refitted = fit(False), fit(True)
-    assert plain.log_probabilities.keys() == refitted.log_probabilities.keys() == {"validation", "test"}
+    assert plain.scores.keys() == refitted.scores.keys() == {"validation", "test"}
     for split, count, same in (("validation", 20, True), ("test", 17, False)):
-        first, second = (np.load(fitted.log_probabilities[split]) for fitted in (plain, refitted))
+        first, second = (np.load(fitted.scores[split]) for fitted in (plain, refitted))
         assert first.shape == second.shape == (count, 3)
         assert np.array_equal(first, second) == same
     for fitted in (plain, refitted):
         (texts, pairs) = next(corpus.splits["test"].texts())
-        expected = LinearExpert.from_state_dict(torch.load(fitted.tensors)).log_probabilities(texts, pairs)
-        np.testing.assert_array_equal(np.load(fitted.log_probabilities["test"]), expected)
+        expected = LinearExpert.from_state_dict(torch.load(fitted.tensors)).scores(texts, pairs)
+        np.testing.assert_array_equal(np.load(fitted.scores["test"]), expected)
     assert refitted.facts["C"] == plain.facts["C"]
     assert refitted.facts["ngrams"] > plain.facts["ngrams"]

@@ -51,7 +51,7 @@ def test_without_slurm_nothing_is_left(tmp_path: Path, monkeypatch: pytest.Monke
     assert not (tmp_path / "run").exists()
 
 
-SLURM = {"sbatch": "env >&2; echo 17", "srun": "", "scontrol": "", "squeue": ""}
+SLURM = {"sbatch": "env >&2; echo 17", "srun": "", "scontrol": "", "squeue": "", "scancel": ""}
 
 
 def with_slurm(monkeypatch: pytest.MonkeyPatch, folder: Path, **scripts: str) -> None:

@@ -39,32 +39,32 @@ def corpus(num_classes: int = 3, rows: int = 60) -> tuple[list[str], np.ndarray]
 @pytest.fixture(scope="module", params=[2, 3])
 def expert(request: pytest.FixtureRequest) -> LinearExpert:
     texts, labels = corpus(request.param)
-    return LinearExpert.fit(texts, None, labels, request.param, settings())
+    return LinearExpert.fit(texts, None, labels, "class", request.param, settings())
 
 
 def test_learns_what_is_easy(expert: LinearExpert) -> None:
     texts = list(TOPICS[: expert.num_outputs])
-    log_probabilities = expert.log_probabilities(texts, None)
+    log_probabilities = expert.scores(texts, None)
     assert log_probabilities.dtype == np.float32
     assert log_probabilities.argmax(1).tolist() == list(range(expert.num_outputs))
     np.testing.assert_allclose(np.exp(log_probabilities).sum(1), 1, rtol=1e-5)
 
 
 def test_texts_without_known_ngrams_get_the_bias(expert: LinearExpert) -> None:
-    log_probabilities = expert.log_probabilities(["", "人工", "ξ"], None)
+    log_probabilities = expert.scores(["", "人工", "ξ"], None)
     assert np.isfinite(log_probabilities).all() and (log_probabilities[0] == log_probabilities).all()
-    assert expert.log_probabilities([], None).shape == (0, expert.num_outputs)
+    assert expert.scores([], None).shape == (0, expert.num_outputs)
 
 
 def test_each_text_by_itself(expert: LinearExpert) -> None:
     texts, _ = corpus(expert.num_outputs, 300)
-    alone = np.concatenate([expert.log_probabilities([text], None) for text in texts])
-    np.testing.assert_allclose(expert.log_probabilities(texts, None), alone, rtol=0, atol=1e-5)
+    alone = np.concatenate([expert.scores([text], None) for text in texts])
+    np.testing.assert_allclose(expert.scores(texts, None), alone, rtol=0, atol=1e-5)
 
 
 def test_the_same_again(expert: LinearExpert) -> None:
     texts, labels = corpus(expert.num_outputs)
-    again = LinearExpert.fit(texts, None, labels, expert.num_outputs, settings()).state_dict()
+    again = LinearExpert.fit(texts, None, labels, "class", expert.num_outputs, settings()).state_dict()
     assert all(torch.equal(tensor, again[name]) for name, tensor in expert.state_dict().items())
 
 
@@ -72,16 +72,16 @@ def test_kept_as_tensors(expert: LinearExpert, tmp_path: Path) -> None:
     torch.save(expert.state_dict(), tmp_path / "linear.pt")
     loaded = LinearExpert.from_state_dict(torch.load(tmp_path / "linear.pt", weights_only=True))
     texts, _ = corpus()
-    assert np.array_equal(loaded.log_probabilities(texts, None), expert.log_probabilities(texts, None))
+    assert np.array_equal(loaded.scores(texts, None), expert.scores(texts, None))
 
 
 def test_pairs() -> None:
     """What stands in the first text says nothing when it stands in the second."""
     texts, labels = corpus(2, 200)
-    expert = LinearExpert.fit(texts, texts[::-1], labels, 2, settings())
-    assert (expert.log_probabilities(texts, texts[::-1]).argmax(1) == labels).mean() > 0.9
+    expert = LinearExpert.fit(texts, texts[::-1], labels, "class", 2, settings())
+    assert (expert.scores(texts, texts[::-1]).argmax(1) == labels).mean() > 0.9
     with pytest.raises(LxError, match="2 texts a row, not 1"):
-        expert.log_probabilities(texts, None)
+        expert.scores(texts, None)
 
 
 def test_pairs_that_agree() -> None:
@@ -90,28 +90,53 @@ def test_pairs_that_agree() -> None:
     firsts = [" ".join(draw.choice(WORDS, 4)) for _ in range(300)]
     labels = draw.integers(2, size=300)
     seconds = [first if label else firsts[i - 1] for i, (first, label) in enumerate(zip(firsts, labels, strict=True))]
-    expert = LinearExpert.fit(firsts[:200], seconds[:200], labels[:200], 2, settings(C=1.0))
+    expert = LinearExpert.fit(firsts[:200], seconds[:200], labels[:200], "class", 2, settings(C=1.0))
     loaded = LinearExpert.from_state_dict(expert.state_dict())
-    assert (loaded.log_probabilities(firsts[200:], seconds[200:]).argmax(1) == labels[200:]).mean() > 0.9
+    assert (loaded.scores(firsts[200:], seconds[200:]).argmax(1) == labels[200:]).mean() > 0.9
+
+
+def test_pairs_in_which_one_text_alone_has_a_word() -> None:
+    """Neither text by itself says anything: half of all texts have the word, whatever the label."""
+    draw = np.random.default_rng(0)
+    has_word = draw.integers(2, size=(300, 2))
+    columns = [
+        [" ".join([*draw.choice(WORDS, 4), *["not"] * has]) for has in has_word[:, column].tolist()]
+        for column in (0, 1)
+    ]
+    labels = (has_word[:, 0] != has_word[:, 1]).astype(np.int64)
+    train, test = ([column[part] for column in columns] for part in (slice(200), slice(200, None)))
+    expert = LinearExpert.fit(*train, labels[:200], "class", 2, settings(C=1.0))
+    assert (expert.scores(*test).argmax(1) == labels[200:]).mean() > 0.9
+
+
+@pytest.mark.parametrize("older_overlaps", [0, 2])
+def test_experts_of_pairs_by_an_older_lx_are_refused(older_overlaps: int) -> None:
+    texts, labels = corpus(2)
+    tensors = LinearExpert.fit(texts, texts[::-1], labels, "class", 2, settings()).state_dict()
+    num_rows = len(tensors["hashes"]) + older_overlaps
+    with pytest.raises(LxError, match=r"linear expert of pairs .* older lx, and has to be trained again"):
+        LinearExpert.from_state_dict({**tensors, "weights": tensors["weights"][:num_rows]})
+    with pytest.raises(LxError, match="weights of the linear expert"):
+        LinearExpert.from_state_dict({**tensors, "weights": tensors["weights"][: num_rows + 1]})
 
 
 @pytest.mark.parametrize("labels", [[0] * 9, [0] * 8 + [2], [0, 1, 2]])
 def test_classes_with_few_rows_or_none(labels: list[int]) -> None:
     texts = [TOPICS[label] for label in labels]
-    expert = LinearExpert.fit(texts, None, np.array(labels), 4, settings(min_count=1))
-    log_probabilities = expert.log_probabilities(texts, None)
+    expert = LinearExpert.fit(texts, None, np.array(labels), "class", 4, settings(min_count=1))
+    log_probabilities = expert.scores(texts, None)
     assert np.isfinite(log_probabilities).all() and (log_probabilities.argmax(1) != 3).all()
 
 
 def test_no_ngram_occurs_twice() -> None:
-    expert = LinearExpert.fit(["ab", "cd", "ef"], None, np.array([0, 1, 1]), 2, settings())
+    expert = LinearExpert.fit(["ab", "cd", "ef"], None, np.array([0, 1, 1]), "class", 2, settings())
     assert len(expert.vocabulary.hashes) == 0
-    assert expert.log_probabilities(["ab"], None).argmax(1) == [1]
+    assert expert.scores(["ab"], None).argmax(1) == [1]
 
 
 def test_the_most_frequent_ngrams_are_kept() -> None:
     texts, labels = corpus()
-    expert = LinearExpert.fit(texts, None, labels, 3, settings(words=[1, 1], characters=[0, 0], max_ngrams=3))
+    expert = LinearExpert.fit(texts, None, labels, "class", 3, settings(words=[1, 1], characters=[0, 0], max_ngrams=3))
     counts = sorted((sum(word in text.split() for text in texts) for word in WORDS), reverse=True)
     idf = np.log((1 + len(texts)) / (1 + np.array(counts[:3]))) + 1
     np.testing.assert_allclose(np.sort(expert.vocabulary.idf), np.sort(idf), rtol=1e-6)
@@ -120,11 +145,11 @@ def test_the_most_frequent_ngrams_are_kept() -> None:
 @pytest.mark.slow
 def test_prediction_imports_neither_scikit_learn_nor_scipy(tmp_path: Path) -> None:
     texts, labels = corpus()
-    torch.save(LinearExpert.fit(texts, None, labels, 3, settings()).state_dict(), tmp_path / "linear.pt")
+    torch.save(LinearExpert.fit(texts, None, labels, "class", 3, settings()).state_dict(), tmp_path / "linear.pt")
     code = (
         "import sys, torch; from lx.linear.expert import LinearExpert\n"
         f"expert = LinearExpert.from_state_dict(torch.load({str(tmp_path / 'linear.pt')!r}, weights_only=True))\n"
-        "expert.log_probabilities(['the cat'], None)\n"
+        "expert.scores(['the cat'], None)\n"
         "assert not {'sklearn', 'scipy'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -193,8 +218,8 @@ def test_probabilities_are_calibrated(max_rows: int, monkeypatch: pytest.MonkeyP
     texts, labels = corpus(3, 1200)
     wrong = np.random.default_rng(1).random(1200) < 0.2
     labels = np.where(wrong, (labels + 1) % 3, labels)
-    expert = LinearExpert.fit(texts[:600], None, labels[:600], 3, settings())
-    log_probabilities = torch.from_numpy(expert.log_probabilities(texts[600:], None))
+    expert = LinearExpert.fit(texts[:600], None, labels[:600], "class", 3, settings())
+    log_probabilities = torch.from_numpy(expert.scores(texts[600:], None))
     expected = torch.from_numpy(labels[600:])
     flatter, as_they_are, sharper = (
         torch.nn.functional.cross_entropy(scale * log_probabilities, expected).item() for scale in (0.7, 1.0, 1.4)
@@ -206,8 +231,8 @@ def test_more_characters_than_affordable(monkeypatch: pytest.MonkeyPatch) -> Non
     """About as many rows as have that many characters are taken, and the expert is good all the same."""
     texts, labels = corpus(3, 600)
     monkeypatch.setattr(expert_module, "MAX_CHARACTERS", sum(map(len, texts)) // 4)
-    expert = LinearExpert.fit(texts, None, labels, 3, settings())
+    expert = LinearExpert.fit(texts, None, labels, "class", 3, settings())
     np.testing.assert_allclose(expert.vocabulary.idf.max(), np.log((1 + 600 // 4) / (1 + 2)) + 1, rtol=0.01)
-    assert (expert.log_probabilities(texts, None).argmax(1) == labels).mean() > 0.8
+    assert (expert.scores(texts, None).argmax(1) == labels).mean() > 0.8
     monkeypatch.setattr(expert_module, "MAX_CHARACTERS", 5)  # a row is taken even if its text has more
-    assert LinearExpert.fit(texts, None, labels, 3, settings()).num_outputs == 3
+    assert LinearExpert.fit(texts, None, labels, "class", 3, settings()).num_outputs == 3

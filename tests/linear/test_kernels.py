@@ -24,6 +24,7 @@ TEXTS = [
     "..., !",
     "ab" * 300,
 ]
+ALIKE = [TEXTS, ["A cat sat on a mat, a mat", "", "x y", "Größe 12a 12a", "人工", "!", "ba" * 200]]
 
 
 @pytest.fixture(params=[1, 3])
@@ -35,13 +36,16 @@ def _threads(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def ordered(chunks: list[Bags]) -> list[tuple[np.ndarray, ...]]:
-    """Bags, hashes and counts of each chunk, the hashes of a bag in ascending order."""
+    """Bags, hashes, counts and overlaps of each chunk, the hashes of a bag in ascending order."""
     orders = [np.lexsort((chunk.hashes, chunk.bag)) for chunk in chunks]
-    return [(c.bag[order], c.hashes[order], c.counts[order]) for c, order in zip(chunks, orders, strict=True)]
+    return [
+        (chunk.bag[order], chunk.hashes[order], chunk.counts[order], chunk.overlaps)
+        for chunk, order in zip(chunks, orders, strict=True)
+    ]
 
 
 @pytest.mark.usefixtures("_threads")
-@pytest.mark.parametrize("columns", [[TEXTS * 60], [TEXTS, TEXTS[::-1]], [["", "."]], [[]]])
+@pytest.mark.parametrize("columns", [[TEXTS * 60], [TEXTS, TEXTS[::-1]], ALIKE, [["", "."]], [[]]])
 @pytest.mark.parametrize(("words", "characters"), [((1, 2), (2, 5)), ((0, 0), (1, 4)), ((2, 3), (0, 0))])
 def test_counts_are_numpys(
     columns: list[list[str]], words: Orders, characters: Orders, monkeypatch: pytest.MonkeyPatch
@@ -71,9 +75,9 @@ def test_probabilities_are_numpys(monkeypatch: pytest.MonkeyPatch) -> None:
     texts = [" ".join(draw.choice(["cat", "Dog", "ship", "tree", "sun", "moon"], 9)) for _ in range(90)]
     labels = np.array([text.count("cat") > text.count("Dog") for text in texts], np.int64)
     settings = ExpertSettings("auto", "auto", 2, 10_000, 0.3)
-    expert = LinearExpert.fit(texts, None, labels, 2, settings)
-    compiled = expert.log_probabilities(texts, None)
+    expert = LinearExpert.fit(texts, None, labels, "class", 2, settings)
+    compiled = expert.scores(texts, None)
     monkeypatch.setattr(kernels, "available", lambda: False)
-    np.testing.assert_allclose(expert.log_probabilities(texts, None), compiled, rtol=1e-5, atol=1e-6)
-    refitted = LinearExpert.fit(texts, None, labels, 2, settings)
-    np.testing.assert_allclose(refitted.log_probabilities(texts, None), compiled, rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(expert.scores(texts, None), compiled, rtol=1e-5, atol=1e-6)
+    refitted = LinearExpert.fit(texts, None, labels, "class", 2, settings)
+    np.testing.assert_allclose(refitted.scores(texts, None), compiled, rtol=1e-3, atol=1e-4)

@@ -66,20 +66,82 @@ def test_counts_are_those_of_strings(words: Orders, characters: Orders) -> None:
             assert len(bags[2 * row + kind]) == len(strings)
 
 
-def test_words_characters_and_the_texts_of_pairs_differ() -> None:
-    bags = hashed_counts([["ab"], ["ab"]], (1, 1), (2, 2))
-    assert len({*bags[0], *bags[1], *bags[2], *bags[3]}) == 4
+PAIRS = [
+    ("The cat sat; the cat", "the CAT cat ran"),  # shared the, cat; only first sat; only second ran
+    ("dog", "cat"),
+    ("a b a", "a b a"),
+    ("a", ""),
+    ("", "x y"),
+    ("", ""),
+]
+FIRSTS, SECONDS = map(list, zip(*PAIRS, strict=True))
+
+
+def counts_of_roles(pair: tuple[str, str], kind: int) -> list[dict[tuple[str, ...], int]]:
+    """Words or pairs of characters of both texts, of the first alone and of the second alone, with their counts."""
+    first, second = (
+        string_counts(text, (2, 2)) if kind else string_counts(re.findall(r"\w+", text.lower()), (1, 1))
+        for text in pair
+    )
+    shared = first & second
+    return [shared, *({n: c for n, c in own.items() if n not in shared} for own in (first, second))]
+
+
+def test_bags_of_a_pair_are_those_of_its_roles() -> None:
+    assert counts_of_roles(PAIRS[0], 0) == [{("the",): 1, ("cat",): 2}, {("sat",): 1}, {("ran",): 1}]
+    bags = hashed_counts([FIRSTS, SECONDS], (1, 1), (2, 2))
+    assert len(bags) == 6 * len(PAIRS)
+    for row, pair in enumerate(PAIRS):
+        for kind in (0, 1):
+            for role, expected in enumerate(counts_of_roles(pair, kind)):
+                hashes = {hash_in_role(ngram, kind, role): count for ngram, count in expected.items()}
+                assert bags[6 * row + 3 * kind + role] == hashes and len(hashes) == len(expected)
+
+
+def hash_in_role(ngram: tuple[str, ...], kind: int, role: int) -> int:
+    """The hash of an n-gram that is all that both texts, or one of them, have."""
+    text = "".join(ngram)
+    firsts, seconds = [[text, ""][role == 2]], [[text, ""][role == 1]]
+    (only,) = hashed_counts([firsts, seconds], (1, 1), (2, 2))[3 * kind + role]
+    return only
+
+
+def test_words_characters_and_the_roles_of_pairs_differ() -> None:
+    bags = hashed_counts([["ab", "ab", ""], ["ab", "", "ab"]], (1, 1), (2, 2))
+    found = [ngram for bag in bags for ngram in bag]
+    assert len(found) == len(set(found)) == 6
+
+
+def test_swapped_texts_swap_the_roles() -> None:
+    bags = hashed_counts([FIRSTS, SECONDS], (1, 2), (2, 5))
+    swapped = hashed_counts([SECONDS, FIRSTS], (1, 2), (2, 5))
+    assert bags[::3] == swapped[::3]
+    for one, other in ((1, 2), (2, 1)):
+        assert [sorted(bag.values()) for bag in bags[one::3]] == [sorted(bag.values()) for bag in swapped[other::3]]
+    (chunk,), (other_chunk,) = (count_ngrams(texts, (1, 2), (2, 5)) for texts in ([FIRSTS, SECONDS], [SECONDS, FIRSTS]))
+    np.testing.assert_array_equal(chunk.overlaps[:, [1, 0, 2, 4, 3, 5]], other_chunk.overlaps)
 
 
 def test_overlaps_of_pairs() -> None:
-    """The share of the different n-grams of the second text that the first one has too, in the same row."""
-    firsts, seconds = ["The cat sat", "dog", "a", ""], ["the CAT cat ran", "cat", "", "x y"]
-    (chunk,) = count_ngrams([firsts, seconds], (1, 1), (2, 2))
-    own, others = ({text[i : i + 2] for i in range(len(text) - 1)} for text in (firsts[0], seconds[0]))
-    expected = [[2 / 3, len(own & others) / len(others)], [0, 0], [0, 0], [0, 0]]
-    np.testing.assert_allclose(chunk.overlaps, expected, rtol=1e-12)
-    (chunk,) = count_ngrams([firsts], (1, 1), (2, 2))
-    assert chunk.overlaps.shape == (4, 0)
+    """The shares of the distinct n-grams of each text that the other one has too, and their Jaccard index."""
+    (chunk,) = count_ngrams([FIRSTS, SECONDS], (1, 1), (2, 2))
+    expected = []
+    for pair in PAIRS:
+        for kind in (0, 1):
+            shared, first, second = map(len, counts_of_roles(pair, kind))
+            sizes = (shared + first, shared + second, shared + first + second)
+            expected += [shared / size if size else 0 for size in sizes]
+    np.testing.assert_allclose(chunk.overlaps, np.reshape(expected, (len(PAIRS), 6)), rtol=1e-12)
+    np.testing.assert_allclose(chunk.overlaps[0, :3], [2 / 3, 2 / 3, 2 / 4], rtol=1e-12)
+    np.testing.assert_array_equal(chunk.overlaps[[1, 2, 3, 4, 5]], np.repeat([[0], [1], [0], [0], [0]], 6, 1))
+    (chunk,) = count_ngrams([FIRSTS], (1, 1), (2, 2))
+    assert chunk.overlaps.shape == (len(PAIRS), 0)
+
+
+def test_identical_texts_share_all_ngrams() -> None:
+    bags = hashed_counts([TEXTS, TEXTS], (1, 2), (2, 5))
+    assert not any(bags[1::3]) and not any(bags[2::3])
+    assert bags[::3] == hashed_counts([TEXTS], (1, 2), (2, 5))
 
 
 def test_nothing_depends_on_the_chunks(monkeypatch: pytest.MonkeyPatch) -> None:

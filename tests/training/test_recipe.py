@@ -25,7 +25,7 @@ HARDWARE = Hardware("cpu", "32-true", "[CPU]", 1)
 ENGLISH = CorpusFacts(rows=5_000, words=30, characters=170, cjk_share=0.0)
 
 
-def chosen(facts: CorpusFacts, num_classes: int = 4, **given: Any) -> dict[str, Any]:
+def chosen(facts: CorpusFacts, expert_outputs: int = 4, **given: Any) -> dict[str, Any]:
     """The values of a recipe, where some were given; keys with two underscores for a dot."""
     values: dict[str, Any] = {key.replace("__", "."): value for key, value in given.items()}
 
@@ -33,7 +33,7 @@ def chosen(facts: CorpusFacts, num_classes: int = 4, **given: Any) -> dict[str, 
         assert reason
         return values.setdefault(key, value)
 
-    choose(facts, settle, num_classes=num_classes)
+    choose(facts, settle, expert_outputs=expert_outputs)
     return values
 
 
@@ -65,7 +65,7 @@ def test_given_values_decide_about_the_others() -> None:
 
 def test_an_expert_is_for_one_of_a_hundred_classes_and_up_to_a_million_texts() -> None:
     millions = CorpusFacts(2_000_000, 150, 900, 0.0)
-    experts = [chosen(ENGLISH, num_classes)["model.expert"] for num_classes in (0, 2, 100, 101)]
+    experts = [chosen(ENGLISH, count)["model.expert"] for count in (0, 2, 100, 101)]
     assert experts == ["none", "linear", "linear", "none"]
     assert chosen(millions)["model.expert"] == "none"
 

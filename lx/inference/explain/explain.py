@@ -83,7 +83,7 @@ def explain_texts(loaded: LoadedRun, texts: Sequence[str], label: str | None = N
     outputs = [] if reading is None else [reading.logits]
     if loaded.expert is not None:
         pairs = [texts[1]] if loaded.has_pairs else None
-        outputs.append(torch.from_numpy(loaded.expert.log_probabilities(texts[:1], pairs))[0])
+        outputs.append(torch.from_numpy(loaded.expert.scores(texts[:1], pairs))[0])
     prediction = loaded.task.predictions(texts[:1], *(output[None] for output in outputs))[0]
     words = _divide(texts, reading)
     scores = [

@@ -1,0 +1,99 @@
+"""Metrics of what is made of logits and an expert's scores, with weights that are chosen on the examples themselves.
+
+Axis legend: B examples of a batch, N all examples, K score vectors an example (logits, and an expert's), C outputs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torchmetrics import Metric, MetricCollection
+from torchmetrics.utilities import dim_zero_cat
+from typing_extensions import override
+
+from lx.tasks.calibration import sort_examples
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Combine = Callable[[Tensor, Tensor | None], Tensor]
+"""Computes final scores [B, C] of logits [B, C] and an expert's scores [B, C], or of logits alone."""
+
+
+class Pool(Protocol):
+    """Fitted weights of logits and an expert's scores; a dataclass of plain numbers."""
+
+    def combine(self, logits: Tensor, expert: Tensor | None) -> Tensor:
+        """Compute the final scores."""
+
+
+Fit = Callable[[NDArray[np.float32], NDArray[Any]], Pool | None]
+"""Fits weights to scores [N, K, C] and labels [N, ...]; None where there is nothing to choose."""
+
+
+class ChoosingMetrics(MetricCollection):
+    """Metrics with weights fitted on the very examples that are measured: their scores are kept until the end.
+
+    That takes 4 bytes an example, output and score vector. The result is the same however the examples were ordered,
+    batched or spread over ranks.
+
+    Args:
+        build: The metrics of a rank by itself, of what a function makes of logits and expert.
+        fit: The weights.
+    """
+
+    def __init__(self, build: Callable[[Combine], MetricCollection], fit: Fit) -> None:
+        super().__init__({"kept": KeptScores()}, compute_groups=False)
+        self._build, self._fit = build, fit
+
+    @override
+    def compute(self) -> dict[str, Any]:
+        """Return what the metrics compute, and ``pool``, the fitted weights or None."""
+        kept = self["kept"]
+        scores, labels = kept.compute()
+        pool = self._fit(scores, labels)
+        if pool is None:
+            metrics = self._build(lambda logits, expert: logits)
+        else:
+            metrics = self._build(pool.combine)
+            order = sort_examples(scores, labels)
+            scores, labels = scores[order], labels[order]
+        logits, *expert = torch.from_numpy(scores).to(kept.device).unbind(dim=1)
+        metrics = metrics.to(kept.device)
+        metrics.update(logits, torch.from_numpy(labels).to(kept.device), *expert)
+        return {**metrics.compute(), "pool": pool}
+
+
+def choices_of(computed: dict[str, Any]) -> dict[str, float]:
+    """Return the weights that :class:`ChoosingMetrics` has fitted, by name; ``{}`` if it has not."""
+    pool: DataclassInstance | None = computed.get("pool")
+    return {} if pool is None else asdict(pool)
+
+
+class KeptScores(Metric):
+    """All logits, and the scores of an expert if there is one, together with the labels."""
+
+    full_state_update = False
+    scores: list[Tensor]
+    labels: list[Tensor]
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name in ("scores", "labels"):
+            self.add_state(name, [], dist_reduce_fx="cat")
+
+    def update(self, logits: Tensor, labels: Tensor, expert: Tensor | None = None) -> None:
+        """Keep a batch."""
+        vectors = [logits] if expert is None else [logits, expert]
+        self.scores.append(torch.stack([vector.detach().float() for vector in vectors], dim=1))
+        self.labels.append(labels)
+
+    def compute(self) -> tuple[NDArray[np.float32], NDArray[Any]]:
+        """Return scores [N, K, C] and labels [N, ...], not as tensors: torchmetrics makes scalars of single values."""
+        return dim_zero_cat(self.scores).cpu().numpy(), dim_zero_cat(self.labels).cpu().numpy()
