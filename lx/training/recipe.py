@@ -58,7 +58,8 @@ def choose(facts: CorpusFacts, settle: Settle, *, expert_outputs: int) -> None:
     settle("model.dropout", 0.2 if is_small else 0.1, rows)
     settle("model.embedding_dropout", 0.3 if is_small else 0.1, rows)
     settle("model.head_dropout", 0.4 if is_small else 0.2, rows)
-    settle("model.token_dropout", 0.0 if is_small else 0.1, rows)
+    # Rare words are [UNK] in training too; of other tokens all are known, and it is learned from dropped ones.
+    settle("model.token_dropout", 0.0 if is_small and tokenizer == "word" else 0.1, rows)
     settle("model.embedding_std", 0.1, rows)
     has_expert = 0 < expert_outputs <= _MOST_OUTPUTS_OF_EXPERT and facts.rows <= _MOST_ROWS_OF_EXPERT
     many = expert_outputs > _MOST_OUTPUTS_OF_EXPERT

@@ -53,6 +53,8 @@ def test_the_script_decides_about_the_tokenizer_and_it_about_the_length() -> Non
     assert chosen(chinese)["data.max_length"] == 48
     lengths = [max_length(ENGLISH, tokenizer) for tokenizer in ("word", "bpe", "byte")]
     assert lengths == [40, 48, 176]
+    dropped = [chosen(ENGLISH, tokenizer=tokenizer)["model.token_dropout"] for tokenizer in ("word", "char", "bpe")]
+    assert dropped == [0.0, 0.1, 0.1], "[UNK] must be seen in training"
     assert max_length(CorpusFacts(10, 3, 9, 0.0), "word") == 32
     assert max_length(CorpusFacts(10, 3_000, 20_000, 0.0), "word") == 256
 
