@@ -48,9 +48,9 @@ class LogLinearPool:
         return cls(*fit_weights(scores, labels))
 
     @classmethod
-    def fit_labels(cls, scores: NDArray[np.float32], labels: NDArray[np.float32]) -> LogLinearPool | None:
-        """Fit the weights to examples with any labels; None without an expert: see :func:`fit_label_weights`."""
-        return cls(*fit_label_weights(scores, labels)) if scores.shape[1] == 2 else None
+    def fit_labels(cls, scores: NDArray[np.float32], labels: NDArray[np.float32]) -> LogLinearPool:
+        """Fit the weights of logits and expert to examples with any labels; see :func:`fit_label_weights`."""
+        return cls(*fit_label_weights(scores, labels))
 
     @classmethod
     def from_choices(cls, choices: Any) -> LogLinearPool:

@@ -149,8 +149,11 @@ class Multilabel(nn.Module):
 
     def metrics(self, choose: bool) -> MetricCollection:
         """Build metrics, updated with logits [B, C], labels [B, C], and an expert's log-odds [B, C] or None."""
-        build = partial(LabelMetrics, self.loss, self._origin)
-        return ChoosingMetrics(build, LogLinearPool.fit_labels) if choose else build(self.combine)
+        measured = LabelMetrics(self.loss, self._origin, True, self.combine)
+        if not choose:
+            return measured
+        build = partial(LabelMetrics, self.loss, self._origin, False)
+        return ChoosingMetrics(build, LogLinearPool.fit_labels, without_expert=measured)
 
     def expert_labels(self, labels: pa.Array) -> NDArray[np.bool_]:
         """Return which labels the examples have [N, C]."""

@@ -145,8 +145,11 @@ class Regression(nn.Module):
 
         All are in standard units.
         """
-        build = partial(NumberMetrics, self.loss, self.std)
-        return ChoosingMetrics(build, NumberPool.fit) if choose else build(self.combine)
+        measured = NumberMetrics(self.loss, self.std, True, self.combine)
+        if not choose:
+            return measured
+        build = partial(NumberMetrics, self.loss, self.std, False)
+        return ChoosingMetrics(build, NumberPool.fit, without_expert=measured)
 
     def summarize(self, computed: dict[str, Any], choose: bool) -> Evaluation:
         """Return the errors in the labels' own units, the correlations, and the loss in standard units."""
