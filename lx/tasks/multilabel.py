@@ -247,7 +247,7 @@ class Multilabel(nn.Module):
         require_same_classes([task.class_names for task in tasks])
         task = copy(self)
         thresholds = torch.tensor([task._logit_thresholds for task in tasks], dtype=torch.float64).mean(dim=0)
-        task.choices = {"thresholds": thresholds.tolist()}  # and the weights that an average needs: 1
+        task.choices = {"thresholds": thresholds.tolist()}  # no weights: each run has applied its own
         return task
 
     def logits_of(self, outputs: Tensor) -> Tensor:

@@ -194,7 +194,7 @@ class Regression(nn.Module):
         return self.mean + self.std * self.combine(logits, expert).double()
 
     def averaged(self, tasks: Sequence[Regression]) -> Regression:
-        """Return this task without an expert: the runs may have other units, and their mean is in the labels' own."""
+        """Return this task as it is without an expert: each run has applied its own share, and its own units."""
         task = copy(self)
         task.pool = NumberPool()
         return task
