@@ -107,10 +107,14 @@ def load_run(run_dir: str | Path, trust: Sequence[str] = ()) -> LoadedRun:
 def _load_task(run: RunDirectory, node: Any, label_set: dict[str, Any], choices: dict[str, Any]) -> Task:
     try:
         task: Task = build(node, "task")(**label_set)
-        task.choices = choices
     except Exception as error:  # a stranger's settings can raise any
         reason = shorten_text(first_line(error), 300)
         raise LxError(f"{run.model}, {run.labels} and the task of {run.config} do not fit: {reason}") from error
+    try:
+        task.choices = choices
+    except Exception as error:  # of a user's own task, any
+        reason = shorten_text(first_line(error), 300)
+        raise LxError(f"{run.best} does not fit the task of {run.config}: {reason}") from error
     return task
 
 

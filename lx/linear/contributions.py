@@ -43,9 +43,10 @@ def contributions(expert: LinearExpert, texts: Sequence[str], coefficients: Valu
     """Take a score apart.
 
     Args:
-        expert: Whose log-probabilities are scored.
+        expert: Whose scores make up the score.
         texts: One text, or the two of a pair.
-        coefficients: [C] of the log-probabilities. They sum to zero, so that what the softmax subtracts cancels.
+        coefficients: [C] of the expert's scores. Those of classes sum to zero, so that what the softmax subtracts
+            cancels.
     """
     # Of two classes there are the weights of the second alone.
     coefficients = coefficients[-expert.weights.shape[1] :]

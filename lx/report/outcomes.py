@@ -75,6 +75,7 @@ def error_figure(lengths: NDArray[np.int32], split: SplitPredictions, metric: st
     """
     edges = np.unique(np.quantile(lengths, np.linspace(0, 1, _LENGTH_BINS + 1)))
     places = np.clip(np.searchsorted(edges, lengths, side="right") - 1, 0, max(len(edges) - 2, 0))
+    places = np.unique(places, return_inverse=True)[1]  # of groups with texts
     weight = np.maximum(np.bincount(places, split.weight), 1e-9)
     mean = np.bincount(places, split.metric) / weight
     deviations = split.metric - mean[places] * split.weight

@@ -1,7 +1,7 @@
-"""How the logits of an encoder, and the log-probabilities of an expert beside it, become one distribution.
+"""How the logits of an encoder, and the scores of an expert beside it, become the probabilities of classes or labels.
 
 Axis legend: N examples, B examples of a batch, K score vectors an example (1: logits alone; 2: the expert's too),
-C classes.
+C classes or labels.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ class LogLinearPool:
     """A product of two distributions, each to a power: a logarithmic opinion pool (Hinton 2002 for experts).
 
     ``log p(c) = encoder_weight * logit(c) + expert_weight * log p_expert(c) + constant``; without an expert the first
-    weight is one over the temperature of Guo et al. 2017.
+    weight is one over the temperature of Guo et al. 2017. Of labels the log-odds are added up in the same way.
     """
 
     encoder_weight: float = 1.0
     expert_weight: float = 1.0
 
     def combine(self, logits: Float[Tensor, "B C"], expert: Float[Tensor, "B C"] | None) -> Float[Tensor, "B C"]:
-        """Compute log-probabilities up to a constant of each example."""
+        """Compute log-probabilities up to a constant of each example, or log-odds."""
         scaled = self.encoder_weight * logits
         return scaled if expert is None else scaled + self.expert_weight * expert
 
@@ -48,9 +48,9 @@ class LogLinearPool:
         return cls(*fit_weights(scores, labels))
 
     @classmethod
-    def fit_labels(cls, scores: NDArray[np.float32], labels: NDArray[np.float32]) -> LogLinearPool | None:
-        """Fit the weights to examples with any labels; None without an expert: see :func:`fit_label_weights`."""
-        return cls(*fit_label_weights(scores, labels)) if scores.shape[1] == 2 else None
+    def fit_labels(cls, scores: NDArray[np.float32], labels: NDArray[np.float32]) -> LogLinearPool:
+        """Fit the weights of logits and expert to examples with any labels; see :func:`fit_label_weights`."""
+        return cls(*fit_label_weights(scores, labels))
 
     @classmethod
     def from_choices(cls, choices: Any) -> LogLinearPool:

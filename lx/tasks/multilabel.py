@@ -28,8 +28,8 @@ from lx.tasks.multilabel_labels import LabelSetEncoder, multi_hot
 from lx.tasks.multilabel_metrics import (
     LEVELS,
     LabelMetrics,
-    choice_of_thresholds,
     choose_thresholds,
+    parse_thresholds,
     reliability,
     score,
 )
@@ -87,7 +87,7 @@ class Multilabel(nn.Module):
             raise LxError(f"task.positive_weights must be null or balanced, not {positive_weights!r}{hint}")
         self.class_names = tuple(class_names)
         self.num_outputs = len(self.class_names)
-        self._choice, self._origin = choice_of_thresholds(thresholds)
+        self._choice, self._origin = parse_thresholds(thresholds)
         self._logit_thresholds = [self._origin] * self.num_outputs
         self.pool = LogLinearPool()
         weights = [(num_examples - count) / count if count else 1.0 for count in class_counts]
@@ -149,8 +149,11 @@ class Multilabel(nn.Module):
 
     def metrics(self, choose: bool) -> MetricCollection:
         """Build metrics, updated with logits [B, C], labels [B, C], and an expert's log-odds [B, C] or None."""
-        build = partial(LabelMetrics, self.loss, self._origin)
-        return ChoosingMetrics(build, LogLinearPool.fit_labels) if choose else build(self.combine)
+        measured = LabelMetrics(self.loss, self._origin, True, self.combine)
+        if not choose:
+            return measured
+        build = partial(LabelMetrics, self.loss, self._origin, False)
+        return ChoosingMetrics(build, LogLinearPool.fit_labels, without_expert=measured)
 
     def expert_labels(self, labels: pa.Array) -> NDArray[np.bool_]:
         """Return which labels the examples have [N, C]."""
@@ -244,7 +247,7 @@ class Multilabel(nn.Module):
         require_same_classes([task.class_names for task in tasks])
         task = copy(self)
         thresholds = torch.tensor([task._logit_thresholds for task in tasks], dtype=torch.float64).mean(dim=0)
-        task.choices = {"thresholds": thresholds.tolist()}  # and the weights that an average needs: 1
+        task.choices = {"thresholds": thresholds.tolist()}  # no weights: each run has applied its own
         return task
 
     def logits_of(self, outputs: Tensor) -> Tensor:

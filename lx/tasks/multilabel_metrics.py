@@ -39,12 +39,14 @@ class LabelMetrics(MetricCollection):
     Args:
         loss: Of each example.
         origin: See :class:`ScoredLabels`.
+        sync: Gather the examples of all ranks.
         combine: Log-odds [B, C], from logits [B, C] and log-odds [B, C] or None.
     """
 
-    def __init__(self, loss: nn.Module, origin: float, combine: Combine) -> None:
-        parts = {"scores": ScoredLabels(origin), "encoder": ScoredLabels(), "expert": ScoredLabels()}
-        super().__init__({"loss": MeanLoss(loss), **parts}, compute_groups=False)
+    def __init__(self, loss: nn.Module, origin: float, sync: bool, combine: Combine) -> None:
+        parts = {"encoder": ScoredLabels(sync=sync), "expert": ScoredLabels(sync=sync)}
+        scores = {"loss": MeanLoss(loss, sync), "scores": ScoredLabels(origin, sync)}
+        super().__init__({**scores, **parts}, compute_groups=False)
         self._combine = combine
 
     @override
@@ -79,13 +81,14 @@ class ScoredLabels(Metric):
     Args:
         origin: the logit of level 0. A logit is at least ``origin + k / 1024``, for a whole k, exactly if its level is
             at least k.
+        sync: gather the examples of all ranks.
     """
 
     full_state_update = False
     packed: list[Tensor] | Tensor
 
-    def __init__(self, origin: float = 0.0) -> None:
-        super().__init__()
+    def __init__(self, origin: float = 0.0, sync: bool = True) -> None:
+        super().__init__(sync_on_compute=sync)
         self.origin = origin
         self.add_state("packed", [], dist_reduce_fx="cat")
 
@@ -230,7 +233,7 @@ def _counts_at_candidates(
     return correct, predicted, torch.full_like(correct, len(positives))
 
 
-def choice_of_thresholds(setting: Any) -> tuple[Choice | None, float]:
+def parse_thresholds(setting: Any) -> tuple[Choice | None, float]:
     """Return how thresholds are chosen, and the logit of a fixed one (0 if they are chosen).
 
     Raises:

@@ -1,6 +1,6 @@
 """How the number of an encoder, and that of an expert beside it, become one.
 
-Axis legend: N examples, B examples of a batch, K numbers an example (1: the encoder's alone; 2: the expert's too).
+Axis legend: N examples, B examples of a batch.
 """
 
 from __future__ import annotations
@@ -32,18 +32,16 @@ class NumberPool:
         return numbers if expert is None else self.encoder_share * numbers + (1 - self.encoder_share) * expert
 
     @classmethod
-    def fit(cls, scores: NDArray[np.float32], labels: NDArray[np.float32]) -> NumberPool | None:
-        """Fit the share with the least squared errors; None if there is no expert.
+    def fit(cls, scores: NDArray[np.float32], labels: NDArray[np.float32]) -> NumberPool:
+        """Fit the share with the least squared errors.
 
         The share of the encoder has the same price as that of classes: a share of 1 must save four squared errors of
         the expert's mean size.
 
         Args:
-            scores: [N, K, 1]; an example with a number that is not finite is left out.
+            scores: [N, 2, 1]; an example with a number that is not finite is left out.
             labels: [N].
         """
-        if scores.shape[1] == 1:
-            return None
         finite = np.isfinite(scores).all(axis=(1, 2))
         scores, labels = scores[finite], labels[finite]
         order = sort_examples(scores, labels)

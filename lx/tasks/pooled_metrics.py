@@ -33,8 +33,8 @@ class Pool(Protocol):
         """Compute the final scores."""
 
 
-Fit = Callable[[NDArray[np.float32], NDArray[Any]], Pool | None]
-"""Fits weights to scores [N, K, C] and labels [N, ...]; None where there is nothing to choose."""
+Fit = Callable[[NDArray[np.float32], NDArray[Any]], Pool]
+"""Fits weights to scores [N, K, C] and labels [N, ...]."""
 
 
 class ChoosingMetrics(MetricCollection):
@@ -46,27 +46,38 @@ class ChoosingMetrics(MetricCollection):
     Args:
         build: The metrics of a rank by itself, of what a function makes of logits and expert.
         fit: The weights.
+        without_expert: Metrics of logits beside which there is no expert, and then no weight to choose; None: logits
+            alone have a weight too.
     """
 
-    def __init__(self, build: Callable[[Combine], MetricCollection], fit: Fit) -> None:
+    def __init__(
+        self, build: Callable[[Combine], MetricCollection], fit: Fit, without_expert: MetricCollection | None = None
+    ) -> None:
         super().__init__({"kept": KeptScores()}, compute_groups=False)
         self._build, self._fit = build, fit
+        if without_expert is not None:
+            self.add_module("without_expert", without_expert)
+
+    @override
+    def update(self, logits: Tensor, labels: Tensor, expert: Tensor | None = None) -> None:  # type: ignore[override]
+        if expert is None and "without_expert" in self:
+            self["without_expert"].update(logits, labels)
+        else:
+            self["kept"].update(logits, labels, expert)
 
     @override
     def compute(self) -> dict[str, Any]:
-        """Return what the metrics compute, and ``pool``, the fitted weights or None."""
+        """Return what the metrics compute, and the fitted weights, if there are any, as ``pool``."""
         kept = self["kept"]
+        if not kept.update_called:
+            measured: dict[str, Any] = self["without_expert"].compute()
+            return measured
         scores, labels = kept.compute()
         pool = self._fit(scores, labels)
-        if pool is None:
-            metrics = self._build(lambda logits, expert: logits)
-        else:
-            metrics = self._build(pool.combine)
-            order = sort_examples(scores, labels)
-            scores, labels = scores[order], labels[order]
-        logits, *expert = torch.from_numpy(scores).to(kept.device).unbind(dim=1)
-        metrics = metrics.to(kept.device)
-        metrics.update(logits, torch.from_numpy(labels).to(kept.device), *expert)
+        order = sort_examples(scores, labels)
+        logits, *expert = torch.from_numpy(scores[order]).to(kept.device).unbind(dim=1)
+        metrics = self._build(pool.combine).to(kept.device)
+        metrics.update(logits, torch.from_numpy(labels[order]).to(kept.device), *expert)
         return {**metrics.compute(), "pool": pool}
 
 

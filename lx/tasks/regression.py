@@ -145,8 +145,11 @@ class Regression(nn.Module):
 
         All are in standard units.
         """
-        build = partial(NumberMetrics, self.loss, self.std)
-        return ChoosingMetrics(build, NumberPool.fit) if choose else build(self.combine)
+        measured = NumberMetrics(self.loss, self.std, True, self.combine)
+        if not choose:
+            return measured
+        build = partial(NumberMetrics, self.loss, self.std, False)
+        return ChoosingMetrics(build, NumberPool.fit, without_expert=measured)
 
     def summarize(self, computed: dict[str, Any], choose: bool) -> Evaluation:
         """Return the errors in the labels' own units, the correlations, and the loss in standard units."""
@@ -191,7 +194,7 @@ class Regression(nn.Module):
         return self.mean + self.std * self.combine(logits, expert).double()
 
     def averaged(self, tasks: Sequence[Regression]) -> Regression:
-        """Return this task without an expert: the runs may have other units, and their mean is in the labels' own."""
+        """Return this task as it is without an expert: each run has applied its own share, and its own units."""
         task = copy(self)
         task.pool = NumberPool()
         return task

@@ -23,12 +23,13 @@ class NumberMetrics(MetricCollection):
     Args:
         loss: Of each example.
         scale: See :class:`RegressionScores`.
+        sync: Gather the examples of all ranks.
         combine: Predictions [B, 1], from those of the encoder [B, 1] and those of an expert [B, 1] or None.
     """
 
-    def __init__(self, loss: nn.Module, scale: float, combine: Combine) -> None:
-        parts = {name: RegressionScores(scale) for name in ("scores", "encoder", "expert")}
-        super().__init__({"loss": MeanLoss(loss), **parts}, compute_groups=False)
+    def __init__(self, loss: nn.Module, scale: float, sync: bool, combine: Combine) -> None:
+        parts = {name: RegressionScores(scale, sync) for name in ("scores", "encoder", "expert")}
+        super().__init__({"loss": MeanLoss(loss, sync), **parts}, compute_groups=False)
         self._combine = combine
 
     @override
@@ -62,13 +63,14 @@ class RegressionScores(Metric):
 
     Args:
         scale: what one unit of predictions and targets is worth in the units of the reported errors.
+        sync: gather the examples of all ranks.
     """
 
     full_state_update = False
     examples: list[Tensor] | Tensor
 
-    def __init__(self, scale: float = 1.0) -> None:
-        super().__init__()
+    def __init__(self, scale: float = 1.0, sync: bool = True) -> None:
+        super().__init__(sync_on_compute=sync)
         self.scale = scale
         self.add_state("examples", [], dist_reduce_fx="cat")
 

@@ -15,6 +15,8 @@ import lx
 from lx.cli.main import main
 from lx.errors import LxError
 from lx.inference.expert import read_expert, read_scores
+from lx.linear.targets import KINDS as KINDS_OF_EXPERT
+from lx.run.checkpoint import write_checkpoint
 from lx.run.directory import RunDirectory
 from lx.run.mistakes import read_mistakes
 from lx.run.predictions import read_predictions
@@ -209,6 +211,17 @@ def test_tensors_of_a_stranger_are_checked(content: object, tmp_path: Path) -> N
         read_expert(tmp_path / "x.pt")
 
 
+def spoil_kind(run: Path) -> None:
+    tensors = torch.load(run / "linear.pt", weights_only=True)
+    torch.save({**tensors, "kind": torch.tensor(KINDS_OF_EXPERT.index("number"))}, run / "linear.pt")
+
+
+def spoil_weight(run: Path) -> None:
+    content = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
+    content["choices"]["expert_weight"] = float("inf")
+    write_checkpoint(run / "checkpoints" / "best.ckpt", content)
+
+
 @pytest.mark.parametrize("trained", ["beside"], indirect=True)
 @pytest.mark.parametrize(
     ("spoil", "says"),
@@ -228,9 +241,14 @@ def test_tensors_of_a_stranger_are_checked(content: object, tmp_path: Path) -> N
             "linear.pt does not fit",
         ),
         "a network that is not there": (config("model", {"_target_": "lx.nn.expert_alone.ExpertAlone"}), "fit"),
-        "no log-probabilities": (lambda run: (run / "linear_test.npy").unlink(), "linear_test.npy is missing"),
-        "a link to log-probabilities": (link("linear_test.npy"), "linear_test.npy is a link"),
-        "other log-probabilities": (
+        "an expert of numbers": (spoil_kind, "linear.pt does not fit"),
+        "a weight that is none": (
+            spoil_weight,
+            "best.ckpt does not fit the task of run/config.yaml: the weights chosen",
+        ),
+        "no scores": (lambda run: (run / "linear_test.npy").unlink(), "linear_test.npy is missing"),
+        "a link to scores": (link("linear_test.npy"), "linear_test.npy is a link"),
+        "other scores": (
             lambda run: np.save(run / "linear_test.npy", np.zeros((2, 3), np.float32)),
             "linear_test.npy does not hold",
         ),

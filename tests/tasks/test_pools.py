@@ -26,9 +26,7 @@ def numbers(encoder_error: float, expert_error: float, rows: int = N) -> tuple[T
 
 
 def fit(predictions: Tensor, labels: Tensor, expert: Tensor) -> NumberPool:
-    pool = NumberPool.fit(torch.stack([predictions, expert], 1).numpy(), labels.numpy())
-    assert pool is not None
-    return pool
+    return NumberPool.fit(torch.stack([predictions, expert], 1).numpy(), labels.numpy())
 
 
 @pytest.mark.parametrize(("encoder_error", "expert_error"), [(1, 1), (1, 2), (2, 1)])
@@ -101,10 +99,23 @@ def label_scores() -> tuple[Tensor, Tensor, Tensor]:
 def test_labels_are_weighed_by_likelihood() -> None:
     encoder, labels, expert = label_scores()
     pool = LogLinearPool.fit_labels(torch.stack([encoder, expert], 1).numpy(), labels.numpy())
-    assert pool is not None
     assert 5 * pool.encoder_weight == pytest.approx(1, abs=0.25)
     assert pool.expert_weight == pytest.approx(1, abs=0.25)
-    assert LogLinearPool.fit_labels(encoder[:, None].numpy(), labels.numpy()) is None
+
+
+@pytest.mark.parametrize("task", [Multilabel(["a", "b", "c"], [200, 80, 40], N), Regression(mean=0.0, std=1.0)])
+def test_scores_are_kept_only_beside_an_expert(task: Multilabel | Regression) -> None:
+    """Without one there is nothing to choose, and those of many labels take a lot of memory."""
+    logits, labels, _ = label_scores() if isinstance(task, Multilabel) else numbers(1, 1)
+    metrics = task.metrics(choose=True)
+    for rows in (N, N // 2):
+        metrics.reset()
+        metrics.update(logits[:rows], labels[:rows])
+        assert not metrics["kept"].scores
+        alone = task.metrics(choose=False)
+        alone.update(logits[:rows], labels[:rows])
+        of_alone = task.summarize(alone.compute(), choose=True)
+        assert task.summarize(metrics.compute(), choose=True) == of_alone
 
 
 @pytest.mark.parametrize("rows", [1, N])
