@@ -25,14 +25,7 @@ from lx.tasks.calibration import LogLinearPool
 from lx.tasks.class_names import check_class_names, require_same_classes
 from lx.tasks.losses import MultilabelLoss
 from lx.tasks.multilabel_labels import LabelSetEncoder, multi_hot
-from lx.tasks.multilabel_metrics import (
-    LEVELS,
-    LabelMetrics,
-    choose_thresholds,
-    parse_thresholds,
-    reliability,
-    score,
-)
+from lx.tasks.multilabel_metrics import LEVELS, LabelMetrics, choose_thresholds, parse_thresholds, reliability, score
 from lx.tasks.multilabel_prediction import LabelSetPrediction
 from lx.tasks.pooled_metrics import ChoosingMetrics, choices_of
 from lx.tasks.tables import reliability_table, worst_classes
