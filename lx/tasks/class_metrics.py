@@ -10,15 +10,15 @@ from typing import Any
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
-from torchmetrics import Metric, MetricCollection
+from torchmetrics import Metric
 from typing_extensions import override
 
 from lx.tasks.metrics import CalibrationError, ClassScores, MeanLoss
-from lx.tasks.pooled_metrics import Combine
+from lx.tasks.pooled_metrics import Combine, PooledMetrics
 
 
-class ClassMetrics(MetricCollection):
-    """Metrics of what ``combine`` makes of logits and an expert's scores, and of the two by themselves.
+class ClassMetrics(PooledMetrics):
+    """Metrics of the final distribution, and the calibration error of the logits as they are.
 
     Args:
         num_classes: C.
@@ -29,25 +29,15 @@ class ClassMetrics(MetricCollection):
 
     def __init__(self, num_classes: int, loss: nn.Module, sync: bool, combine: Combine) -> None:
         scores = {"scores": ClassScores(num_classes, sync), "calibration_error": CalibrationError(sync=sync)}
-        alone = {
-            "calibration_error_unscaled": CalibrationError(sync=sync),
-            "encoder_accuracy": Accuracy(sync),
-            "expert_accuracy": Accuracy(sync),
-        }
-        super().__init__({"loss": MeanLoss(loss, sync), **scores, **alone}, compute_groups=False)
-        self._combine = combine
+        super().__init__({"loss": MeanLoss(loss, sync), **scores}, Accuracy(sync), Accuracy(sync), combine)
+        self.add_module("calibration_error_unscaled", CalibrationError(sync=sync))
 
     @override
     def update(  # type: ignore[override]
         self, logits: Float[Tensor, "B C"], labels: Int[Tensor, " B"], expert: Float[Tensor, "B C"] | None = None
     ) -> None:
-        final = self._combine(logits, expert)
-        for name in ("loss", "scores", "calibration_error"):
-            self[name].update(final, labels)
+        super().update(logits, labels, expert)
         self["calibration_error_unscaled"].update(logits, labels)
-        if expert is not None:
-            self["encoder_accuracy"].update(logits, labels)
-            self["expert_accuracy"].update(expert, labels)
 
     @override
     def compute(self) -> dict[str, Any]:
@@ -55,7 +45,9 @@ class ClassMetrics(MetricCollection):
 
         That is what :class:`CalibrationError` says of the bins, of ``scaled`` and of ``unscaled`` probabilities.
         """
-        computed = {name: metric.compute() for name, metric in self.items() if metric.update_called}
+        computed = self.compute_updated()
+        for part in computed.keys() & {"encoder", "expert"}:
+            computed[f"{part}_accuracy"] = computed.pop(part)
         scores, reliability = computed.pop("scores"), {}
         for name, probabilities in (("calibration_error", "scaled"), ("calibration_error_unscaled", "unscaled")):
             bins = dict(computed[name])

@@ -13,13 +13,13 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torchmetrics import Metric, MetricCollection
+from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 from typing_extensions import override
 
 from lx.errors import LxError, did_you_mean
 from lx.tasks.metrics import MeanLoss, ratio
-from lx.tasks.pooled_metrics import Combine
+from lx.tasks.pooled_metrics import Combine, PooledMetrics
 
 LEVELS = 1024
 """Levels a unit of the logit: scores are kept to a 1024th, which is 0.00025 of a probability at most."""
@@ -33,8 +33,8 @@ _BINS = 15  # of a reliability diagram
 Choice = Literal["shared", "per_label"]
 
 
-class LabelMetrics(MetricCollection):
-    """Metrics of what ``combine`` makes of logits and an expert's log-odds, and of the two by themselves.
+class LabelMetrics(PooledMetrics):
+    """Metrics of predicted label sets, from log-odds.
 
     Args:
         loss: Of each example.
@@ -44,26 +44,13 @@ class LabelMetrics(MetricCollection):
     """
 
     def __init__(self, loss: nn.Module, origin: float, sync: bool, combine: Combine) -> None:
-        parts = {"encoder": ScoredLabels(sync=sync), "expert": ScoredLabels(sync=sync)}
-        scores = {"loss": MeanLoss(loss, sync), "scores": ScoredLabels(origin, sync)}
-        super().__init__({**scores, **parts}, compute_groups=False)
-        self._combine = combine
-
-    @override
-    def update(  # type: ignore[override]
-        self, logits: Float[Tensor, "B C"], labels: Float[Tensor, "B C"], expert: Float[Tensor, "B C"] | None = None
-    ) -> None:
-        final = self._combine(logits, expert)
-        self["loss"].update(final, labels)
-        self["scores"].update(final, labels)
-        if expert is not None:
-            self["encoder"].update(logits, labels)
-            self["expert"].update(expert, labels)
+        final = {"loss": MeanLoss(loss, sync), "scores": ScoredLabels(origin, sync)}
+        super().__init__(final, ScoredLabels(sync=sync), ScoredLabels(sync=sync), combine)
 
     @override
     def compute(self) -> dict[str, Any]:
         """Return the loss, what :class:`ScoredLabels` does, and with an expert the mean precision of each part."""
-        computed = {name: metric.compute() for name, metric in self.items() if metric.update_called}
+        computed = self.compute_updated()
         parts = {
             f"{part}_mean_average_precision": mean_average_precision(**computed.pop(part))
             for part in ("encoder", "expert")

@@ -5,12 +5,13 @@ Axis legend: B examples of a batch, N all examples, K score vectors an example (
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
+from jaxtyping import Float, Shaped
 from numpy.typing import NDArray
 from torch import Tensor
 from torchmetrics import Metric, MetricCollection
@@ -35,6 +36,36 @@ class Pool(Protocol):
 
 Fit = Callable[[NDArray[np.float32], NDArray[Any]], Pool]
 """Fits weights to scores [N, K, C] and labels [N, ...]."""
+
+
+class PooledMetrics(MetricCollection):
+    """Metrics of what ``combine`` makes of logits and an expert's scores, and of the two by themselves.
+
+    Args:
+        final: Of what ``combine`` makes, by name.
+        encoder: Of the logits, measured where there is an expert.
+        expert: Of the expert's scores.
+        combine: See :data:`Combine`.
+    """
+
+    def __init__(self, final: Mapping[str, Metric], encoder: Metric, expert: Metric, combine: Combine) -> None:
+        super().__init__({**final, "encoder": encoder, "expert": expert}, compute_groups=False)
+        self._final, self._combine = tuple(final), combine
+
+    @override
+    def update(  # type: ignore[override]
+        self, logits: Float[Tensor, "B C"], labels: Shaped[Tensor, "B ..."], expert: Float[Tensor, "B C"] | None = None
+    ) -> None:
+        final = self._combine(logits, expert)
+        for name in self._final:
+            self[name].update(final, labels)
+        if expert is not None:
+            self["encoder"].update(logits, labels)
+            self["expert"].update(expert, labels)
+
+    def compute_updated(self) -> dict[str, Any]:
+        """Return what each metric computes that was updated."""
+        return {name: metric.compute() for name, metric in self.items() if metric.update_called}
 
 
 class ChoosingMetrics(MetricCollection):

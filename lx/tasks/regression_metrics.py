@@ -9,16 +9,16 @@ import torch
 from jaxtyping import Float
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torchmetrics import Metric, MetricCollection
+from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 from typing_extensions import override
 
 from lx.tasks.metrics import MeanLoss
-from lx.tasks.pooled_metrics import Combine
+from lx.tasks.pooled_metrics import Combine, PooledMetrics
 
 
-class NumberMetrics(MetricCollection):
-    """Metrics of what ``combine`` makes of the predictions of encoder and expert, and of the two by themselves.
+class NumberMetrics(PooledMetrics):
+    """Metrics of predicted numbers.
 
     Args:
         loss: Of each example.
@@ -28,25 +28,13 @@ class NumberMetrics(MetricCollection):
     """
 
     def __init__(self, loss: nn.Module, scale: float, sync: bool, combine: Combine) -> None:
-        parts = {name: RegressionScores(scale, sync) for name in ("scores", "encoder", "expert")}
-        super().__init__({"loss": MeanLoss(loss, sync), **parts}, compute_groups=False)
-        self._combine = combine
-
-    @override
-    def update(  # type: ignore[override]
-        self, predictions: Float[Tensor, "B 1"], labels: Float[Tensor, " B"], expert: Float[Tensor, "B 1"] | None = None
-    ) -> None:
-        final = self._combine(predictions, expert)
-        self["loss"].update(final, labels)
-        self["scores"].update(final, labels)
-        if expert is not None:
-            self["encoder"].update(predictions, labels)
-            self["expert"].update(expert, labels)
+        scores, encoder, expert = (RegressionScores(scale, sync) for _ in range(3))
+        super().__init__({"loss": MeanLoss(loss, sync), "scores": scores}, encoder, expert, combine)
 
     @override
     def compute(self) -> dict[str, Any]:
         """Return the loss, what :class:`RegressionScores` does, and with an expert two scores of each part."""
-        computed = {name: metric.compute() for name, metric in self.items() if metric.update_called}
+        computed = self.compute_updated()
         scores = computed.pop("scores")
         for part in {"encoder", "expert"} & computed.keys():
             of_part = computed.pop(part)
