@@ -19,6 +19,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     for number in range(300):
         run.log({"loss": number, "text": "a" * (100_000 if number == 150 else number)})
     run.finish()
+    wandb.teardown()  # the client writes the end of its log after finish has returned, and before teardown does
     (log,) = folder.glob("wandb/offline-run-*/*.wandb")
     return log.read_bytes()
 
