@@ -27,6 +27,7 @@ AUTO_VALUES: dict[str, type] = {
     "model.num_layers": int,
     "model.num_heads": int,
     "model.conv_width": int,
+    "model.compare_pairs": bool,
     "model.dropout": float,
     "model.embedding_dropout": float,
     "model.head_dropout": float,

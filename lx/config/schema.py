@@ -141,6 +141,7 @@ OF_OPTIONS: dict[str, Any] = {
     **dict.fromkeys(("model.num_members", "model.hidden_multiple", "model.num_buckets"), Annotated[int, at_least(1)]),
     "model.embedding_dim": Annotated[int | None, COUNT_OR_NULL],
     "model.conv_width": Annotated[int | None, COUNT_OR_NULL],
+    "model.compare_pairs": bool,
     **dict.fromkeys(("model.dropout", "model.token_dropout"), Annotated[float, PROBABILITY]),
     **dict.fromkeys(("model.embedding_dropout", "model.head_dropout"), Annotated[float | None, PROBABILITY]),
     **dict.fromkeys(("model.expert.words", "model.expert.characters"), str | list),

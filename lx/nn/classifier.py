@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -17,7 +18,7 @@ from lx.nn.dropout import Dropout
 from lx.nn.embedding import TokenEmbedding
 from lx.nn.encoder import TransformerEncoder
 from lx.nn.init import initialize
-from lx.nn.pooling import Pooling
+from lx.nn.pooling import NUM_COMPARED, Pooling, QueryPooling, compare
 from lx.nn.position import Position
 from lx.nn.vectors import check_freezing
 
@@ -51,6 +52,7 @@ class TransformerClassifier(nn.Module):
         head_dropout: int | float | None = None,
         conv_width: int | None = None,
         embedding_std: float | None = None,
+        compare_pairs: bool = False,
     ) -> None:
         """Build and initialise the model.
 
@@ -77,9 +79,12 @@ class TransformerClassifier(nn.Module):
             head_dropout: Probability of the dropout before the head; None means `dropout`.
             embedding_std: Initial standard deviation of the word table; None: 0.02, times sqrt(D) when it is looked up.
             conv_width: Tokens that a convolution before the blocks sees; None: there is none.
+            compare_pairs: Whether the two texts of a pair are pooled apart, and the head reads what `compare` makes of
+                them; they are encoded together all the same.
 
         Raises:
-            ArgumentError: A size is out of range, or sizes do not fit together.
+            ArgumentError: A size is out of range, sizes do not fit together, or the pooling reads a single vector for
+                both texts of a pair that are to be compared.
         """
         super().__init__()
         if num_layers < 1:
@@ -97,8 +102,12 @@ class TransformerClassifier(nn.Module):
             None if conv_width is None else Convolution(dim, conv_width, dropout),
         )
         self.pooling = pooling(dim)
+        self.compares_pairs = compare_pairs and num_token_types > 1
+        if self.compares_pairs and isinstance(self.pooling, QueryPooling):
+            raise ArgumentError("compare_pairs=true needs a pooling of all tokens: mean, max, mean_max or attention")
+        pooled_dim = self.pooling.output_dim * (NUM_COMPARED if self.compares_pairs else 1)
         self.dropout = Dropout(dropout if head_dropout is None else head_dropout)
-        self.head = nn.Linear(self.pooling.output_dim, num_outputs)
+        self.head = nn.Linear(pooled_dim, num_outputs)
         initialize(self)
         check_freezing(vectors, freeze_vectors)
         self.word_embedding.weight.requires_grad_(not freeze_vectors)
@@ -122,5 +131,10 @@ class TransformerClassifier(nn.Module):
             token_types: Segment of each token; None: the first segment throughout.
         """
         x = self.encoder(token_ids, mask, token_types, self.pooling.last_query)
-        logits: Tensor = self.head(self.dropout(self.pooling(x, mask)))
+        if self.compares_pairs:
+            is_second = torch.zeros_like(mask) if token_types is None else token_types == 1
+            pooled = compare(self.pooling(x, mask & ~is_second), self.pooling(x, mask & is_second))
+        else:
+            pooled = self.pooling(x, mask)
+        logits: Tensor = self.head(self.dropout(pooled))
         return logits

@@ -1,6 +1,6 @@
 """Poolings: from one vector per token to one per text, without padding. Factories: `pooling(dim)`.
 
-Axis legend: B batch, T tokens, Q queries (T, or 1), D model width.
+Axis legend: B batch, T tokens, Q queries (T, or 1), D model width, K width of what a pooling returns.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from lx.nn.attention import MASKED
+
+NUM_COMPARED = 4
+"""Vectors that `compare` puts one after the other."""
 
 
 class Pooling(nn.Module, ABC):
@@ -113,7 +116,10 @@ class MeanMaxPooling(Pooling):
 
 
 class AttentionPooling(Pooling):
-    """An average with weights softmax(u · tanh(W x + b)), u learned (Yang et al. 2016, equations 5 to 7)."""
+    """An average with weights softmax(u · tanh(W x + b)), u learned (Yang et al. 2016, equations 5 to 7).
+
+    Zero for a text that has no real token.
+    """
 
     def __init__(self, dim: int) -> None:
         super().__init__(dim)
@@ -123,6 +129,15 @@ class AttentionPooling(Pooling):
     @override
     def forward(self, x: Float[Tensor, "B T D"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B D"]:
         scores = self.query(self.hidden(x).tanh()).squeeze(-1)
-        weights = (scores + torch.where(mask, 0.0, MASKED)).softmax(dim=-1)
+        weights = (scores + torch.where(mask, 0.0, MASKED)).softmax(dim=-1).masked_fill(~mask, 0.0)
         pooled: Tensor = weights[:, None, :] @ x
         return pooled.squeeze(1)
+
+
+def compare(first: Float[Tensor, "B K"], second: Float[Tensor, "B K"]) -> Float[Tensor, "B 4*K"]:
+    """Join the vectors u and v of the two texts of a pair: u, v, |u - v| and u * v (Conneau et al. 2017, section 3.1).
+
+    A linear map of the vectors themselves cannot say how similar they are; of these it can. They are float32 at least.
+    """
+    u, v = (x.to(torch.promote_types(x.dtype, torch.float32)) for x in (first, second))
+    return torch.cat([u, v, (u - v).abs(), u * v], dim=-1)

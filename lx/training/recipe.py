@@ -26,6 +26,7 @@ _MEDIUM = 100_000  # rows below which several narrow networks are better than a 
 _LONGEST = 256
 _MOST_ROWS_OF_EXPERT = 1_000_000
 _MOST_OUTPUTS_OF_EXPERT = 100  # each is fitted by itself, some twenty times
+_POOLINGS_OF_ONE_VECTOR = ("cls", "mean_query")
 _TASKS_WITH_EXPERT = (".Classification", ".Multilabel", ".Regression")
 
 
@@ -54,7 +55,9 @@ def choose(facts: CorpusFacts, settle: Settle, *, expert_outputs: int) -> None:
     settle("model.num_heads", gcd(dim, 4), f"{dim} wide")
     settle("model.conv_width", 3, rows)
     settle("model.position", "none", "the convolution sees the order")
-    settle("model.pooling", "mean_max", rows)
+    pooling = settle("model.pooling", "mean_max", rows)
+    compares = facts.has_pairs and pooling not in _POOLINGS_OF_ONE_VECTOR
+    settle("model.compare_pairs", compares, "pairs of texts" if facts.has_pairs else "single texts")
     settle("model.dropout", 0.2 if is_small else 0.1, rows)
     settle("model.embedding_dropout", 0.3 if is_small else 0.1, rows)
     settle("model.head_dropout", 0.4 if is_small else 0.2, rows)

@@ -77,6 +77,39 @@ def test_rows_of_padding_give_finite_values_and_gradients(
         assert all(parameter.grad.isfinite().all() for parameter in net.parameters())
 
 
+@pytest.mark.parametrize("pooling", [MeanPooling, MaxPooling, MeanMaxPooling, AttentionPooling])
+def test_the_texts_of_a_pair_are_encoded_together_and_pooled_apart(build: Build, pooling: Any) -> None:
+    net = build(pooling=pooling, compare_pairs=True).double().eval()
+    torch.testing.assert_close(net(*batch(17)), net(*batch()), rtol=1e-12, atol=1e-12)  # a first text is empty
+
+    token_ids, mask, token_types = batch()
+    token_types[2, 0] = 0
+    pooled: list[torch.Tensor] = []
+    net.head.register_forward_hook(lambda module, inputs, output: pooled.append(inputs[0]))
+    net(token_ids, mask, token_types)
+    x = net.encoder(token_ids, mask, token_types)
+    for row in range(3):
+        texts = [x[row : row + 1, mask[row] & (token_types[row] == text)] for text in (0, 1)]
+        u, v = (net.pooling(text, torch.ones(text.shape[:2], dtype=torch.bool)) for text in texts)
+        torch.testing.assert_close(pooled[0][row], torch.cat([u, v, (u - v).abs(), u * v], dim=1)[0])
+    other = token_ids.clone()
+    other[0, token_types[0] == 1] = 7
+    changed = net.encoder(other, mask, token_types)[0] - x[0]
+    assert changed[token_types[0] == 0].abs().max() > 1e-6, "the first text sees the second"
+
+
+def test_single_texts_have_nothing_to_compare(build: Build) -> None:
+    alike = [build(num_token_types=1, compare_pairs=compared).double().eval() for compared in (False, True)]
+    logits = [net(*batch()[:2]) for net in alike]
+    assert torch.equal(*logits)
+
+
+@pytest.mark.parametrize("pooling", [CLSPooling, MeanQueryPooling])
+def test_one_vector_for_both_texts_cannot_be_compared(build: Build, pooling: Any) -> None:
+    with pytest.raises(LxError, match="compare_pairs=true needs a pooling of all tokens"):
+        build(pooling=pooling, compare_pairs=True)
+
+
 def first(x: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     return x[:, :1]
 

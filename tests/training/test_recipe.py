@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,14 @@ def test_the_script_decides_about_the_tokenizer_and_it_about_the_length() -> Non
     assert dropped == [0.0, 0.1, 0.1], "[UNK] must be seen in training"
     assert max_length(CorpusFacts(10, 3, 9, 0.0), "word") == 32
     assert max_length(CorpusFacts(10, 3_000, 20_000, 0.0), "word") == 256
+
+
+def test_pairs_are_compared_after_a_pooling_of_all_tokens() -> None:
+    pairs = replace(ENGLISH, has_pairs=True)
+    assert not chosen(ENGLISH)["model.compare_pairs"]
+    poolings = {name: {"model__pooling": name} for name in ("mean_max", "attention", "cls", "mean_query")}
+    compared = {name: chosen(pairs, **given)["model.compare_pairs"] for name, given in poolings.items()}
+    assert compared == {"mean_max": True, "attention": True, "cls": False, "mean_query": False}
 
 
 def test_given_values_decide_about_the_others() -> None:

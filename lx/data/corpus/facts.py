@@ -24,12 +24,14 @@ class CorpusFacts:
         words: the 99th percentile of the number of words and punctuation marks of a text and its pair.
         characters: the same for characters.
         cjk_share: share of Han characters and kana among the characters.
+        has_pairs: whether each text has another beside it.
     """
 
     rows: int
     words: int
     characters: int
     cjk_share: float
+    has_pairs: bool = False
 
 
 def corpus_facts(corpus: Corpus) -> CorpusFacts:
@@ -48,4 +50,5 @@ def corpus_facts(corpus: Corpus) -> CorpusFacts:
         words=round(np.percentile(words, 99)),
         characters=round(np.percentile(characters, 99)),
         cjk_share=num_cjk / sum(characters),
+        has_pairs=train.has_pairs,
     )
