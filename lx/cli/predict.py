@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from lx.cli.arguments import Parser, check_ending, check_out, runs_of
 from lx.errors import LxError
@@ -54,26 +54,30 @@ def run(arguments: list[str]) -> int:
     with process_group(rank_info, hardware.device, Path(args.run)):
         predictor = build_predictor(members, hardware, rank_info)
         if rank_info.is_first:
-            _predict(predictor, _texts(members[0], file, args), args)
+            _predict(predictor, _texts(members[0], file, args), members[0].has_pairs, args)
         else:
             list(predictor.stream([]))
     return 0
 
 
-def _predict(predictor: Predictor, texts: NumberedTexts, args: Namespace) -> None:
+def _predict(predictor: Predictor, texts: NumberedTexts, has_pairs: bool, args: Namespace) -> None:
     """Write the predictions of texts where the arguments say."""
     from lx.inference.texts import write_predictions
     from lx.system.files import output_file
 
     predictions = predictor.stream(texts.rows())
     columns = predictor.task.prediction_columns(args.probabilities)
+
+    def write(out: DataStream | IO[str]) -> int:
+        return write_predictions(predictions, out, args.format, args.probabilities, columns, texts.ids(), has_pairs)
+
     if args.out is None:
         stdout = DataStream()
-        write_predictions(predictions, stdout, args.format, args.probabilities, columns, texts.ids())
+        write(stdout)
         stdout.flush()
         return
     with output_file(args.out) as path, path.open("w", encoding="utf-8", newline="") as out:
-        count = write_predictions(predictions, out, args.format, args.probabilities, columns, texts.ids())
+        count = write(out)
     say(f"{count:,} predictions in {args.out}", sys.stderr)
 
 

@@ -25,10 +25,11 @@ if TYPE_CHECKING:  # they import torch, and a file that is not there should be r
     from lx.tasks.base import Prediction
 
 _ID = "id"  # a column of this name is carried over to the predictions
+_TEXT, _PAIR = "text", "text_pair"
 
 
 class NumberedTexts:
-    """Texts to label, and the id of each, which is handed out in the same order once its prediction is there.
+    """Texts to label; what is written beside each prediction is handed out in the same order once it is there.
 
     Args:
         rows: id, text and the text paired with it, or None.
@@ -36,16 +37,16 @@ class NumberedTexts:
 
     def __init__(self, rows: Iterable[tuple[Any, str, str | None]]) -> None:
         self._rows = rows
-        self._ids: deque[Any] = deque()
+        self._ids: deque[tuple[Any, str | None]] = deque()
 
     def rows(self) -> Iterator[TextRow]:
         """Yield each text and its pair."""
         for row_id, text, pair in self._rows:
-            self._ids.append(row_id)
+            self._ids.append((row_id, pair))
             yield text, pair
 
-    def ids(self) -> Iterator[Any]:
-        """Yield the id of each text that was yielded."""
+    def ids(self) -> Iterator[tuple[Any, str | None]]:
+        """Yield the id, and the pair, of each text that was yielded."""
         while self._ids:
             yield self._ids.popleft()
 
@@ -138,7 +139,8 @@ def write_predictions(
     kind: str,
     probabilities: bool,
     columns: Sequence[str],
-    ids: Iterable[Any] | None = None,
+    ids: Iterable[tuple[Any, str | None]] | None = None,
+    has_pairs: bool = False,
 ) -> int:
     """Write predictions as they come, each with its ``id``.
 
@@ -148,20 +150,29 @@ def write_predictions(
         kind: ``jsonl``, ``csv`` or ``tsv``.
         probabilities: add the probability of every class, where there are classes.
         columns: the headings in CSV, of the run's task.
-        ids: one for each prediction, taken after it; None: its number from 0.
+        ids: id and pair for each prediction, taken after it; None: its number from 0, and no pair.
+        has_pairs: write the pair too, as ``text_pair`` behind the text.
 
     Returns:
         How many were written.
     """
     num_written = 0
     writer = csv.writer(out, delimiter="\t" if kind == "tsv" else ",")
+    behind_text = columns.index(_TEXT) + 1 if _TEXT in columns else 0
+
+    def write_row(row_id: Any, pair: Any, cells: Sequence[Any]) -> None:
+        pairs = [pair] if has_pairs else []
+        writer.writerow([row_id, *cells[:behind_text], *pairs, *cells[behind_text:]])
+
     if kind != "jsonl":
-        writer.writerow([_ID, *columns])
-    for prediction, row_id in zip(predictions, count() if ids is None else ids, strict=False):
+        write_row(_ID, _PAIR, columns)
+    numbers = ((number, None) for number in count())
+    for prediction, (row_id, pair) in zip(predictions, numbers if ids is None else ids, strict=False):
         if kind == "jsonl":
-            fields = {_ID: row_id, **prediction.to_json(probabilities)}
+            texts = {_TEXT: prediction.text, _PAIR: pair} if has_pairs else {}
+            fields = {_ID: row_id, **texts, **prediction.to_json(probabilities)}
             out.write(json.dumps(fields, ensure_ascii=False, default=str) + "\n")
         else:
-            writer.writerow([row_id, *prediction.to_row(probabilities)])
+            write_row(row_id, pair, prediction.to_row(probabilities))
         num_written += 1
     return num_written

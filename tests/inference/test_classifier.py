@@ -268,3 +268,13 @@ def test_pairs(tmp_path: Path) -> None:
     assert one.probabilities != other.probabilities
     with pytest.raises(LxError, match="give the second text too"):
         classifier.predict(["bread"])
+
+    command = ["predict", str(result.run_dir), "--text", "bread", "soup", "--pair", "and 1", "and, 2", "--out"]
+    assert main([*command, str(tmp_path / "out.jsonl")]) == main([*command, str(tmp_path / "out.csv")]) == 0
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert list(lines[0]) == ["id", "text", "text_pair", "label", "probability"]
+    with (tmp_path / "out.csv").open(newline="") as file:
+        cells = list(csv.DictReader(file))
+    for rows in (lines, cells):
+        assert [(row["text"], row["text_pair"]) for row in rows] == [("bread", "and 1"), ("soup", "and, 2")]
+    assert [row["label"] for row in lines] == [row["label"] for row in cells]
