@@ -1,4 +1,4 @@
-"""The space of ``sweep=auto``: around what the data chooses, and only where the configuration leaves a choice."""
+"""The space of ``sweep=auto``: axes around the values that the data chooses, for settings that are left open."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 def open_params(cfg: DictConfig, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Return those of the axes in a sweep's file that a configuration leaves open.
+    """Return the entries of ``params`` whose settings a configuration leaves open.
 
-    A setting is open if it is ``auto``; if ``auto`` is not among the values to try, also if it is a number.
+    A setting is open if it is ``auto``. A number is open too, unless the values to try are a list with ``auto`` in it.
 
     Args:
-        cfg: composed from what the command line fixes.
-        params: values to try, by key.
+        cfg: the configuration composed from the overrides that the command line fixes.
+        params: the axes of a sweep's file: values to try, by key.
     """
     from omegaconf import OmegaConf
 
@@ -39,14 +39,14 @@ def with_factors(space: Space, around: Mapping[str, Sequence[float]], chosen: Di
     """Add an axis around each value that the data has chosen, except for keys that are fixed or vary already.
 
     Args:
-        space: so far.
-        around: the smallest and the largest factor of the chosen value, by key.
+        space: the axes so far.
+        around: for each key, the smallest and the largest factor to multiply the chosen value by.
         chosen: the configuration, with a value in place of each ``auto``.
     """
     from omegaconf import OmegaConf
 
     taken = {axis.key for axis in space.axes} | {text.partition("=")[0].lstrip("+~") for text in space.fixed}
-    if "trainer.max_steps" in taken:  # the length is given
+    if "trainer.max_steps" in taken:  # the steps fix the length of a run
         taken.add("trainer.max_epochs")
     axes: list[Axis] = []
     for key, factors in around.items():

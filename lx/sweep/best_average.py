@@ -65,11 +65,11 @@ def best_average(runs: Sequence[Path], metric: str, mode: str) -> tuple[int, lis
     """
     loaded = [load_run(run) for run in runs]
     task = averaged_task(loaded)
-    kept = [read_predictions(run.directory).splits["validation"] for run in loaded]
-    labels = task.collate(_encoded(kept[0].labels))
+    predictions = [read_predictions(run.directory).splits["validation"] for run in loaded]
+    labels = task.collate(_encoded(predictions[0].labels))
     evaluations: list[Evaluation] = []
     for count in range(1, len(runs) + 1):
-        mean = np.mean([split.scores for split in kept[:count]], axis=0, dtype=np.float64)
+        mean = np.mean([split.scores for split in predictions[:count]], axis=0, dtype=np.float64)
         task = averaged_task(loaded[:count])
         metrics = task.metrics(choose=False)
         metrics.update(task.logits_of(torch.from_numpy(mean)), labels)
@@ -82,7 +82,7 @@ def best_average(runs: Sequence[Path], metric: str, mode: str) -> tuple[int, lis
 
 
 def _encoded(labels: NDArray[Any]) -> pa.Array:
-    """Return labels as the task encodes them."""
+    """Return label sets [N, C] as lists of label ids, and other labels [N] as they are: as the task encodes them."""
     if labels.ndim == 2:
         return pa.array([np.flatnonzero(row) for row in labels], pa.list_(pa.int32()))
     return pa.array(labels)

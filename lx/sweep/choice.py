@@ -15,11 +15,11 @@ _FRESH = 1000  # distance from the first seed to the first fresh one: a larger s
 
 
 class Choice:
-    """Chooses from what lies in the sweep's directory, and from the verdicts that the study has recorded.
+    """Decides from the sweep's directory and from the recorded verdicts which runs may start.
 
     Args:
         plan: of the sweep.
-        hearing: of its trials; None: all run to their end.
+        hearing: answers the reports of its trials; None: every run trains to its end.
     """
 
     def __init__(self, plan: Plan, hearing: Hearing | None) -> None:
@@ -41,8 +41,8 @@ class Choice:
         The first seed of a judged trial finishes before the others start. In a race one seed runs at a time.
 
         Args:
-            trial: neither failed nor paused. Seeds that the sweep has gained are added to it; it is dropped if it has
-                lost the race.
+            trial: one that has neither failed nor paused. Seeds that the sweep has gained since are added to it. If it
+                has lost the race, it is dropped.
             trials: of the sweep, by number.
         """
         if more := [seed for seed in self._plan.space.seeds if seed not in trial.seeds]:
@@ -63,7 +63,7 @@ class Choice:
         return missing[:1]
 
     def _gap(self, trial: TrialDirectory, trials: Iterable[TrialDirectory]) -> Mean | None:
-        """Return how far a trial is behind the best complete one; None if chance may explain it, or there is none."""
+        """Return the gap to the best trial with all seeds done; None without one, or if chance may explain the gap."""
         others = [_objectives(other) for other in trials if other is not trial and not other.failures]
         complete = [values for values in others if set(self._plan.space.seeds) <= values.keys()]
         if not complete:

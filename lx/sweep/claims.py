@@ -1,7 +1,7 @@
 """Decide which of several workers runs which run of a sweep: by claims, files beside the runs.
 
 One worker at a time chooses what to run next, or records how a run ended: it holds the sweep's lock
-(:meth:`Claims.exclusive`). In between, the claim on a run says whose it is. The kernel releases lock and claims when
+(:meth:`Claims.exclusive`). While a run trains, its claim names its worker. The kernel releases lock and claims when
 their process dies. Machines that share a sweep need a file system whose locks hold between them, as those of NFS do.
 """
 
@@ -25,24 +25,25 @@ from lx.sweep.trials import Replicate
 
 _BEAT_S = 10.0  # between two heartbeats
 DEAD_S = 60.0
-"""Seconds without a heartbeat, as another machine watches, after which a claim is taken over."""
+"""Seconds without a heartbeat after which another machine takes over a claim, measured by that machine's clock."""
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 @dataclass
 class _Heartbeat:
-    """The last one that was seen of another machine's claim: the file's time, and when it was first seen, here."""
+    """The last heartbeat seen on another machine's claim."""
 
-    mtime_ns: int
-    seen_at: float
+    mtime_ns: int  # of the file
+    seen_at: float  # when this process first saw that time, on its monotonic clock
 
 
 class Claims:
     """The claims of one worker, and its view of those of others.
 
     A claim is ``claim.json`` in the trial's directory (``seed-3.claim.json`` for one of several seeds): host, process
-    and worker. Its time of modification is the heartbeat. Its worker holds a lock on it, by which the same machine sees
-    a dead claim at once; other machines wait for ``DEAD_S`` without a heartbeat, so that no clocks are compared.
+    and worker. The file's modification time is the heartbeat. The worker also holds a lock on the file, so that its own
+    machine sees at once that it has died. Other machines wait until the heartbeat has not changed for ``DEAD_S``
+    seconds of their own clock, so that no clocks are compared.
 
     Args:
         directory: of the sweep.
@@ -67,7 +68,7 @@ class Claims:
     def take(self, replicate: Replicate) -> bool:
         """Claim a run, under :meth:`exclusive`; return False if a living worker holds it, or a process trains it."""
         path = _claim(replicate)
-        is_job = slurm_dir(replicate.run).exists()  # one that still trains outlives its worker, and is adopted
+        is_job = slurm_dir(replicate.run).exists()  # a Slurm job outlives its worker: the next one adopts it
         if path in self._held or (in_use(replicate.run) and not is_job):
             return False
         file = path.open("a+", encoding="utf-8")
@@ -87,7 +88,7 @@ class Claims:
         return True
 
     def _beats(self, path: Path) -> bool:
-        """Whether another machine's claim has had a heartbeat in the last ``DEAD_S`` seconds of watching it."""
+        """Whether another machine's claim is alive: its heartbeat was first seen less than ``DEAD_S`` seconds ago."""
         mtime_ns = path.stat().st_mtime_ns
         last = self._heartbeats.get(path)
         if last is None or last.mtime_ns != mtime_ns:

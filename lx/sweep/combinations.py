@@ -14,12 +14,12 @@ from lx.sweep.space import Axis, Choices, Params, Space, format_number, format_v
 
 
 def grid(space: Space, exclude: Sequence[Mapping[str, Any]], zipped: Sequence[Sequence[str]]) -> list[Params]:
-    """Every combination of the axes' values, the first axis slowest.
+    """Return every combination of the axes' values; the first axis varies slowest.
 
     Args:
-        space: its axes are all listed.
-        exclude: combinations to leave out: one matches if all of its keys have (one of) the given values.
-        zipped: groups of keys whose values go together, the first with the first, instead of each with each.
+        space: one without intervals.
+        exclude: rules: a combination is left out if it has a rule's value, or one of its values, for every key of it.
+        zipped: groups of keys whose values are paired by their position, instead of combined each with each.
 
     Raises:
         LxError: an interval among the axes, a key that is no axis, or zipped axes of different lengths.
@@ -52,10 +52,10 @@ def _matches(params: Params, rule: Mapping[str, Any]) -> bool:
 
 
 def read_trials(path: Path) -> list[Params]:
-    """Explicit trials from a JSON Lines file: an object of keys and values a line.
+    """Read explicit trials from a JSON Lines file with one object of keys and values per line.
 
     Raises:
-        LxError: missing, empty, or a line that is no such object.
+        LxError: the file is missing or empty, or a line is no such object.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -78,9 +78,9 @@ def read_trials(path: Path) -> list[Params]:
 
 
 def probes(space: Space, limit: int) -> Iterator[Params]:
-    """Yield combinations to check before the first trial: all if they are at most ``limit``, else each value once.
+    """Yield the combinations to check before the first trial; an interval stands for its two ends.
 
-    An interval is represented by its two ends.
+    All, if there are at most ``limit``; else each value of an axis, with the first values of the other axes.
     """
     values_of = {axis.key: _values_or_ends(axis) for axis in space.axes}
     if math.prod(map(len, values_of.values())) <= limit:

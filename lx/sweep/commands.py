@@ -25,7 +25,7 @@ from lx.sweep.view import View
 
 # What a sweep that was killed before it had written sweep.json may have left.
 _BEFORE_THE_RECORD = (".lock", "journal.log", ".journal.log.lock")
-_OF_A_WORKER = ("sweep.n_jobs", "sweep.per_gpu", "sweep.budget")
+_WORKER_SETTINGS = ("sweep.n_jobs", "sweep.per_gpu", "sweep.budget")
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def run_sweep(overrides: Sequence[str], config_dir: str | Path | None = None, *,
     """Run a sweep, or go on with the one in ``sweep.dir``.
 
     Args:
-        overrides: of ``lx train``, with several values for what varies, and of ``sweep``.
+        overrides: as for ``lx train``, with several values for each key that varies, and those of ``sweep``.
         config_dir: a folder of the user's config groups.
         dry_run: show the plan, and run nothing.
 
@@ -118,8 +118,8 @@ def work_on_sweep(directory: Path, settings: Sequence[str] = ()) -> SweepResult:
     directory = directory.resolve()
     _enter(record.cwd)
     for setting in settings:
-        if setting.partition("=")[0] not in _OF_A_WORKER:
-            raise LxError(f"{setting}: a worker sets {', '.join(_OF_A_WORKER)}; lx sweep resume changes the sweep")
+        if setting.partition("=")[0] not in _WORKER_SETTINGS:
+            raise LxError(f"{setting}: a worker sets {', '.join(_WORKER_SETTINGS)}; lx sweep resume changes the sweep")
     with hydra_session(record.config_dir) as hydra:
         plan = make_plan(hydra, [*record.overrides, *settings], record.config_dir, num_checked=1)
         plan = replace(plan, overrides=record.overrides)

@@ -1,4 +1,4 @@
-"""Find what is compared: runs, trials with a run for each seed, and sweeps, each of whose trials is a contender."""
+"""Find the contenders of a comparison: single runs, trials with a run for each seed, and the trials of sweeps."""
 
 from __future__ import annotations
 
@@ -36,28 +36,28 @@ def compare(runs: Iterable[str | Path]) -> Comparison:
     if not paths:
         raise LxError("there is nothing to compare: name two runs, or a sweep")
     root = os.path.commonpath([path.absolute().parent for path in paths])
-    found = []
+    contenders = []
     for path in paths:
         name = os.path.relpath(path, root) if len(paths) > 1 else str(path)
         if (trial := _trial_of(path)) is not None:
-            found.append((name, _finished_runs(trial)))
+            contenders.append((name, _finished_runs(trial)))
         elif is_sweep(path):
-            found += [(params if len(paths) == 1 else f"{name}: {params}", runs) for params, runs in _trials(path)]
+            contenders += [(params if len(paths) == 1 else f"{name}: {params}", runs) for params, runs in _trials(path)]
         else:
-            found.append((name, runs_of_path(path)))
-    if twice := next((name for name, times in Counter(name for name, _ in found).items() if times > 1), None):
+            contenders.append((name, runs_of_path(path)))
+    if twice := next((name for name, times in Counter(name for name, _ in contenders).items() if times > 1), None):
         raise LxError(f"{twice} is named twice")
-    return compare_contenders([read_contender(name, runs) for name, runs in found])
+    return compare_contenders([read_contender(name, runs) for name, runs in contenders])
 
 
 def _trial_of(path: Path) -> TrialDirectory | None:
-    """The trial whose directory this is; None: it is of something else, or of a trial without a finished run."""
+    """Return the trial whose directory this is; None if it is no trial's, or no run of the trial has finished."""
     trial = TrialDirectory.load(path) if path.name.isdecimal() else None
     return trial if trial is not None and _finished_runs(trial) else None
 
 
 def _trials(sweep: Path) -> list[tuple[str, list[Path]]]:
-    """The values and the finished runs of each trial of a sweep that has some; says how many have none."""
+    """Return name and finished runs of each trial; print how many have none; raise LxError if no trial has any."""
     trials = load_trials(sweep)
     finished = [(_params(trial), runs) for trial in trials if (runs := _finished_runs(trial))]
     if not finished:

@@ -24,14 +24,14 @@ class Hearing:
         self._heard_at: dict[Path, int | None] = {}
 
     def open(self, number: int, run: RunDirectory) -> None:
-        """Write the last verdict on a trial into its run, which is about to start: it then reports and waits."""
+        """Write the last verdict on a trial into its run before the run starts; with that file it reports and waits."""
         recorded = recorded_verdicts(self._trial(number))
         last = max(recorded, default=0)
         write_verdict(run, last, recorded.get(last, GO_ON))
         self._heard_at.pop(run.path, None)
 
     def has_news(self, run: RunDirectory) -> bool:
-        """Whether a run has reported since it was heard."""
+        """Whether a run has reported since :meth:`hear` last read its reports."""
         return self._heard_at.get(run.path) != _reported_at(run)
 
     def hear(self, number: int, run: RunDirectory) -> None:
@@ -76,7 +76,7 @@ def _reported_at(run: RunDirectory) -> int | None:
 
 
 def build_hearing(study: Study, settings: Mapping[str, Any]) -> Hearing | None:
-    """The hearing of a sweep; None where every trial runs to its end."""
+    """Build the hearing of a sweep; None if its settings neither prune nor pause trials."""
     if settings["promote"]:
         return Hearing(study, PromotionJudge(study, settings["reduction"]))
     if not settings["pruner"]:

@@ -15,8 +15,8 @@ _READ_BYTES = 1 << 16
 class KernelLock:
     """A lock that the kernel releases when its holder dies; acquiring it cuts off a torn last record.
 
-    A writer that is killed, or that runs out of disk space, within a write leaves a line without an end. The next
-    record would be glued to it, and with the record after that the journal could never be read again.
+    A writer that is killed or runs out of disk space during a write leaves a line without its newline. The next record
+    would be appended to that line, and once another record follows, the journal could not be read any more.
     """
 
     def __init__(self, journal: Path) -> None:
@@ -37,7 +37,7 @@ class KernelLock:
 
 
 def cut_torn_record(journal: Path) -> None:
-    """Cut off what stands behind the last line end of a file."""
+    """Truncate a file behind its last newline, or to nothing if it has none."""
     with journal.open("rb+") as file:
         end = file.seek(0, os.SEEK_END)
         keep = end

@@ -18,7 +18,7 @@ _RECORD = "lx_verdict_"
 def record_verdict(
     study: Study, trial: FrozenTrial, validation: int, verdict: str, notes: Mapping[str, Any] | None = None
 ) -> None:
-    """Record the verdict on a trial after a validation, and what the pruner would note in the trial."""
+    """Record the verdict on a trial after a validation; ``notes`` are the attributes that the pruner would set."""
     record: dict[str, Any] = {"verdict": verdict, "notes": dict(notes or {})}
     study._storage.set_trial_system_attr(trial._trial_id, f"{_RECORD}{validation}", record)
 
@@ -48,8 +48,9 @@ class Judge(Protocol):
 class PrunerJudge:
     """Asks an Optuna pruner.
 
-    Pruners that halve successively note in the trial which rungs it has reached, and would give another answer when
-    asked again after a crash. So the verdict is recorded together with such notes, and they are made after that.
+    Pruners by successive halving write the rungs that a trial has reached into its attributes, and would answer
+    differently if asked again after a crash. So these writes are collected, recorded together with the verdict as its
+    notes, and applied only then.
 
     Args:
         study: of the sweep.
@@ -64,11 +65,11 @@ class PrunerJudge:
         """See :class:`Judge`."""
         storage = self._study._storage
         if report.validation not in recorded_verdicts(trial):
-            without_writing = _CollectingStorage(storage)
+            collecting = _CollectingStorage(storage)
             study = copy.copy(self._study)
-            study._storage = without_writing  # type: ignore[assignment]
+            study._storage = collecting  # type: ignore[assignment]
             verdict = PRUNE if self._build().prune(study, trial) else GO_ON
-            record_verdict(self._study, trial, report.validation, verdict, without_writing.attributes)
+            record_verdict(self._study, trial, report.validation, verdict, collecting.attributes)
             trial = storage.get_trial(trial._trial_id)
         for name, value in trial.system_attrs[f"{_RECORD}{report.validation}"]["notes"].items():
             storage.set_trial_system_attr(trial._trial_id, name, value)

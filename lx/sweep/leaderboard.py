@@ -21,7 +21,7 @@ class Row:
 
     Attributes:
         trial: its directory.
-        objective: over the replicates that finished: what the ranking looks at, from validation alone.
+        objective: over the replicates that ended well, from validation alone; trials are ranked by it.
         test: the test split's counterpart of the objective, shown and never ranked by.
         confirmed: the objective on fresh seeds, which selection has not seen.
         confirmed_test: the test split's counterpart of that.
@@ -135,7 +135,7 @@ def _state(trial: TrialDirectory, outcomes: Sequence[Outcome]) -> str:
 
 
 def ranked(rows: Sequence[Row], mode: str) -> list[Row]:
-    """Finished trials first, the best first; then the others by number."""
+    """Sort finished trials from best to worst, then those without an objective and all others by number."""
 
     def key(row: Row) -> tuple[bool, float, int]:
         cost = _cost(row.objective, mode)

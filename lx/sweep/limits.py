@@ -14,10 +14,10 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def seconds_of(budget: str | int | None) -> float | None:
-    """A time such as ``90s``, ``30m`` or ``2h`` in seconds.
+    """Convert a time such as ``90s``, ``30m`` or ``2h`` to seconds; None stays None.
 
     Raises:
-        LxError: no such time.
+        LxError: the text is no such time.
     """
     if budget is None:
         return None
@@ -33,11 +33,11 @@ def prediction_bytes(run: RunDirectory) -> int:
 
 
 def beyond_limits(replicate: Replicate, settings: Mapping[str, Any]) -> str:
-    """Say which limit of a sweep's settings a run that has ended exceeds; nothing if it exceeds none."""
-    most, longest = settings["max_bytes"], settings["max_latency"]
-    if most is not None and (size := prediction_bytes(replicate.run)) > most:
-        return f"{size:,} bytes are more than sweep.max_bytes={most}"
+    """Return a message on the limit that an ended run exceeds; the empty text if it exceeds none."""
+    max_bytes, max_latency = settings["max_bytes"], settings["max_latency"]
+    if max_bytes is not None and (size := prediction_bytes(replicate.run)) > max_bytes:
+        return f"{size:,} bytes are more than sweep.max_bytes={max_bytes}"
     latency = replicate.outcome().latency
-    if longest is not None and latency is not None and latency > longest:
-        return f"a prediction takes {latency:.3g} ms, longer than sweep.max_latency={longest:g}"
+    if max_latency is not None and latency is not None and latency > max_latency:
+        return f"a prediction takes {latency:.3g} ms, longer than sweep.max_latency={max_latency:g}"
     return ""

@@ -1,4 +1,4 @@
-"""Find the runs of a sweep that predict together, and load a run or sweep for prediction; it may be a stranger's."""
+"""Find the runs of a sweep that predict together, and load a run or sweep, perhaps a stranger's, for prediction."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def members(path: Path, top: int | None = None) -> list[Path]:
 
     Args:
         path: of a run; of a folder of runs, such as those of a trial's seeds, ``SWEEP/0``; or of a sweep.
-        top: of a sweep, how many of its best runs, from any trial, by their own validation; None: as many as
-            ``sweep=auto`` found best; of another sweep, the finished runs of its best trial, one a seed.
+        top: how many of a sweep's best runs to take, from any trial, ranked by their own validation. None: the number
+            that ``sweep=auto`` has recorded; without one, the finished runs of the best trial, one per seed.
 
     Raises:
         LxError: the path is none of them, the sweep has no finished run, or it is damaged.
@@ -48,9 +48,9 @@ def members(path: Path, top: int | None = None) -> list[Path]:
 
 
 def _best_runs(directory: Path, top: int | None) -> list[Path]:
-    record = read_json(_own(directory, directory / "sweep.json"))
+    record = read_json(_checked_path(directory, directory / "sweep.json"))
     metric, mode = str(record["metric"]), str(record["mode"])
-    trials = _own_trials(directory)
+    trials = _read_trials(directory)
     top = top or record.get("top")
     if top is None:
         best = best_finished(rank_trials(trials, metric, mode, record.get("further")))
@@ -74,21 +74,21 @@ def _objective(replicate: Replicate) -> float:
     return math.nan if objective is None else float(objective)
 
 
-def _own_trials(directory: Path) -> list[TrialDirectory]:
+def _read_trials(directory: Path) -> list[TrialDirectory]:
     """Read the trials; refuse files that lie outside of the sweep."""
     for path in directory.iterdir():
         if path.name.isdecimal():
-            _own(directory, path / "trial.json")
+            _checked_path(directory, path / "trial.json")
     trials = load_trials(directory)
     for trial in trials:
         if any(type(seed) is not int for seed in (*trial.seeds, *trial.fresh_seeds)):
             raise TypeError(f"the seeds of {trial.path} are no whole numbers")
         for replicate in (*trial.replicates(), *trial.confirmations()):
-            _own(directory, replicate.run.result)
+            _checked_path(directory, replicate.run.result)
     return trials
 
 
-def _own(directory: Path, path: Path) -> Path:
+def _checked_path(directory: Path, path: Path) -> Path:
     """Return a path; raise LxError if a link leads out of the sweep, or it is no regular file of moderate size."""
     if path.resolve() != directory.resolve() / path.relative_to(directory):
         raise LxError(f"{path} is a link, or lies beyond one: a sweep directory must hold its own files")

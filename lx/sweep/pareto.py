@@ -1,4 +1,4 @@
-"""The Pareto front of several objectives: those that no other is at least as good as in all, and better in one."""
+"""The Pareto front of several objectives: points that no other dominates (as good in all, and better in one)."""
 
 from __future__ import annotations
 

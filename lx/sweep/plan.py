@@ -47,7 +47,7 @@ class Plan:
         metric: the objective.
         mode: ``max`` or ``min``.
         hardware: of the first trial.
-        defaults: what the axes are set to without the sweep, where that is one of their values: a search begins there.
+        defaults: the value that each axis has without the sweep, if the axis includes it: a search begins with these.
     """
 
     overrides: tuple[str, ...]
@@ -62,7 +62,7 @@ class Plan:
 
     @property
     def axes(self) -> list[Axis]:
-        """The axes as the study knows them: those of a list are what its trials name."""
+        """The axes of the study; for ``sweep.list``, the keys and values that its trials name."""
         if self.listed is None or self.settings["list"] is None:
             return list(self.space.axes)
         keys = dict.fromkeys(key for params in self.listed for key in params)
@@ -71,7 +71,7 @@ class Plan:
 
     @property
     def further_objectives(self) -> dict[str, str]:
-        """Those besides the metric: ``max`` or ``min`` by name."""
+        """The objectives besides the metric: ``max`` or ``min`` by name."""
         return dict(text.rsplit(":", 1) for text in self.settings["objectives"])
 
     @property
@@ -81,7 +81,7 @@ class Plan:
 
     @property
     def is_automatic(self) -> bool:
-        """Whether runs get the time that is left, and the average of the best is considered: ``sweep=auto``."""
+        """Whether this is ``sweep=auto``: runs are limited to the time left, and the best may be averaged."""
         return bool(self.settings["around"])
 
     @property
@@ -97,7 +97,7 @@ def make_plan(hydra: Hydra, overrides: Sequence[str], config_dir: str | None, nu
         hydra: an open session.
         overrides: of the command.
         config_dir: the user's folder of config groups.
-        num_checked: combinations to check where the others have been: in a plan that is read again.
+        num_checked: how many combinations to check; None: all, or a sample of many. 1 if they were checked before.
 
     Raises:
         LxError: a value that training would refuse, an axis that does not fit the kind of sweep, or wrong settings.
@@ -105,10 +105,10 @@ def make_plan(hydra: Hydra, overrides: Sequence[str], config_dir: str | None, nu
     overrides = with_files(as_grammar(overrides, several=True))
     settings = read_settings(hydra, overrides)
     _check_settings(settings)
-    of_runs = [text for text in overrides if not _is_about_sweep(text)]
-    if run_dir := next((text for text in of_runs if text.startswith("run_dir=")), None):
+    run_overrides = [text for text in overrides if not _is_about_sweep(text)]
+    if run_dir := next((text for text in run_overrides if text.startswith("run_dir=")), None):
         raise LxError(f"{run_dir}: a sweep has a directory for each of its runs, in that of sweep.dir=DIR")
-    space, chosen = _read_space(hydra, of_runs, settings)
+    space, chosen = _read_space(hydra, run_overrides, settings)
     listed = _listed(space, settings)
     if listed is None and not space.axes:
         raise LxError("a search needs something to vary: give values as in model=tiny,small or interval(1e-5,1e-2)")

@@ -18,8 +18,8 @@ class PromotionJudge:
 
     Rungs are validations 1, r, r^2, ... for a reduction r of at least 2. At a rung a trial goes on if it is among the
     best n // r of the n trials that have reached it so far, and pauses otherwise. When there is room, a paused trial
-    that is among them by now goes on before a new trial begins. When no trial is left to begin, at least the best of a
-    rung goes on, so that one is trained to the end.
+    that has become one of these best goes on before a new trial begins. When no trial is left to begin, at least the
+    best of a rung goes on, so that one is trained to the end.
     """
 
     def __init__(self, study: Study, reduction: int) -> None:
@@ -63,7 +63,7 @@ class PromotionJudge:
         return rungs
 
     def _best(self, rung: int, least: int) -> Collection[int]:
-        """The best trials at a rung, the best first."""
+        """Return the numbers of the best n // r of the n trials at a rung, at least ``least``, the best first."""
         values = {
             trial.number: trial.intermediate_values[rung]
             for trial in self._study.get_trials(deepcopy=False)

@@ -1,4 +1,4 @@
-"""Which trial is clearly behind the best one, so that further seeds of it are not worth their time."""
+"""Find out whether a trial is clearly behind the best one, so that no further seeds are spent on it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def gap_behind(values: Mapping[int, float], best: Mapping[int, float], mode: str
     """Return how far a trial is behind the best, if that is more than chance explains.
 
     Seeds share what they change (the order of the data, the first weights), so trials race in pairs on the seeds that
-    both have (Maron and Moore 1994; with a paired t-test, Birattari et al. 2002): one is out when the mean difference
-    is above the one-sided 95% quantile of Student's t times its standard error.
+    both have (Maron and Moore 1994; with a paired t-test, Birattari et al. 2002). A trial is out when the mean
+    difference is above the one-sided 95% quantile of Student's t times its standard error.
 
     Args:
         values: the trial's objective by seed.

@@ -28,7 +28,7 @@ class Record:
         config_dir: the user's folder of config groups.
         cwd: where it began; paths of the command are relative to it.
         threads: CPU threads of each run; kept, because their number changes rounding.
-        flat_seed: the seed whose run lies in the trial's directory itself; None: every run lies a seed below it.
+        flat_seed: the seed whose run lies in the trial's directory itself; None: each run lies in ``seed-SEED`` below.
         metric: the objective.
         mode: ``max`` or ``min``.
         further: ``max`` or ``min`` of further objectives, by name.
@@ -67,8 +67,8 @@ class Record:
             threads, flat_seed, study = threads or before.threads, before.flat_seed, before.study
         else:
             on_slurm = "submit" in plan.hardware
-            own = (plan.hardware["threads"] or 1) if on_slurm else threads_each(plan.settings["n_jobs"])
-            threads = threads or own
+            default = (plan.hardware["threads"] or 1) if on_slurm else threads_each(plan.settings["n_jobs"])
+            threads = threads or default
             flat_seed, study = seeds[0] if len(seeds) == 1 else None, new_study_name()
         return cls(
             overrides=plan.overrides,
@@ -103,7 +103,7 @@ class Record:
             raise LxError(f"{path} is not the record of a sweep: {error}") from error
 
     def warn_of_other_code(self) -> None:
-        """Say on stderr if the code is not what it was when the sweep was planned."""
+        """Print a warning on stderr if the git revision is not the one that planned the sweep."""
         now = revision()
         if now != self.revision:
             say(f"lx: the code has changed since this sweep was planned: {self.revision}, now {now}", sys.stderr)

@@ -113,7 +113,7 @@ def _settings(finished: Sequence[Row], keys: Sequence[str], record: Record) -> l
     values = {key: [row.trial.params[key] for row in complete] for key in keys[:_MOST_AXES]}
     objective = [row.objective.mean for row in complete if row.objective is not None]
     figures = [parallel_figure(values, objective, record.mode)]
-    step = -(-len(complete) // _MOST_MEASURED)  # every so many trials of the ranking, good and bad ones
+    step = -(-len(complete) // _MOST_MEASURED)  # a stride, so that good and bad trials of the ranking stay in
     sample = {key: texts[::step] for key, texts in values.items()}
     if (importances := _importances(sample, objective[::step])) is not None:
         figures.append(importance_figure(importances, "functional ANOVA (Hutter et al. 2014)"))

@@ -1,4 +1,4 @@
-"""Run the trials of a sweep that are not done yet, beside other workers: choose, claim, start, take in the end."""
+"""Run the unfinished trials of a sweep beside other workers: choose a run, claim it, start it, record how it ended."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from lx.sweep.state import Sweep
 from lx.sweep.trials import ENDED_WELL, Replicate, TrialDirectory, why_failed
 from lx.sweep.view import View
 
-_LEAST_SHARE, _LEAST_S = 0.5, 2.0  # of the seconds of a typical run, below which no further one begins
+_LEAST_SHARE = 0.5  # of the time of a typical run: with less time left, no further trial begins
+_LEAST_S = 2.0  # a typical run counts as this long at least
 _FIRST_SIGNAL_CODE = 128  # a run that ends because of a signal has this exit code or a larger one, or a negative one
 
 
@@ -27,7 +28,7 @@ class Runner:
         self._sweep = sweep
         self._view = view
         self._stop = stop
-        self._others_run = False
+        self._others_run = False  # whether runs are left to do: other workers hold those not claimed here
 
     def run(self) -> int:
         """Run what is missing, and wait while other workers run the rest: if one of them dies, this one takes over.
@@ -65,7 +66,7 @@ class Runner:
             self._others_run = False
             if self._has_failed_too_often():
                 return None
-            replicate = self._claim_of_begun() or self._promote(last=False) or self._claim_of_new()
+            replicate = self._claim_from_begun() or self._promote(last=False) or self._claim_from_next()
             if replicate is not None or self._others_run:
                 return replicate
             return self._promote(last=True) or self._claim_confirmation()
@@ -75,16 +76,16 @@ class Runner:
         num_failures = sum(bool(trial.failures) for trial in self._sweep.trials.values())
         return max_failures is not None and num_failures >= max_failures
 
-    def _claim_of_begun(self) -> Replicate | None:
+    def _claim_from_begun(self) -> Replicate | None:
         """Claim a run of a trial that has begun."""
         sweep = self._sweep
         for number in sweep.study.open_trials():
-            if number not in sweep.trials:  # its worker died before it had written it down
+            if number not in sweep.trials:  # the worker that took it died before it wrote trial.json
                 sweep.begin(number, sweep.study.values_of(number))
         unfinished = [sweep.trials[number] for number in sorted(sweep.trials.keys() - sweep.closed)]
         return next(filter(None, map(self._claim_run, unfinished)), None)
 
-    def _claim_of_new(self) -> Replicate | None:
+    def _claim_from_next(self) -> Replicate | None:
         """Begin the next trial of the study, and claim a run of it."""
         while self._has_time() and (next_trial := self._sweep.study.next()) is not None:
             if (replicate := self._claim_run(self._sweep.begin(*next_trial))) is not None:
@@ -118,7 +119,7 @@ class Runner:
         missing = [] if trial.failures else sweep.choice.missing(trial, sweep.trials)
         if not missing:
             sweep.closed.add(trial.number)
-            if trial.number in sweep.study.open_trials():  # its worker died before it had recorded the end
+            if trial.number in sweep.study.open_trials():  # the worker died before it recorded the end
                 sweep.record_end(trial)
             return None
         self._others_run = True

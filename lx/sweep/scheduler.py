@@ -17,8 +17,8 @@ from lx.sweep.trials import Replicate
 from lx.system.signals import handled_by
 
 _POLL_S = 0.02
-_LOOK_S = 1.0  # to wait after nothing was found to run
-_SAVE_S = 30.0  # for the runs of a sweep that fails
+_LOOK_S = 1.0  # pause after there was nothing to run
+_SAVE_S = 30.0  # for runs to save and end when the sweep fails
 
 
 class Process(Protocol):
@@ -99,14 +99,14 @@ def run_jobs(
     """
     free, running = deque(slots), list[Job]()
     signalled = False
-    look_at = 0.0
+    next_look = 0.0
     try:
         while True:
             stop.look_at_clock()
-            while free and stop.exit_code is None and time.monotonic() >= look_at:
+            while free and stop.exit_code is None and time.monotonic() >= next_look:
                 replicate = next_replicate()
                 if replicate is None:
-                    look_at = time.monotonic() + _LOOK_S
+                    next_look = time.monotonic() + _LOOK_S
                 elif (process := start(replicate, free[0])) is not None:
                     running.append(Job(replicate, free.popleft(), process))
                     watch(running)
@@ -121,7 +121,7 @@ def run_jobs(
                     running.remove(job)
                     free.append(job.slot)
                     ended(job, code)
-                    look_at = 0.0
+                    next_look = 0.0
             watch(running)
             time.sleep(_POLL_S)
     except Exception:

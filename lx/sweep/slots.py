@@ -1,4 +1,4 @@
-"""Which cores or GPU each of the runs that go side by side computes on."""
+"""Divide the cores or GPUs of this machine among the runs that train at the same time."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Slot:
 
 
 def visible_gpus() -> list[str]:
-    """Return the GPUs that this process may use, by number, UUID or MIG name; not by torch, which would occupy one."""
+    """Return the GPUs that this process may use, by number, UUID or MIG name; without torch, which would occupy one."""
     if (listed := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
         return [name for name in listed.split(",") if name.strip()]
     if shutil.which("nvidia-smi") is None:
@@ -36,12 +36,12 @@ def visible_gpus() -> list[str]:
 
 
 def slots_for(n_jobs: int, per_gpu: int, hardware: Mapping[str, Any]) -> list[Slot]:
-    """Return a slot for each of the runs that go side by side.
+    """Return ``n_jobs`` slots, for as many runs at the same time.
 
     Args:
-        n_jobs: how many.
-        per_gpu: runs that share a GPU.
-        hardware: the node of the first trial's configuration: a run of several devices has all of the machine's.
+        n_jobs: number of runs at the same time.
+        per_gpu: number of runs that share a GPU.
+        hardware: the node of the first trial's configuration. A run on several devices may use all of the machine's.
     """
     if "submit" in hardware:
         return [Slot()] * n_jobs  # jobs of a cluster compute elsewhere
@@ -51,10 +51,10 @@ def slots_for(n_jobs: int, per_gpu: int, hardware: Mapping[str, Any]) -> list[Sl
         return [
             Slot(environment={"CUDA_VISIBLE_DEVICES": gpus_of_jobs[job % len(gpus_of_jobs)]}) for job in range(n_jobs)
         ]
-    return [Slot(cpus=share) for share in _shares(n_jobs)]
+    return [Slot(cpus=share) for share in _core_shares(n_jobs)]
 
 
-def _shares(n_jobs: int) -> Sequence[tuple[int, ...]]:
+def _core_shares(n_jobs: int) -> Sequence[tuple[int, ...]]:
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     if n_jobs == 1 or len(cores) < n_jobs:
         return [()] * n_jobs
@@ -62,5 +62,5 @@ def _shares(n_jobs: int) -> Sequence[tuple[int, ...]]:
 
 
 def threads_each(n_jobs: int) -> int:
-    """CPU threads of each of the runs that go side by side."""
+    """Return the number of CPU threads for each of ``n_jobs`` runs at the same time."""
     return max(1, num_cores() // n_jobs)

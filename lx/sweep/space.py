@@ -113,7 +113,7 @@ def parse_space(hydra: Hydra, overrides: Sequence[str], params: Mapping[str, Any
 
 
 def _grammar(value: Any) -> str:
-    """A value of ``sweep.params`` as Hydra's grammar has it: a YAML list is a list of choices."""
+    """Write a value of ``sweep.params`` in Hydra's sweep grammar; a YAML list becomes choices."""
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 

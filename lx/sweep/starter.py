@@ -102,11 +102,11 @@ class Starter:
 
 
 def _start_command(command: list[str], output: Path, environment: dict[str, str], cpus: tuple[int, ...]) -> Process:
-    """Start a process of its own session, for runs that the fork server does not start: several ranks."""
+    """Start a run of several ranks, which the fork server cannot start, in a session of its own."""
     own_cpus = os.sched_getaffinity(0) if cpus else None
     with output.open("ab") as file:
         if cpus:
-            os.sched_setaffinity(0, cpus)  # inherited
+            os.sched_setaffinity(0, cpus)  # the new process inherits it
         try:
             return subprocess.Popen(
                 command, env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True

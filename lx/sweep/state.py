@@ -30,10 +30,10 @@ _DIRECTIONS: dict[str, Literal["maximize", "minimize"]] = {"max": "maximize", "m
 class Sweep:
     """A sweep in its directory, as one of its workers sees it.
 
-    Workers share nothing but the directory. What to run next is chosen, and an end is recorded, under
+    Workers share nothing but the directory. A worker chooses what to run next, and records how a run ended, under
     ``exclusive()``, which first reads what others have written: a decision follows from the directory alone, never
-    from what this process remembers. ``trial.json``, the study and ``leaderboard.csv`` are written only there; a run's
-    directory is written by the holder of its claim and the process that trains.
+    from what this process remembers. ``trial.json``, the study and ``leaderboard.csv`` are written only under it; a
+    run's directory is written by the holder of its claim and by the process that trains.
 
     Args:
         directory: holds ``sweep.json``, ``journal.log``, ``leaderboard.csv`` and a folder for each trial.

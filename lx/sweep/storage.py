@@ -22,7 +22,7 @@ from lx.system.processes import SWEEP_STORAGE
 
 
 def new_study_name() -> str | None:
-    """Return a name for the study of a new sweep, unlike any other in the database; None: there is none."""
+    """Return a unique name for the study of a new sweep; None if the environment names no database."""
     return f"lx-{secrets.token_hex(6)}" if SWEEP_STORAGE in os.environ else None
 
 

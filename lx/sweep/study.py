@@ -18,7 +18,7 @@ from lx.sweep.promotion import PausedAsPruned
 from lx.sweep.space import Axis, Choices, Params, format_number
 
 JOURNAL_NAME = "lx"
-"""Of the only study of a journal."""
+"""The name of the only study in a journal."""
 _COPIED = "copied"
 
 
@@ -65,8 +65,8 @@ class SweepStudy:
 
     Args:
         storage: where it lives.
-        name: of the study there; one with other values of an axis has a number behind it.
-        axes: what varies. Values that were added to an axis since the study was made are known from now on.
+        name: of the study there; when an axis gets other values, it is copied to NAME-2, NAME-3 and so on.
+        axes: what varies, perhaps with more values than when the study was made.
         direction: of the objective.
         sampler: chooses the values that a trial leaves open; None where every trial names them all.
         further: directions of further objectives.
@@ -94,7 +94,7 @@ class SweepStudy:
     def _open(self) -> Study:
         """Open the newest study of the sweep; if an axis has other values now, copy its trials to a new one."""
         studies = [study for study in self._storage.get_all_studies() if study.study_name.startswith(self._name)]
-        # One without the mark was killed while the trials were copied to it.
+        # A copy without the mark is incomplete: its process was killed while it copied the trials.
         names = [study.study_name for study in studies if study.study_name == self._name or _COPIED in study.user_attrs]
         if not names:
             return self._create(self._name)
@@ -147,7 +147,7 @@ class SweepStudy:
         return self._suggest(self._trial(number))[1]
 
     def _trial(self, number: int) -> Trial:
-        """A trial, whichever process has asked for it."""
+        """Return a trial that has begun, in this process or another."""
         return Trial(self._study, self._recorded(number)._trial_id)
 
     def _recorded(self, number: int) -> FrozenTrial:
@@ -181,7 +181,7 @@ class SweepStudy:
 
 
 def distribution(axis: Axis) -> BaseDistribution:
-    """An axis as Optuna has it; listed values are names to it."""
+    """Return the Optuna distribution of an axis; listed values are categories, even if they are numbers."""
     if isinstance(axis, Choices):
         return CategoricalDistribution(axis.values)
     if axis.integer:

@@ -36,7 +36,7 @@ def leaderboard_view(rows: Sequence[Row], metric: str, directory: Path, width: i
     title = f"{directory}: {count(len(rows), 'trial')}, ranked by {metric}"
     table = Table(title=Text(title), title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     shown = rows[:limit]
-    columns = [*_result_columns(rows, metric), *_whereabouts_columns(rows, shown, directory, width)]
+    columns = [*_result_columns(rows, metric), *_optional_columns(rows, shown, directory, width)]
     for column in columns:
         table.add_column(Text(column.heading), **column.style)
     for row in shown:
@@ -74,8 +74,8 @@ def _result_columns(rows: Sequence[Row], metric: str) -> Iterator[_Column]:
         yield _Column("on fresh seeds", lambda row: str(row.confirmed or ""))
 
 
-def _whereabouts_columns(rows: Sequence[Row], shown: Sequence[Row], directory: Path, width: int) -> Iterator[_Column]:
-    """The columns that are left out where they say nothing, or do not fit."""
+def _optional_columns(rows: Sequence[Row], shown: Sequence[Row], directory: Path, width: int) -> Iterator[_Column]:
+    """Yield the state, unless all shown trials have finished, and the directory, if the terminal is wide enough."""
     if any(row.state != "finished" for row in shown):
         yield _Column("state", lambda row: row.state, _WORDS)
     if len(f"{directory}/{len(rows)}") + _ROOM_FOR_THE_REST <= width:

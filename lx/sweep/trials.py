@@ -30,7 +30,7 @@ class Replicate:
         trial: the trial's number.
         seed: of the run.
         run: its directory.
-        output: what it prints.
+        output: the file of what it prints.
     """
 
     trial: int
@@ -40,7 +40,7 @@ class Replicate:
     _final: Outcome | None = field(default=None, init=False, repr=False, compare=False)
 
     def outcome(self) -> Outcome:
-        """How the run stands, by what lies in its directory; the result of a run that is done is read once."""
+        """Return how the run stands, read from its directory; the result of a run that is done is read only once."""
         outcome = self._final or self._read_outcome()
         if outcome.status in DONE:
             self._final = outcome
@@ -77,9 +77,9 @@ class Outcome:
     Attributes:
         status: ``finished``, ``failed``, ``stopped`` or ``pruned`` as in result.json; ``unfinished`` without one;
             ``missing`` without a run.
-        objective: the best validation's.
+        objective: of the best validation; None if there was none.
         metrics: of the best validation and of the test.
-        seconds: that it took.
+        seconds: that it has trained.
         message: why it did not finish.
         parameters: of the network.
         latency: milliseconds of a prediction of one text, if a sweep asks for it.
@@ -109,7 +109,7 @@ class Mean:
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Mean | None:
-        """None without values."""
+        """Return the mean and deviation of values; None if there are none."""
         if not values:
             return None
         mean, count = math.fsum(values) / len(values), len(values)
@@ -128,9 +128,9 @@ class TrialDirectory:
     Attributes:
         number: of the trial, from 0.
         path: ``SWEEP_DIR/<number>``.
-        params: what it sets.
+        params: its values of the axes.
         seeds: of its replicates.
-        flat_seed: the seed whose run lies in ``path`` itself; None: every run lies a seed below it.
+        flat_seed: the seed whose run lies in ``path`` itself; None: each run lies in ``seed-SEED`` below.
         failures: why replicates failed, by seed.
         attempts: how often each replicate was started after it was killed, by seed.
         dropped: why it gets no further runs, though it has not failed; empty if it is still in the race.
@@ -151,7 +151,7 @@ class TrialDirectory:
     _replicates: dict[int, Replicate] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def replicate(self, seed: int) -> Replicate:
-        """One of its runs: the same object each time, which remembers the result."""
+        """Return the run of a seed: the same object each time, since it caches the result."""
         if seed not in self._replicates:
             if seed == self.flat_seed:
                 folder, output = self.path, self.path / "output.txt"

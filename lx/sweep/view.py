@@ -137,7 +137,7 @@ class View:
         return ", ".join(texts)
 
     def _seconds_left(self, done: int, left: int, running: list[Job]) -> float | None:
-        """Estimate from the runs done since the start, or from how far the first ones have come; None if unknown."""
+        """Estimate the time of the ``left`` runs, from those done since the start or the steps of those running."""
         elapsed = time.monotonic() - self._started
         if done > 0:
             return elapsed / done * left
