@@ -40,12 +40,12 @@ def serve() -> int:
         import_module("pandas")  # pyarrow imports it when it hands out the first array
         from lx.training import worker
     requests, answers = os.dup(0), os.dup(1)
-    os.dup2(2, 1)  # what a library prints is no answer
+    os.dup2(2, 1)  # what a library prints must not mix with the answers
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_write, False)
     signal.set_wakeup_fd(wake_write)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.signal(signal.SIGCHLD, lambda *_: None)  # only signals with a handler are written to the pipe
     for number in _STOPPING:
         signal.signal(number, signal.SIG_IGN)  # the parent ends this process by closing stdin
     children: dict[int, int] = {}
@@ -75,7 +75,7 @@ def serve() -> int:
 def _fork(request: Mapping[str, Any], train: Any, descriptors: list[int]) -> int:
     """Start the process of a run, which closes the server's descriptors; return its id."""
     _import_for(Path(request["run"]))
-    # A signal for the worker waits until it no longer ignores it.
+    # The worker inherits that these are ignored: until it has handlers, one that comes is kept pending, not lost.
     signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
     pid = os.fork()
     if pid == 0:
@@ -85,20 +85,21 @@ def _fork(request: Mapping[str, Any], train: Any, descriptors: list[int]) -> int
 
 
 def _import_for(run: Path) -> None:
-    """Import lx's own modules that a run will import, by its configuration, and W&B if it is among them."""
+    """Import the modules of lx that a run's configuration names, and W&B if the run uses it."""
     try:
         modules = re.findall(r"_target_: (lx\.[\w.]+)\.\w+", (run / "config.yaml").read_text(encoding="utf-8"))
     except OSError:
-        return  # its worker will say so
+        return  # the worker reports the missing file
     if "lx.tracking.wandb" in modules:
-        modules += ["wandb", "wandb.sdk.launch"]  # the latter by its first run
+        modules += ["wandb", "wandb.sdk.launch"]  # W&B imports the latter at its first run
     if new := [name for name in modules if name not in sys.modules]:
-        with freeze_after_imports(), suppress(ImportError):  # the worker will say what is wrong
+        with freeze_after_imports(), suppress(ImportError):  # the worker reports what is wrong
             for name in new:
                 import_module(name)
 
 
 def _reap(children: dict[int, int]) -> Iterator[bytes]:
+    """Yield an answer for each process that has ended, and remove it from ``children`` (process id to request id)."""
     for pid in list(children):
         ended, status = os.waitpid(pid, os.WNOHANG)
         if ended:
@@ -107,7 +108,7 @@ def _reap(children: dict[int, int]) -> Iterator[bytes]:
 
 
 def _run(request: Mapping[str, Any], train: Any, descriptors: list[int]) -> int:
-    """Train, in the new process; return its exit code."""
+    """Train in the forked process, without the server's ``descriptors``; return the exit code."""
     code = 1
     try:
         end_with(os.getppid())

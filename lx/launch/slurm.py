@@ -25,11 +25,12 @@ _ENDED = {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "PREEMPTED
 _ENDED |= {"OUT_OF_MEMORY", _FORGOTTEN}
 _POLL_S = 0.5  # between two looks at the log of a followed job
 _POLLS_PER_QUERY = 6  # looks at the log for each question to Slurm
-CODE_OF_STATUS = {"finished": 0, "pruned": 0, "paused": 0, "stopped": 143}  # in result.json; others: 1
+CODE_OF_STATUS = {"finished": 0, "pruned": 0, "paused": 0, "stopped": 143}  # by status in result.json; others: 1
 
 _WARNING_NAME = WARNING.name.removeprefix("SIG")
 
-# The task's shell ignores the warning, and Python with it until it has a handler: else an early one would end the job.
+# The task's shell ignores the warning, and Python inherits that until it has a handler: otherwise a warning that comes
+# before the handler would end the job.
 _SCRIPT = """\
 #!/bin/bash
 # Trains the run in {run}, from where it was saved. Written by lx.
@@ -143,7 +144,7 @@ def submit_job(run: RunDirectory, config: dict[str, Any]) -> int:
     folder.mkdir(exist_ok=True)
     script.write_text(job_script(run, config), encoding="utf-8")
     earlier.unlink(missing_ok=True)
-    if run.result.exists():  # how it ended before is not how this job ends
+    if run.result.exists():  # so that result_of_job does not take it for this job's
         link_or_copy(run.result, earlier)
     done = subprocess.run(
         ["sbatch", "--parsable", str(script)], env=_environment(), capture_output=True, text=True, check=False
@@ -203,7 +204,7 @@ def _quote(value: object) -> str:
 
 
 def _environment() -> dict[str, str]:
-    """Return what a job inherits: nothing of the job that this process may run in, and no password."""
+    """Return the environment of a job: without variables of a Slurm job around this process, and without passwords."""
     return {
         name: value
         for name, value in os.environ.items()
@@ -221,7 +222,7 @@ def _facts(job: int) -> dict[str, str]:
 
 
 def _print_from(log: Path, seen: int) -> int:
-    """Print what a file holds behind its first ``seen`` bytes; return how many bytes that is."""
+    """Print a file from byte ``seen`` on; return the number of bytes printed, 0 if there is no file yet."""
     if not log.exists():
         return 0
     with log.open("rb") as file:
@@ -235,4 +236,4 @@ def _print_from(log: Path, seen: int) -> int:
 def _exit_code(run: RunDirectory, facts: dict[str, str]) -> int:
     if (result := result_of_job(run)) is not None:
         return CODE_OF_STATUS.get(result.status, 1)
-    return int(facts.get("ExitCode", "1:0").partition(":")[0]) or 1  # refused, or ended before it began
+    return int(facts.get("ExitCode", "1:0").partition(":")[0]) or 1  # without a result even code 0 is a failure

@@ -117,7 +117,7 @@ def main() -> int:
 
 
 class StopRequests:
-    """Notes the signals that come. None ends this process: the launcher is stopped first, see :func:`_run_launcher`."""
+    """Records signals, so that none ends this process before it has stopped the launcher: see :func:`_run_launcher`."""
 
     def __init__(self) -> None:
         self.received: set[int] = set()
@@ -137,7 +137,7 @@ def _train(run: RunDirectory, job: Job, requests: StopRequests) -> int:
     endpoint = _rendezvous(run, job, requests) if job.num_nodes > 1 else None
     code = _run_launcher(worker_command(run, run.next_config()), endpoint, requests)
     if requests.received and code in _STOPPED:
-        return requeue_if_preempted(run, job, requests) if job.node == 0 else 0  # a failure would end all nodes
+        return requeue_if_preempted(run, job, requests) if job.node == 0 else 0  # a failure here would end all nodes
     if code < 0:
         error = f"the process that trains was killed by {name_of_signal(code)}; to go on: lx resume {run.quoted}"
         record_end(run, "failed", error)

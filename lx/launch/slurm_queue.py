@@ -22,10 +22,10 @@ class SlurmQueue:
     def __init__(self) -> None:
         require_slurm()
         self._jobs: dict[Path, tuple[int, str]] = {}
-        self.asked = 0.0
+        self.asked = 0.0  # when Slurm answered last, on the monotonic clock
 
     def start(self, run: RunDirectory, config: dict[str, Any]) -> SlurmJob:
-        """Submit a run, or adopt the job that it has: one goes on when the sweep that began it is killed.
+        """Submit a run, or adopt the job that it has: jobs go on when the sweep that started them is killed.
 
         Raises:
             LxError: Slurm does not answer, or refuses the job.
@@ -34,7 +34,7 @@ class SlurmQueue:
         job = queued_jobs().get(folder)
         if job is not None:
             return SlurmJob(self, run, job[0])
-        run.result.unlink(missing_ok=True)  # as of every run that a sweep starts
+        run.result.unlink(missing_ok=True)  # of an earlier attempt
         return SlurmJob(self, run, submit_job(run, config))
 
     def holds(self, job: SlurmJob) -> bool:
@@ -45,6 +45,7 @@ class SlurmQueue:
             except LxError:  # Slurm is too busy to answer
                 return True
             self.asked = asked
+        # A list from before the job was submitted cannot name it.
         return self.asked < job.since or any(number == job.number for number, _ in self._jobs.values())
 
 

@@ -53,7 +53,7 @@ def main() -> int:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a group of ranks ended; on failure, that of the rank that caused it. Without a message all went well."""
+    """How a group of ranks ended: exit code and message of the rank that caused a failure; no message on success."""
 
     code: int
     message: str | None = None
@@ -94,7 +94,7 @@ def start_ranks(run: RunDirectory, settings: dict[str, Any], command: list[str])
     try:
         elastic_launch(_launch_config(run, settings, devices), sys.executable)("-m", *command)
     except ChildFailedError as failure:
-        rank, first = min(failure.failures.items(), key=lambda failed: (_consequence(failed[1]), failed[1].timestamp))
+        rank, first = min(failure.failures.items(), key=lambda failed: (_grade(failed[1]), failed[1].timestamp))
         return Outcome(first.exitcode if first.exitcode > 0 else 1, _cause(rank, first))
     except SignalException as stopped:
         number = signal.Signals(stopped.sigval)
@@ -149,8 +149,8 @@ def _address_towards(endpoint: str) -> str | None:
     return host if ip_address(own).is_loopback and host != "localhost" else own
 
 
-def _consequence(failure: ProcessFailure) -> int:
-    """Rank failures from cause (0) to consequence (3): the failure of one rank makes others fail or be terminated."""
+def _grade(failure: ProcessFailure) -> int:
+    """Grade a failure from cause (0) to consequence (3): when one rank fails, others fail or are terminated with it."""
     if failure.exitcode in (-signal.SIGTERM, *EXIT_CODES.values()):
         return 3
     if failure.error_file_data.get("secondary"):

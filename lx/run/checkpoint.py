@@ -185,7 +185,7 @@ def _check_archive(path: Path) -> None:
 
 
 class CheckpointWriter:
-    """Write checkpoints in a thread, in order; training waits only while the tensors are copied.
+    """Write checkpoints in a thread, one at a time; training waits for the write before, and while tensors are copied.
 
     Signals reach the main thread, so that none interrupts a write.
     """
@@ -195,7 +195,7 @@ class CheckpointWriter:
         self._writing: Future[None] | None = None
 
     def submit(self, content: Mapping[str, Any], write: Callable[[dict[str, Any]], None]) -> None:
-        """Copy plain containers and tensors, and ``write`` them in the thread; raise the error of the write before."""
+        """Wait for the last write and raise its error; then copy ``content``, and ``write`` the copy in the thread."""
         self.wait()
         self._writing = self._thread.submit(write, _copied(dict(content)))
 

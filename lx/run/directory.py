@@ -3,11 +3,11 @@
 A run directory holds everything that evaluation and prediction need::
 
     config.yaml       the resolved configuration
-    resume.yaml       that of a resumption that has not started yet
-    recipe.json       of each value that the data has chosen for a setting that was `auto`, the reason
+    resume.yaml       the configuration of a resumption that has not started yet
+    recipe.json       the reason for each value that the data has chosen for a setting that was `auto`
     environment.json  run id, overrides, git revision, platform, versions of Python and packages
     model.json        sizes that follow from the data; with the config's node they are enough to rebuild the network
-    micro_batch.json  examples that a GPU's memory holds at a time, and of which device, where that was tried
+    micro_batch.json  how many examples fit a GPU's memory at a time, and on which device that was measured
     labels.json       class names, in label-id order
     tokenizer.json    in the format of the tokenizers library
     test.arrow        token ids and labels of the test split
@@ -16,7 +16,7 @@ A run directory holds everything that evaluation and prediction need::
     checkpoints/      last.ckpt, previous.ckpt (training states), best.ckpt (weights of the best validation)
     metrics.csv       one row per logged step
     log.txt           messages
-    predictions.arrow what the best weights say of each row of validation and test: see lx/run/predictions.py
+    predictions.arrow the best weights' predictions for each row of validation and test: see lx/run/predictions.py
     mistakes.json     the gravest mistakes of each split, with their texts: see lx/run/mistakes.py
     result.json       status and final metrics
     reports.json      objectives of the validations, of a trial that its sweep judges
@@ -87,7 +87,7 @@ class RunDirectory:
         return self.best.exists() or self.last.exists()
 
     def require_free(self) -> None:
-        """Raise LxError if the directory holds a run already, or can be no directory of this user's."""
+        """Raise LxError if the directory holds a run already, or if this user cannot write it."""
         if taken := next((path for path in (*self.files(), self.last.parent) if path.exists()), None):
             raise LxError(
                 f"{self.path} already holds a run, or part of one ({taken.name}): "
@@ -112,7 +112,7 @@ class RunDirectory:
             raise LxError(f"cannot write the run directory {self.path}: {error.strerror or error}") from error
 
     def wait_for(self, config: Mapping[str, Any]) -> bool:
-        """Wait a while for another machine that makes this directory; return whether it has, for the same run."""
+        """Wait up to 10 s for another machine to make this directory; return whether it did, for the same run."""
         deadline = time.monotonic() + _WAIT_S
         while self.last.parent.exists() and not self.result.exists() and not self.trained:
             if self.config.exists():
@@ -185,7 +185,7 @@ class RunDirectory:
         return sizes
 
     def read_label_set(self) -> dict[str, Any]:
-        """Return what the run's task has to know of the training labels: its keyword arguments, as plain data.
+        """Return the keyword arguments of the run's task that follow from the training labels, as plain data.
 
         Raises:
             LxError: missing or not plain data; what it holds is for the task to check.

@@ -78,6 +78,7 @@ def record_end(
 
 
 def _last_state(run: RunDirectory) -> Reached:
+    """Read how far a run has come from its newest readable training state; an empty one if there is none."""
     from lx.run.checkpoint import load_plain, read_step  # imports torch
 
     for path in (run.last, run.previous):
@@ -86,7 +87,7 @@ def _last_state(run: RunDirectory) -> Reached:
             state = load_plain(path, mmap=True).get("callbacks", {}).get("Checkpoint", {})
             return Reached(
                 steps,
-                steps // state.get("steps_per_epoch", steps + 1),  # states of lx 0.1 do not say
+                steps // state.get("steps_per_epoch", steps + 1),  # 0 for states of lx 0.1, which lack it
                 state.get("best_objective", state.get("best")),
                 state.get("best_metrics", {}),
             )

@@ -10,12 +10,12 @@ from lx.run.directory import RunDirectory
 
 
 def runs_of_path(path: Path) -> list[Path]:
-    """Return the run that a path names, or of a folder the runs in it, such as a trial's seeds: ``SWEEP/0``; no links.
+    """Return the run that a path names, or the runs in a folder, such as a trial's seeds in ``SWEEP/0``; skip links.
 
     Raises:
         LxError: it is a directory, but neither a run nor a folder of runs.
     """
-    if RunDirectory(path).config.exists() or not path.is_dir():  # what is not there is refused when it is read
+    if RunDirectory(path).config.exists() or not path.is_dir():  # a missing one is refused when it is read
         return [path]
     if runs := sorted(each for each in path.iterdir() if not each.is_symlink() and RunDirectory(each).config.exists()):
         return runs

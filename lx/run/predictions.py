@@ -1,4 +1,4 @@
-"""What a run's best weights say of each row of its validation and test splits: ``predictions.arrow``.
+"""The predictions of a run's best weights for each row of validation and test: ``predictions.arrow``.
 
 An Arrow IPC file of plain record batches, a few thousand rows of one split each, validation before test, with the
 columns
@@ -6,13 +6,13 @@ columns
 - ``split``: "validation" or "test"
 - ``row``: int64, number of the row in the split, in input order, from 0; rows with empty texts are not counted
 - ``label``: as the task encodes it: int32 class id, list<int32> of label ids, or float64
-- ``scores``: fixed_size_list<float32>[C]: probabilities, those of the product where there is an expert; or the value
+- ``scores``: fixed_size_list<float32>[C]: probabilities, or the predicted number; with an expert the combined ones
 - ``loss``: float32
-- ``metric``: float64, what the row adds to the task's main metric
-- ``weight``: float64, what it counts in it: the main metric is the sum of ``metric`` over that of ``weight``
+- ``metric``: float64, the row's term of the main metric's numerator
+- ``weight``: float64, its term of the denominator: the main metric is sum(``metric``) / sum(``weight``)
 
-and, as JSON below the key ``lx`` of the schema's metadata, ``metric``, the name of the main metric, and ``texts``, a
-digest of the texts of each split.
+The schema's metadata has, as JSON below the key ``lx``, the name of the main metric as ``metric`` and a digest of the
+texts of each split as ``texts``.
 """
 
 from __future__ import annotations
@@ -78,11 +78,11 @@ class SplitPredictions:
 
     Attributes:
         rows: [N] int64, ascending: 0 to N - 1 unless the evaluation was limited.
-        labels: class ids [N] int32; whether each label is there [N, C] bool; or numbers [N] float64.
+        labels: class ids [N] int32; whether a row has a label [N, C] bool; or numbers [N] float64.
         scores: [N, C] float32: probabilities, or the predicted number [N, 1].
         loss: [N] float32.
-        metric: [N] float64, what each row adds to the main metric.
-        weight: [N] float64, what it counts in it: the main metric is the sum of ``metric`` over that of ``weight``.
+        metric: [N] float64, each row's term of the main metric's numerator.
+        weight: [N] float64, its term of the denominator: the main metric is sum(``metric``) / sum(``weight``).
         texts: digest of the split's texts.
     """
 
@@ -198,12 +198,12 @@ def _read_labels(column: pa.ChunkedArray, num_scores: int, path: Path) -> NDArra
         raise LxError(f"{path} is damaged: it has labels beyond its {num_scores} scores")
     if column.type == pa.int32():
         return ids
-    is_there = np.zeros((len(column), num_scores), np.bool_)
-    is_there[np.repeat(np.arange(len(column)), _numpy(pc.list_value_length(column))), ids] = True
-    return is_there
+    has_label = np.zeros((len(column), num_scores), np.bool_)
+    has_label[np.repeat(np.arange(len(column)), _numpy(pc.list_value_length(column))), ids] = True
+    return has_label
 
 
 def _numpy(column: pa.ChunkedArray) -> NDArray[Any]:
     """Return the values of a column; pyarrow's own ``to_numpy`` imports pandas, which takes long."""
-    values: NDArray[Any] = np.from_dlpack(column.combine_chunks())  # of lists that are all empty there is no chunk
+    values: NDArray[Any] = np.from_dlpack(column.combine_chunks())  # flattened empty lists have no chunk
     return values

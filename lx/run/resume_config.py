@@ -74,7 +74,7 @@ def _check_adjustable(override: str, config: dict[str, Any]) -> None:
 
 
 def with_choices(run: RunDirectory, config: dict[str, Any]) -> dict[str, Any]:
-    """Replace ``auto``, in a run's configuration that was composed again, by what the data has chosen before."""
+    """Replace each ``auto`` in a newly composed configuration of a run by the value that the data has chosen before."""
     from omegaconf import OmegaConf
 
     cfg, before = OmegaConf.create(config), OmegaConf.create(run.read_config())
@@ -82,8 +82,8 @@ def with_choices(run: RunDirectory, config: dict[str, Any]) -> dict[str, Any]:
         if is_auto(cfg, key):
             value = OmegaConf.select(before, key)
             if key in AUTO_NODES:
-                given = {name: setting for name, setting in OmegaConf.select(cfg, key).items() if setting != AUTO}
-                OmegaConf.update(cfg, key, OmegaConf.merge(value, given), merge=False)
+                fixed = {name: setting for name, setting in OmegaConf.select(cfg, key).items() if setting != AUTO}
+                OmegaConf.update(cfg, key, OmegaConf.merge(value, fixed), merge=False)
             else:
                 fill(cfg, key, value)
         elif key == "trainer.max_steps" and cfg.trainer.max_steps is None:  # it follows from trainer.max_minutes
@@ -108,7 +108,7 @@ def changed_keys(run: RunDirectory, config: dict[str, Any]) -> list[str]:
 
 
 def _overridden(config: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """Replace groups and values of a configuration by those of the overrides."""
+    """Replace groups and values of a configuration by those of the overrides; raise LxError for unknown settings."""
     from omegaconf import OmegaConf
 
     groups = [override for override in overrides if "." not in _key(override)]

@@ -47,7 +47,7 @@ def write_reports(run: RunDirectory, reports: Sequence[Report]) -> None:
 
 
 def read_verdict(run: RunDirectory) -> tuple[int, str]:
-    """The number of the validation that was judged last, and the verdict."""
+    """Return the number of the validation that was judged last, 0 before the first, and the verdict on it."""
     content = json.loads(run.verdict.read_text(encoding="utf-8"))
     return content["validation"], content["verdict"]
 
