@@ -25,12 +25,12 @@ class Contributions:
     """A score of the expert taken apart: ``start``, all characters and the rest add up to it.
 
     Attributes:
-        start: Of a text without n-grams.
-        characters: Of each text, what its characters contribute: an n-gram's contribution is divided equally among
-            those that it covers, except white space. One that occurs more than once, or in both texts of a pair, is
-            first divided equally among its occurrences.
-        rest: What belongs to no character, by name.
-        ngrams: Each known n-gram with what it contributes, the strongest first; those of characters as ‹...›.
+        start: The score of a text without n-grams.
+        characters: For each text, the contributions of its characters [number of characters]. The contribution of an
+            n-gram is divided equally among its occurrences, in both texts of a pair, and that of an occurrence equally
+            among its characters except white space.
+        rest: Contributions that belong to no character, by name: overlaps of a pair, and n-grams of white space alone.
+        ngrams: Each known n-gram and its contribution, the largest in size first; n-grams of characters as ‹...›.
     """
 
     start: float
@@ -43,12 +43,12 @@ def contributions(expert: LinearExpert, texts: Sequence[str], coefficients: Valu
     """Take a score apart.
 
     Args:
-        expert: Whose scores make up the score.
+        expert: The expert whose scores are added up.
         texts: One text, or the two of a pair.
-        coefficients: [C] of the expert's scores. Those of classes sum to zero, so that what the softmax subtracts
-            cancels.
+        coefficients: [C], the factor of each of the expert's scores. Those of classes sum to zero, so that the
+            normalizing constant of the softmax cancels.
     """
-    # Of two classes there are the weights of the second alone.
+    # With two classes the expert has weights for the second one alone.
     coefficients = coefficients[-expert.weights.shape[1] :]
     (entries,) = expert.vocabulary.entries([[text] for text in texts])
     effects = entries.values * (expert.weights.numpy()[entries.columns] @ coefficients)
@@ -60,24 +60,24 @@ def contributions(expert: LinearExpert, texts: Sequence[str], coefficients: Valu
     effect_of_ngram = np.zeros(expert.num_ngrams)
     effect_of_ngram[entries.columns[is_ngram]] = effects[is_ngram]
     occurrences = find_occurrences(texts, expert.vocabulary.words, expert.vocabulary.characters)
-    hashes = np.concatenate([of_kind.hashes for of_text in occurrences for of_kind in of_text])
+    hashes = np.concatenate([bag.hashes for bags in occurrences for bag in bags])
     indices = expert.vocabulary.find(hashes)
     # Over both texts of a pair: they share the contribution of an n-gram that both have.
     num_occurrences = np.bincount(indices[indices >= 0], minlength=expert.num_ngrams)
     characters: list[Values] = []
     names: dict[int, str] = {}
     in_spaces = 0.0
-    for text, of_text in zip(texts, occurrences, strict=True):
-        painter = _Painter(text)
-        for of_kind, shown in zip(of_text, ("{}", "‹{}›"), strict=True):
-            indices = expert.vocabulary.find(of_kind.hashes)
+    for text, bags in zip(texts, occurrences, strict=True):
+        sums = _CharacterSums(text)
+        for bag, template in zip(bags, ("{}", "‹{}›"), strict=True):
+            indices = expert.vocabulary.find(bag.hashes)
             known = np.flatnonzero(indices >= 0)
-            indices, starts, ends = indices[known], of_kind.starts[known], of_kind.ends[known]
-            in_spaces += painter.add(starts, ends, effect_of_ngram[indices] / num_occurrences[indices])
+            indices, starts, ends = indices[known], bag.starts[known], bag.ends[known]
+            in_spaces += sums.add(starts, ends, effect_of_ngram[indices] / num_occurrences[indices])
             distinct, first = np.unique(indices, return_index=True)
             for ngram, position in zip(distinct.tolist(), first, strict=True):
-                names.setdefault(ngram, shown.format(text[starts[position] : ends[position]]))
-        characters.append(painter.characters())
+                names.setdefault(ngram, template.format(text[starts[position] : ends[position]]))
+        characters.append(sums.characters())
     if in_spaces:
         rest[_SPACES] = in_spaces
     ngrams = [(name, float(effect_of_ngram[ngram])) for ngram, name in names.items()]
@@ -85,16 +85,16 @@ def contributions(expert: LinearExpert, texts: Sequence[str], coefficients: Valu
     return Contributions(float(expert.bias.numpy() @ coefficients), characters, rest, ngrams)
 
 
-class _Painter:
-    """Divides values of spans of a text equally among their characters that are no white space."""
+class _CharacterSums:
+    """Divides values of spans of a text equally among the characters of each span, except white space."""
 
     def __init__(self, text: str) -> None:
         self._is_solid = np.array([not character.isspace() for character in text], bool)
         self._solid_before = np.concatenate([[0], np.cumsum(self._is_solid)])
-        self._steps = np.zeros(len(text) + 1)  # from each character to the next
+        self._steps = np.zeros(len(text) + 1)  # difference of each character's sum from that of the one before
 
     def add(self, starts: Indices, ends: Indices, values: Values) -> float:
-        """Add spans; return the sum of the values that no character can have."""
+        """Add a value for each span, from start to before end; return the sum of those of white space alone."""
         covered = self._solid_before[ends] - self._solid_before[starts]
         each = np.where(covered > 0, values / np.maximum(covered, 1), 0.0)
         np.add.at(self._steps, starts, each)
@@ -102,5 +102,5 @@ class _Painter:
         return float(values[covered == 0].sum())
 
     def characters(self) -> Values:
-        """Return the sums of all characters."""
+        """Return the sum of each character [number of characters]; 0 for white space."""
         return np.where(self._is_solid, np.cumsum(self._steps)[:-1], 0.0)

@@ -44,11 +44,11 @@ class LinearExpert:
         Args:
             kind: What is predicted; see :meth:`scores`.
             vocabulary: F n-grams.
-            weights: [F, C], or [F, 1] for two classes: the logits of the second one, those of the first being 0; for
-                pairs with a row more for each of their overlaps.
+            weights: [F, C], or [F, 1] for the logit of the second of two classes, that of the first being 0. For pairs
+                there is one more row for each overlap.
             bias: [C] or [1].
             texts_per_row: 2 for pairs, else 1.
-            validated: What cross-validation found as it was fitted; None of an expert that was read.
+            validated: The cross-validation of the fit; None for an expert that was read from tensors.
         """
         self.kind, self.texts_per_row = kind, texts_per_row
         self.vocabulary, self.weights, self.bias = vocabulary, weights, bias
@@ -81,10 +81,10 @@ class LinearExpert:
         """Fit an expert on the rows of a training split; takes scikit-learn.
 
         Args:
-            texts: N.
-            pairs: The second texts of pairs, or None.
-            labels: Class ids [N]; of label sets which labels a row has [N, C]; numbers in standard units [N].
-            kind: Which of these.
+            texts: [N], of pairs the first texts.
+            pairs: [N], the second texts of pairs; None: single texts.
+            labels: Class ids [N]; for label sets, whether a row has a label [N, C]; or numbers in standard units [N].
+            kind: Which of these the labels are.
             num_outputs: C; 1 of numbers.
             settings: Of the n-grams and the fit.
         """
@@ -143,7 +143,7 @@ class LinearExpert:
         Raises:
             LxError: The tensors are not those of an expert.
         """
-        tensors = {"kind": torch.tensor(KINDS.index("class")), **tensors}  # which an older expert does not say
+        tensors = {"kind": torch.tensor(KINDS.index("class")), **tensors}  # older experts lack it
         check_tensors(tensors)
         words, characters = tensors["orders"].tolist()
         hashes = tensors["hashes"].numpy().view(np.uint64)

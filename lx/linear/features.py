@@ -30,8 +30,8 @@ class Entries:
 
     Attributes:
         starts: [N], the first entry of each row.
-        columns: The known n-gram of each entry, in [0, F); in pairs F and above: the overlaps of the texts.
-        values: TF-IDF, of unit length over the entries of a bag; overlaps.
+        columns: [entries], from 0 to F - 1 the index of a known n-gram; from F on, in pairs, the overlaps of the texts.
+        values: [entries], TF-IDF, whose Euclidean norm over a bag is 1; or an overlap, from 0 to 1.
     """
 
     starts: Indices
@@ -58,7 +58,7 @@ class Vocabulary:
     def entries(self, texts: Sequence[Sequence[str]]) -> Iterator[Entries]:
         """Return the features of texts, or of pairs of texts, chunk by chunk.
 
-        A value is (1 + ln count) * idf, over the length of the vector of its bag (Salton and Buckley 1988).
+        A value is (1 + ln count) * idf, divided by the Euclidean norm of its bag (Salton and Buckley 1988).
         """
         for bags in count_ngrams(texts, self.words, self.characters):
             indices = self.find(bags.hashes)
@@ -75,7 +75,7 @@ class Vocabulary:
     def _with_overlaps(
         self, rows: Indices, columns: Indices, values: NDArray[Any], overlaps: NDArray[np.float64]
     ) -> tuple[Indices, Indices, NDArray[Any]]:
-        """Add to the entries of each row those of its overlaps."""
+        """Append to the entries of each row its overlaps, given as [num_rows, OVERLAPS_PER_PAIR]."""
         num_rows, num_overlaps = overlaps.shape
         rows = np.concatenate([rows, np.repeat(np.arange(num_rows), num_overlaps)])
         columns = np.concatenate([columns, np.tile(np.arange(num_overlaps) + len(self.hashes), num_rows)])
@@ -83,7 +83,7 @@ class Vocabulary:
         return rows[order], columns[order], np.concatenate([values, overlaps.ravel()])[order]
 
     def num_features(self, texts_per_row: int) -> int:
-        """The n-grams, and in pairs the overlaps."""
+        """Return F, plus the number of overlaps for pairs."""
         return len(self.hashes) + (OVERLAPS_PER_PAIR if texts_per_row == 2 else 0)
 
     def find(self, hashes: Hashes) -> Indices:
@@ -91,7 +91,7 @@ class Vocabulary:
         if kernels.available():
             return self._table.find(hashes)
         indices = np.searchsorted(self.hashes, hashes)
-        padded = np.append(self.hashes, np.uint64(1 << HASH_BITS))  # which is no hash
+        padded = np.append(self.hashes, np.uint64(1 << HASH_BITS))  # larger than any hash
         return np.where(padded[indices] == hashes, indices, -1)
 
     @cached_property
@@ -99,7 +99,7 @@ class Vocabulary:
         return kernels.HashTable(self.hashes)
 
     def matrix(self, texts: Sequence[Sequence[str]]) -> csr_matrix:
-        """Return the features [N, F] of texts, or of pairs of texts."""
+        """Return the features [N, num_features] of texts, or of pairs of texts."""
         from scipy.sparse import csr_matrix
 
         starts, columns, values = [], [], []
@@ -125,7 +125,7 @@ def learn_vocabulary(
 
 
 def _document_frequencies(chunks: Iterable[Bags], most: int) -> tuple[Hashes, Indices]:
-    """Count the rows of each n-gram; while there are more than `most` n-grams, the rarest are forgotten."""
+    """Return the n-grams and how many rows have each; forget the rarest when a merge on the way leaves over `most`."""
     hashes, counts = np.empty(0, np.uint64), np.empty(0, np.int64)
     pending: list[Hashes] = []
     num_pending = 0
@@ -139,7 +139,7 @@ def _document_frequencies(chunks: Iterable[Bags], most: int) -> tuple[Hashes, In
 
 
 def _merge(hashes: Hashes, counts: Indices, pending: list[Hashes]) -> tuple[Hashes, Indices]:
-    """Add the rows that have the `pending` n-grams, one each, to the counts of the rows with the n-grams before."""
+    """Count each of the `pending` hashes as one more row with its n-gram; return all n-grams, ascending, and counts."""
     new, new_counts = np.unique(np.concatenate([*pending, np.empty(0, np.uint64)]), return_counts=True)
     merged = np.concatenate([hashes, new])
     order = np.argsort(merged, kind="stable")
@@ -157,6 +157,6 @@ def _most_frequent(hashes: Hashes, counts: Indices, most: int) -> tuple[Hashes, 
 
 
 def is_chinese(texts: Sequence[str]) -> bool:
-    """Whether a quarter of the characters of texts are Chinese ones; of many texts 1,000 are looked at."""
+    """Whether over a quarter of the characters of texts are Chinese; of many texts, at least 1,000 are read."""
     sample = "".join(texts[:: max(1, len(texts) // 1000)])
     return sum(ord(character) in _HAN for character in sample) * 4 > len(sample)

@@ -32,7 +32,7 @@ MIXER = np.uint64(0xD6E8FEB86659FD93)
 _SHARED, _ONLY_FIRST, _ONLY_SECOND = range(3)  # the roles of the n-grams of a pair
 _ROLE_MASKS = np.array([0, 0xA5A5A5A5A5A5A5, 0x5A5A5A5A5A5A5A], np.uint64)  # makes another hash for each role
 _HASH_MASK = np.uint64((1 << HASH_BITS) - 1)
-_BAGS_PER_CHUNK = 1 << (64 - HASH_BITS)
+_BAGS_PER_CHUNK = 1 << (64 - HASH_BITS)  # a 64-bit key holds the number of a bag above the hash
 _CHARACTERS_PER_CHUNK = 1 << 15  # so that the arrays of a chunk stay in the processor's cache
 _FIRST_UNASSIGNED = 0x40000  # no letter or digit from here on
 
@@ -58,12 +58,12 @@ class Bags:
         num_rows: Of the chunk.
         per_row: Bags of a row. Of a text: words, characters. Of a pair, for words and then for characters: shared, only
             in the first text, only in the second.
-        bag: The bag of each entry, row * per_row + bag of the row; the rows ascend.
-        hashes: All different within a row.
+        bag: [entries], row * per_row + the number of the bag in its row; the rows ascend.
+        hashes: [entries], all different within a row.
         counts: How often the n-gram occurs in the bag; of a shared one the smaller of its counts in the two texts.
         overlaps: [num_rows, OVERLAPS_PER_PAIR] of pairs, for words and then for characters: the share of the distinct
             n-grams of the first text that the second one has too, the share of those of the second that the first has,
-            and their Jaccard index. Of texts [num_rows, 0].
+            and their Jaccard index. For single texts [num_rows, 0].
     """
 
     num_rows: int
@@ -122,7 +122,7 @@ def _compare_pairs(bag: Indices, hashes: Hashes, counts: Indices, num_rows: int)
     order = np.argsort(keys)  # the n-grams that both texts have stand side by side
     keys, bag, counts = keys[order], bag[order], counts[order]
     shared = np.flatnonzero(keys[1:] == keys[:-1])
-    repeats = shared + 1
+    repeats = shared + 1  # the second of two equal keys is dropped: the first stands for both
     roles = np.where(text, _ONLY_SECOND, _ONLY_FIRST)[bag]
     roles[shared] = _SHARED
     counts[shared] = np.minimum(counts[shared], counts[repeats])
@@ -162,7 +162,7 @@ def _count(
 
 def first_of_equals(values: Hashes) -> Indices:
     """Return where in a sorted array each distinct value first stands."""
-    return np.flatnonzero(np.diff(values, prepend=~values[:1]))  # the first one differs from its complement
+    return np.flatnonzero(np.diff(values, prepend=~values[:1]))  # the first value differs from its complement
 
 
 @dataclass(frozen=True)
@@ -252,15 +252,15 @@ def _ngram_keys(units: Hashes, text_of: Indices, orders: Orders, kind: int) -> I
     shortest, longest = orders
     powers = _powers(longest)
     for order in range(1, min(longest, len(units)) + 1):
-        starts = len(units) - order + 1
-        polynomial = polynomial[:starts] + units[order - 1 :] * powers[order - 1]
+        num_starts = len(units) - order + 1
+        polynomial = polynomial[:num_starts] + units[order - 1 :] * powers[order - 1]
         if order >= shortest:
-            within = text_of[:starts] == text_of[order - 1 :]
-            yield bag_bits[:starts][within] | _mix(polynomial[within]) >> np.uint64(64 - HASH_BITS)
+            within = text_of[:num_starts] == text_of[order - 1 :]
+            yield bag_bits[:num_starts][within] | _mix(polynomial[within]) >> np.uint64(64 - HASH_BITS)
 
 
 def _powers(number: int) -> Hashes:
-    """The powers 0, 1, ... of the multiplier."""
+    """Return the powers of the multiplier [number], from exponent 0 on, modulo 2^64."""
     factors = np.full(number, MULTIPLIER)
     factors[:1] = 1
     return np.multiply.accumulate(factors)
@@ -274,7 +274,7 @@ def _mix(values: Hashes) -> Hashes:
 
 @cache
 def word_characters() -> CodePoints:
-    """For each code point its lower-case letter or digit, 0 where it is neither; the last one stands for the rest."""
+    """Return for each code point its letter or digit in lower case, else 0; the last entry is for the rest."""
     characters = "".join(map(chr, range(_FIRST_UNASSIGNED + 1)))
     folded = re.sub(r"[\W_]", "\0", characters).replace("İ", "i").lower()  # İ has two characters in lower case
     return np.frombuffer(folded.encode("utf-32-le", "surrogatepass"), np.uint32)

@@ -41,12 +41,12 @@ class LinearMap:
 
 @dataclass(frozen=True)
 class CrossValidation:
-    """What fits that leave rows out have found.
+    """The result of fits that leave rows out.
 
     Attributes:
         c: The chosen C.
-        rows: [K], ascending, that the calibration was fitted on.
-        scores: [K, C] of them, calibrated, by fits that have not seen them.
+        rows: [K], ascending, the rows that the calibration was fitted on.
+        scores: [K, C], the calibrated scores of these rows, each by a fit that has not seen the row.
     """
 
     c: float
@@ -61,7 +61,7 @@ class Calibration:
     Attributes:
         scale: Above 0; one, or [C].
         shift: [C].
-        loss: The mean loss at which the scores arrive that it was fitted on, with the priors.
+        loss: The mean loss of the calibrated scores over the rows that it was fitted on, with the priors' penalties.
     """
 
     scale: Floats | float
@@ -74,7 +74,7 @@ class Calibration:
         return calibrated
 
     def join(self, fitted: LinearMap) -> LinearMap:
-        """Return the map to calibrated scores."""
+        """Return the map whose scores are the calibrated scores of ``fitted``."""
         return LinearMap(fitted.weights * self.scale, self(fitted.bias))
 
 
@@ -86,13 +86,13 @@ class Target(Protocol):
         """C."""
 
     def shuffle(self, labels: NDArray[Any]) -> NDArray[np.int64]:
-        """Return the rows in an order in which every stride is like the whole."""
+        """Return the rows [N] in an order of which every k-th row makes a stratified sample."""
 
     def fit(self, features: csr_matrix, labels: NDArray[Any], c: float) -> LinearMap:
         """Fit scores to features [N, F]."""
 
     def calibrate(self, scores: Floats, labels: NDArray[Any]) -> Calibration:
-        """Fit what turns the scores [N, C] of rows that were left out into the most likely ones."""
+        """Fit the most likely calibration of scores [N, C], which come from fits that have not seen their rows."""
 
 
 def fit_calibrated(
@@ -107,8 +107,8 @@ def fit_calibrated(
     For each candidate the scores of the rows that a fold leaves out are calibrated. C is the candidate with the least
     loss after that; the fit to all rows gets the same calibration.
 
-    Of more than `MAX_ROWS_OF_FOLDS` rows a sample that is like the whole is divided into folds. Scores grow with the
-    number of rows that are fitted, so the calibration then comes from another fit, which leaves out a tenth of all.
+    Of more than `MAX_ROWS_OF_FOLDS` rows only a stratified sample is divided into folds. Scores grow with the number of
+    rows that are fitted, so the calibration then comes from one more fit, to nine tenths of all rows.
 
     Args:
         features: [N, F].

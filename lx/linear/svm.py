@@ -1,4 +1,4 @@
-"""A linear support vector machine whose features cost the less the more they tell of the class.
+"""A linear support vector machine that penalizes a feature's weight less if the feature tells more of the class.
 
 Axis legend: N rows, F features.
 """
@@ -62,12 +62,12 @@ class Totals:
 def _class_scale(features: csr_matrix, is_class: NDArray[np.bool_], totals: Totals) -> Floats:
     """Return the factor [F] of each feature for the fit of a class: the more it tells, the less its weight costs.
 
-    It is the mean of 1 and the log-count ratio of naive Bayes, in its absolute value over the mean of all (Wang and
-    Manning 2012, section 2.3, where the two are mixed after the fit); the features together keep their size.
+    It is the mean of 1 and a feature's absolute log-count ratio of naive Bayes, divided by the mean ratio (Wang and
+    Manning 2012, section 2.3, who mix the two after the fit). The sum of all squared features stays the same.
     """
     in_class = features.indices[np.repeat(is_class, np.diff(features.indptr))]
-    own = np.bincount(in_class, minlength=features.shape[1])
-    others = totals.rows - own
-    ratios = np.abs(np.log((own + 1) / (own + 1).sum()) - np.log((others + 1) / (others + 1).sum()))
+    inside = np.bincount(in_class, minlength=features.shape[1])
+    outside = totals.rows - inside
+    ratios = np.abs(np.log((inside + 1) / (inside + 1).sum()) - np.log((outside + 1) / (outside + 1).sum()))
     scale = 0.5 + 0.5 * ratios / max(ratios.mean(), 1e-9)
     return np.asarray(scale * np.sqrt(totals.squares.sum() / (totals.squares @ scale**2)))

@@ -50,7 +50,7 @@ class OneClass:
     def calibrate(self, scores: Floats, labels: NDArray[np.int64]) -> Calibration:
         """Fit one scale and a shift a class: vector scaling with one scale (Guo et al. 2017)."""
         targets = torch.from_numpy(labels)
-        return _most_likely(scores, 1, lambda logits: F.cross_entropy(logits, targets, reduction="sum"))
+        return _fit_calibration(scores, 1, lambda logits: F.cross_entropy(logits, targets, reduction="sum"))
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class LabelSet:
     def calibrate(self, scores: Floats, labels: NDArray[np.bool_]) -> Calibration:
         """Fit a scale and a shift a label (Platt 1999)."""
         targets = torch.from_numpy(labels).double()
-        return _most_likely(
+        return _fit_calibration(
             scores,
             self.num_outputs,
             lambda logits: F.binary_cross_entropy_with_logits(logits, targets, reduction="sum"),
@@ -89,7 +89,7 @@ class Number:
         return _shuffle_by(labels)
 
     def fit(self, features: csr_matrix, labels: Floats, c: float) -> LinearMap:
-        """Fit the number: the sum of squared errors, weighted by C, and that of squared weights are least."""
+        """Fit the number, with the least C times the sum of squared errors plus the sum of squared weights."""
         from sklearn.linear_model import Ridge
 
         if features.shape[1] == 0:
@@ -98,12 +98,12 @@ class Number:
         return LinearMap(ridge.coef_[:, None], np.array([ridge.intercept_]))
 
     def calibrate(self, scores: Floats, labels: Floats) -> Calibration:
-        """Leave the scores as they are: their error is the least already."""
+        """Leave the scores as they are, since the fit has minimized their squared error; the loss is its mean."""
         return Calibration(1.0, np.zeros(1), float(np.square(scores[:, 0] - labels).mean()))
 
 
 def target_of(kind: Kind, num_outputs: int) -> Target:
-    """Return what is learned."""
+    """Return the target for labels of a kind."""
     if kind == "number":
         return Number()
     return OneClass(num_outputs) if kind == "class" else LabelSet(num_outputs)
@@ -116,7 +116,7 @@ def _shuffle_by(groups: NDArray[np.int64] | Floats) -> NDArray[np.int64]:
 
 
 def _fit_each(features: csr_matrix, has_label: NDArray[np.bool_], c: float) -> LinearMap:
-    """Fit each column [N, C] by itself; one that no row has scores -1, one that all have 1."""
+    """Fit each column of ``has_label`` [N, C]; a label that no row has scores -1, one that all rows have scores 1."""
     fitted = LinearMap(np.zeros((features.shape[1], has_label.shape[1])), np.full(has_label.shape[1], -1.0))
     counts = has_label.sum(axis=0)
     fitted.bias[counts == len(has_label)] = 1.0
@@ -127,10 +127,11 @@ def _fit_each(features: csr_matrix, has_label: NDArray[np.bool_], c: float) -> L
     return fitted
 
 
-def _most_likely(scores: Floats, num_scales: int, loss: Callable[[Tensor], Tensor]) -> Calibration:
-    """Find scales [1] or [C] and shifts [C] with the least sum of losses.
+def _fit_calibration(scores: Floats, num_scales: int, loss: Callable[[Tensor], Tensor]) -> Calibration:
+    """Find the scales [num_scales] and shifts [C] with the least ``loss``, which is summed over rows.
 
-    Wide normal priors on ln(scale) and shift keep them finite where all scores are right, or a class has no rows.
+    Normal priors, with standard deviations of 2 for ln(scale) and 3 for shift, keep them finite where all scores are
+    right, or a class has no rows.
     """
     inputs = torch.from_numpy(scores)
     log_scale = torch.zeros(num_scales, dtype=torch.float64, requires_grad=True)
