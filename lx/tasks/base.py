@@ -75,10 +75,10 @@ class ScoredExamples:
     Attributes:
         scores: [B, C] probabilities, or predicted values.
         losses: [B].
-        metric: [B] what each example adds to the task's main metric.
+        metric: [B] each example's term of the numerator of the task's main metric.
         gravity: [B] how grave a mistake each is, such as the probability of the wrong class; 0 if it is none.
-        weight: [B] what each counts in it: the main metric is the sum of ``metric`` over that of ``weight``, as an F1
-            is. None: all 1, so that it is the mean.
+        weight: [B] each example's term of the denominator: the main metric is sum(``metric``) / sum(``weight``), as an
+            F1 is. None: all 1, so that it is the mean.
     """
 
     scores: Float[Tensor, "B C"]
@@ -174,10 +174,10 @@ class Task(Protocol):
         """Turn the logits of some texts, float32 on the CPU, into predictions."""
 
     def score(self, logits: Float[Tensor, "B C"], labels: Shaped[Tensor, "B ..."]) -> ScoredExamples:
-        """Turn the logits of some examples into what is kept of them."""
+        """Turn the logits of some examples into what ``predictions.arrow`` and ``mistakes.json`` keep."""
 
     def describe(self, logits: Float[Tensor, "B C"], labels: pa.Array) -> list[dict[str, Any]]:
-        """Name ``label``, ``prediction`` and, if there is one, its ``probability``; of some examples, plain values."""
+        """Return ``label``, ``prediction`` and, if it has one, its ``probability`` of each example, as plain values."""
 
     def prediction_columns(self, probabilities: bool) -> list[str]:
         """Return the headings of predictions in CSV; see :meth:`Prediction.to_row`."""
@@ -210,20 +210,20 @@ class ExpertTask(Task, Protocol):
     def describe(
         self, logits: Float[Tensor, "B C"], labels: pa.Array, expert: Float[Tensor, "B C"] | None = None
     ) -> list[dict[str, Any]]:
-        """Name label and prediction, as those of :class:`Task` do."""
+        """Return label and prediction, as :meth:`Task.describe` does."""
 
 
 class AveragingTask(Task, Protocol):
     """A task that can predict by the mean of several networks, each with its own choices."""
 
     def outputs(self, logits: Float[Tensor, "B C"], expert: Float[Tensor, "B C"] | None = None) -> Float[Tensor, "B C"]:
-        """Return what a mean is taken of, float64: probabilities, or numbers in the labels' own unit."""
+        """Return the values that are averaged, float64: probabilities, or numbers in the labels' own unit."""
 
     def averaged(self, tasks: Sequence[AveragingTask]) -> AveragingTask:
-        """Return the task of the mean over runs with these tasks, this one among them.
+        """Return a task for the mean over the runs of ``tasks``, of which this is one.
 
         Raises:
-            LxError: They are for other classes.
+            LxError: The tasks have different classes.
         """
 
     def logits_of(self, outputs: Float[Tensor, "B C"]) -> Float[Tensor, "B C"]:

@@ -21,7 +21,7 @@ from lx.errors import LxError
 _LOWEST, _HIGHEST = 1e-3, 1e3
 _SHARES = tuple(i / 16 for i in range(17))
 _STEEPNESS = 3.0  # of the sigmoid that counts errors, for margins in nats
-PRICE = 4.0  # of a share of 1 for the first vector, in errors, or in nats of labels
+PRICE = 4.0  # penalty for a share of 1 of the first vector: in errors for classes, in nats for labels
 _MOST_LABEL_SCORES = 1 << 20
 _MOST_SCORES = 1 << 22  # numbers that weights are fitted on; of more, every k-th example serves
 
@@ -72,13 +72,14 @@ def fit_weights(scores: NDArray[np.float32], labels: NDArray[np.int64]) -> list[
     """Fit the weights of score vectors, whose weighted sum has the probabilities as its softmax.
 
     A single vector is scaled so that the labels are the most likely: see :func:`fit_factor`. Two vectors are first
-    scaled one by one; then the shares are chosen with which their sum makes the fewest errors, and the sum is scaled in
-    its turn. Shares chosen by likelihood would favour scores that are well calibrated, but less accurate. An error
-    counts as the sigmoid of its margin (Juang and Katagiri 1992, minimum classification error): a count of whole errors
-    would be the same for most shares of few examples. The share of the first vector, the encoder's, has a price: a
-    share of 1 must save four errors. The encoder's epoch was chosen on these examples, and the expert will be refitted
-    with them, so both look more alike than they are; with few examples, that and luck would decide. The result depends
-    on the examples alone, not on their order, to the last bit.
+    scaled one by one; then the shares are chosen with which their sum makes the fewest errors, and the sum is scaled.
+
+    Shares chosen by likelihood would favour scores that are well calibrated, but less accurate. An error counts as the
+    sigmoid of its margin (Juang and Katagiri 1992, minimum classification error), since a count of whole errors would
+    be the same for most shares of few examples. A share of 1 for the first vector, the encoder's, must save four
+    errors: the encoder's epoch was chosen on these examples, and the expert will be refitted with them, so the two look
+    more alike than they are, and with few examples that and luck would decide. The result depends on the examples
+    alone, not on their order, to the last bit.
 
     Args:
         scores: [N, K, C], K 1 or 2; an example with a score that is not finite is left out.
@@ -112,12 +113,12 @@ def fit_label_weights(scores: NDArray[np.float32], labels: NDArray[np.float32]) 
 def _fit_shares(
     vectors: NDArray[np.float64], factors: Sequence[float], cost: Callable[[NDArray[np.float64]], float]
 ) -> list[float]:
-    """Find the weights with the least cost of the weighted sum, once it is scaled, and of the first vector's share.
+    """Find the weights that minimize the cost of the scaled weighted sum plus the price of the first vector's share.
 
     Args:
         vectors: Margins [2, N, C - 1].
-        factors: That make the labels the most likely by each vector alone.
-        cost: Of margins.
+        factors: For each vector the factor with which the labels are the most likely by this vector alone.
+        cost: The cost of margins [N, C - 1].
     """
     first, second = (factor * margins for factor, margins in zip(factors, vectors, strict=True))
     lowest, weights = math.inf, list(factors)
@@ -141,8 +142,8 @@ def _log_loss(margins: NDArray[np.float64]) -> float:
 def fit_factor(margins: NDArray[np.float64]) -> float:
     """Find the factor of scores with the least negative log-likelihood: 1 over a temperature (Guo et al. 2017).
 
-    The likelihood is convex in the factor (Newton's method). A quadratic penalty as strong as one example pulls it to
-    1, so that few examples, all of them right, or scores that say nothing give a moderate factor from 0.001 to 1000.
+    The loss is convex in the factor (Newton's method). A quadratic penalty as strong as one example pulls it to 1, so
+    that few examples, all of them right, or scores that say nothing give a moderate factor; it is from 0.001 to 1000.
 
     Args:
         margins: [N, C - 1], by how much the score of each other class is above that of the label.
@@ -178,9 +179,9 @@ def _margins(scores: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[
     finite = np.isfinite(scores).all(axis=(1, 2))
     scores, labels = scores[finite], labels[finite]
     order = sort_examples(scores, labels)[:: math.ceil(max(scores.size, 1) / _MOST_SCORES)]
-    kept, labels = scores[order].astype(np.float64).transpose(1, 0, 2), labels[order, None]
-    num_vectors, num_examples, num_classes = kept.shape
-    differences = kept - np.take_along_axis(kept, np.broadcast_to(labels, (num_vectors, num_examples, 1)), axis=2)
+    vectors, labels = scores[order].astype(np.float64).transpose(1, 0, 2), labels[order, None]
+    num_vectors, num_examples, num_classes = vectors.shape
+    differences = vectors - np.take_along_axis(vectors, np.broadcast_to(labels, (num_vectors, num_examples, 1)), axis=2)
     others = differences[:, np.arange(num_classes) != labels]
     return others.reshape(num_vectors, num_examples, num_classes - 1)
 

@@ -34,7 +34,7 @@ class ClassEncoder:
         return f"{len(self._classes.names)} classes"
 
     def fingerprint(self) -> str:
-        """Return nothing: class ids follow from the source alone. Only spellings that were joined are mentioned."""
+        """Return an empty text, as class ids follow from the source alone, or a mark that spellings were joined."""
         return "joined spellings" if self._classes.joined_spellings else ""
 
     def encode(self, labels: Sequence[RawLabel], *, learn: bool) -> tuple[pa.Array, NDArray[np.bool_]]:
@@ -91,5 +91,5 @@ class ClassEncoder:
         absent = [name for name, count in counts.items() if not count]
         least, most = (pick(counts.values()) / len(labels) for pick in (min, max))
         warnings = (f"no rows of {len(absent)} class(es): {shorten(absent, 5)}",) if absent else ()
-        of_all = class_warnings(self._classes.names)
-        return LabelReport(f"{least:.1%} to {most:.1%}", counts, warnings, of_all)
+        name_warnings = class_warnings(self._classes.names)
+        return LabelReport(f"{least:.1%} to {most:.1%}", counts, warnings, name_warnings)

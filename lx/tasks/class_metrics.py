@@ -1,4 +1,4 @@
-"""The metrics of one class a text: of the final distribution, and of what it is made of.
+"""The metrics of a single class per text: of the final distribution, and of encoder and expert by themselves.
 
 Axis legend: B examples of a batch, C classes.
 """
@@ -41,9 +41,9 @@ class ClassMetrics(PooledMetrics):
 
     @override
     def compute(self) -> dict[str, Any]:
-        """Return what :class:`ClassScores` does, a scalar of each other updated metric, and ``reliability``.
+        """Return the results of :class:`ClassScores`, a scalar of each other updated metric, and ``reliability``.
 
-        That is what :class:`CalibrationError` says of the bins, of ``scaled`` and of ``unscaled`` probabilities.
+        The latter holds the bins of :class:`CalibrationError` for ``scaled`` and for ``unscaled`` probabilities.
         """
         computed = self.compute_updated()
         for part in computed.keys() & {"encoder", "expert"}:

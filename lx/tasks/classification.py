@@ -188,7 +188,7 @@ class Classification(nn.Module):
         return predictions
 
     def score(self, logits: Tensor, labels: Tensor, expert: Tensor | None = None) -> ScoredExamples:
-        """Return the probabilities [B, C], and a mistake as grave as the wrong class is probable."""
+        """Return the probabilities [B, C]; the gravity of a mistake is the probability of the wrong class."""
         final = self.combine(logits, expert)
         probabilities = final.softmax(dim=-1)
         largest, predicted = probabilities.max(dim=-1)
@@ -209,7 +209,7 @@ class Classification(nn.Module):
         return self.combine(logits, expert).double().softmax(dim=-1)
 
     def averaged(self, tasks: Sequence[Classification]) -> Classification:
-        """Return a task that takes logarithms of mean probabilities for logits."""
+        """Return a task whose logits are logarithms of mean probabilities."""
         require_same_classes([task.class_names for task in tasks])
         task = copy(self)
         task.pool = LogLinearPool()

@@ -24,7 +24,7 @@ from lx.tasks.regression import Regression
 class ExplainedScore:
     """``weights · logits + expert_weights · scores of the expert + offset``.
 
-    Of an expert alone its scores stand in the place of the logits.
+    In a run of an expert alone, its scores take the place of the logits.
 
     Attributes:
         label: What the score speaks for; empty where there are no labels.
@@ -41,7 +41,7 @@ class ExplainedScore:
     offset: float = 0.0
 
     def value(self, outputs: Sequence[Float[Tensor, " C"]]) -> float:
-        """Compute the score of what a run has of: logits, the scores of its expert, or both."""
+        """Compute the score from the outputs of a run: its logits, its expert's scores, or both in this order."""
         weights = (self.weights, self.expert_weights)
         return self.offset + sum(float(w.double() @ x.double()) for w, x in zip(weights, outputs, strict=False))
 
@@ -52,8 +52,8 @@ def explained_scores(task: Any, prediction: Any, label: str | None) -> list[Expl
 
     Args:
         task: Of the run.
-        prediction: That the task made of the text.
-        label: To explain in the place of those that are predicted; None: those.
+        prediction: The task's prediction for the text.
+        label: The label to explain instead of the predicted ones; None: the predicted ones.
 
     Raises:
         LxError: No such label, or a task that is not lx's own.
@@ -77,7 +77,7 @@ def _(task: Classification, prediction: Any, label: str | None) -> list[Explaine
 @explained_scores.register
 def _(task: Multilabel, prediction: Any, label: str | None) -> list[ExplainedScore]:
     probabilities: dict[str, float] = prediction.probabilities
-    # Without a predicted label, the most probable one: why not even that.
+    # If no label is predicted, explain the most probable one, which missed its threshold.
     predicted = prediction.labels or [max(probabilities, key=probabilities.__getitem__)]
     chosen = [_index(task.class_names, name) for name in (predicted if label is None else [label])]
     outputs = torch.eye(task.num_outputs)

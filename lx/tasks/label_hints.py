@@ -1,4 +1,4 @@
-"""What the names of classes tell of a setting that was forgotten."""
+"""Recognize by the names of classes that a setting was forgotten."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MANY = 20  # numbers: fewer may well be ratings
 def joined_labels(names: Sequence[str]) -> tuple[str, str] | None:
     """Return the separator, and an example, of names that look like several labels each; None if they do not.
 
-    A label would stand at different positions in several names, or also alone; a name with its sub-names does not.
+    They do if a part stands at different positions in several names, or also alone; a sub-name does not.
     """
     for separator in _SEPARATORS:
         positions: dict[str, set[int]] = defaultdict(set)
@@ -64,7 +64,7 @@ def class_warnings(names: Sequence[str]) -> list[str]:
 
 
 def label_warnings(names: Sequence[str], most_of_a_text: int) -> list[str]:
-    """Return sentences on the labels of a task with any number of labels a text, of which one has the most."""
+    """Return sentences on the labels of a task in which no text has more than ``most_of_a_text`` labels."""
     sentences = case_warnings(names)
     if most_of_a_text <= 1 and (joined := joined_labels(names)) is not None:
         sentences.append(

@@ -51,7 +51,7 @@ class MultilabelLoss(nn.Module):
     """Binary cross-entropy between the logistic function of each logit and its label, averaged over the labels.
 
     Args:
-        positive_weights: What the loss of a label that a text has is multiplied with, one for each label; None: all 1.
+        positive_weights: For each label, the factor of its loss in texts that have the label; None: all 1.
     """
 
     positive_weights: Tensor | None

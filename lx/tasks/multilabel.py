@@ -32,21 +32,21 @@ from lx.tasks.tables import reliability_table, worst_classes
 
 _COLUMNS = ("support", "precision", "recall", "f1", "average_precision")
 _PARTS = ("encoder_mean_average_precision", "expert_mean_average_precision")  # where there is an expert
-_MOST_EXTREME = 16  # units of the logit that a threshold lies from a probability of 0.5
+_MOST_EXTREME = 16  # bound of a threshold's logit, in either direction
 
 
 class Multilabel(nn.Module):
     """Any number of labels for each text, by binary cross-entropy; a :class:`lx.tasks.base.Task`.
 
     A label is predicted where its probability reaches a threshold. Thresholds are chosen at each validation among fixed
-    ones, and those of the best are used for test, evaluation and prediction.
+    candidates; test, evaluation and prediction use those of the best validation.
 
     Args:
         class_names: In label order.
         class_counts: Training examples that have each label, in the same order.
         num_examples: All training examples.
-        positive_weights: None: all 1. "balanced": of each label, the training examples without it divided by those with
-            it, so that both weigh the same in all.
+        positive_weights: None: all 1. "balanced": for each label, the number of training examples without it divided
+            by the number with it, so that both groups weigh the same.
         thresholds: "shared": one for all labels, with the best micro F1; "per_label": one for each label, with the
             label's best F1; a probability: this one.
 

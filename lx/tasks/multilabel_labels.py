@@ -22,7 +22,7 @@ _RARE = 20  # rows: a rarer set of labels is grouped by one of its labels
 class LabelSetEncoder:
     """Labels as sets of ids; a ``LabelEncoder``.
 
-    A row has a list of labels, which may be empty, or a single one. What stands twice in a row counts once. Names and
+    A row has a list of labels, which may be empty, or a single one. A label that a row repeats counts once. Names and
     numbers are treated as by :class:`ClassNames`, which has the same arguments and errors.
     """
 
@@ -43,15 +43,15 @@ class LabelSetEncoder:
         return self._fingerprint + (", joined spellings" if self._classes.joined_spellings else "")
 
     def encode(self, labels: Sequence[RawLabel], *, learn: bool) -> tuple[pa.Array, NDArray[np.bool_]]:
-        """Return the label ids of each row, and which rows have an empty or unknown label, or none but null."""
+        """Return the label ids of each row, and which rows are invalid: null, or with an empty or unknown label [N]."""
         rows = [_as_list(row) for row in labels]
         ids = self._classes.encode([label for row in rows for label in row], learn=learn)
         row_of = np.repeat(np.arange(len(rows)), list(map(len, rows)))
         invalid = np.zeros(len(rows), np.bool_)
         invalid[row_of[ids < 0]] = True
-        once = np.unique(np.stack([row_of, ids], axis=1).reshape(-1, 2), axis=0)
-        offsets = np.searchsorted(once[:, 0], np.arange(len(rows) + 1))
-        values = pa.array(once[:, 1].astype(np.int32))
+        distinct = np.unique(np.stack([row_of, ids], axis=1).reshape(-1, 2), axis=0)
+        offsets = np.searchsorted(distinct[:, 0], np.arange(len(rows) + 1))
+        values = pa.array(distinct[:, 1].astype(np.int32))
         return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), values), invalid
 
     def refusal(self, where: str, label: RawLabel) -> LxError:
@@ -120,13 +120,13 @@ def multi_hot(labels: pa.Array, num_labels: int) -> NDArray[np.float32]:
 
 
 def _as_list(row: RawLabel) -> list[Any]:
-    """The labels of a row; an empty text is no label, and null one that is not there."""
+    """Return the labels of a row: none for an empty text; for null, a single null, which is an invalid label."""
     if isinstance(row, list):
         return row
     return [] if isinstance(row, str) and not row.strip() else [row]
 
 
 def _offsets(labels: pa.Array) -> NDArray[np.int32]:
-    """Where the labels of each row begin among those of all rows, from 0, and where the last end."""
+    """Return where each row's labels begin in the list of all, and at last where that list ends [rows + 1]."""
     lengths = pc.list_value_length(labels).to_numpy()
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)

@@ -22,7 +22,7 @@ from lx.tasks.metrics import MeanLoss, ratio
 from lx.tasks.pooled_metrics import Combine, PooledMetrics
 
 LEVELS = 1024
-"""Levels a unit of the logit: scores are kept to a 1024th, which is 0.00025 of a probability at most."""
+"""Levels per unit of the logit: rounding to a level changes a probability by 0.00025 at most."""
 
 _LIMIT = 16 * LEVELS  # scores further than 16 units from the origin count as 16
 _STEP = LEVELS // 32
@@ -95,7 +95,7 @@ class ScoredLabels(Metric):
 
 @dataclass(frozen=True)
 class MultilabelScores:
-    """What the predicted sets are worth.
+    """Scores of predicted label sets.
 
     Attributes:
         f1_micro: F1 over all pairs of an example and a label.
@@ -177,10 +177,10 @@ def reliability(levels: Int[Tensor, "N C"], truth: Bool[Tensor, "N C"], origin: 
         and as ``accuracy`` the share of them with the label; both 0 where there are none.
     """
     count, positives = np.zeros((2, 2 * _LIMIT), np.int64)
-    for column, is_there in zip(levels.numpy().T, truth.numpy().T, strict=True):
-        places = column.astype(np.int64) + _LIMIT
-        count += np.bincount(places, minlength=len(count))
-        positives += np.bincount(places[is_there], minlength=len(count))
+    for column, has_label in zip(levels.numpy().T, truth.numpy().T, strict=True):
+        cells = column.astype(np.int64) + _LIMIT
+        count += np.bincount(cells, minlength=len(count))
+        positives += np.bincount(cells[has_label], minlength=len(count))
     probabilities = 1 / (1 + np.exp(-(origin + np.arange(-_LIMIT, _LIMIT) / LEVELS)))
     bins = (probabilities * _BINS).astype(np.int64)
     totals = [np.bincount(bins, weights, _BINS) for weights in (count, count * probabilities, positives)]
@@ -213,7 +213,7 @@ def choose_thresholds(levels: Int[Tensor, "N C"], truth: Bool[Tensor, "N C"], ch
 def _counts_at_candidates(
     levels: Int[Tensor, " N"], truth: Bool[Tensor, " N"]
 ) -> tuple[Int[Tensor, " K"], Int[Tensor, " K"], Int[Tensor, " K"]]:
-    """Count, for one label at each threshold, the examples rightly given it, given it, and having it."""
+    """Count, for one label at each candidate, the examples rightly given the label, given it, and having it [K]."""
     rows, positives = levels.sort().values, levels[truth].sort().values
     predicted = len(rows) - torch.searchsorted(rows, _CANDIDATES)
     correct = len(positives) - torch.searchsorted(positives, _CANDIDATES)

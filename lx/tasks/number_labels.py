@@ -18,7 +18,7 @@ from lx.errors import LxError
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 _WITH_COMMA = re.compile(r"[+-]?[0-9]*,[0-9]+([eE][+-]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
-_ROWS_A_GROUP = 50  # at least, so that the share of a group that validation takes is near to what was asked for
+_ROWS_A_GROUP = 50  # at least, so that validation can take nearly the requested share of each group
 _MOST_GROUPS = 10
 
 
@@ -74,7 +74,7 @@ class NumberEncoder:
         """Return None: a number is final as it is read."""
 
     def groups(self, labels: pa.Array) -> NDArray[np.int64]:
-        """Return which of up to ten ranges with about as many rows each a label lies in."""
+        """Return the range of each label [N], out of up to ten ranges with about equally many rows."""
         numbers = labels.to_numpy()
         count = min(_MOST_GROUPS, max(1, len(numbers) // _ROWS_A_GROUP))
         edges = np.quantile(numbers, np.arange(1, count) / count)
@@ -92,7 +92,7 @@ class NumberEncoder:
 
 
 def _number(label: RawLabel) -> float:
-    """The number that a label stands for; not a number if it is none."""
+    """Return the number that a label stands for; NaN if it stands for none."""
     if isinstance(label, float):
         return label
     if isinstance(label, str):

@@ -35,8 +35,8 @@ class NumberPool:
     def fit(cls, scores: NDArray[np.float32], labels: NDArray[np.float32]) -> NumberPool:
         """Fit the share with the least squared errors.
 
-        The share of the encoder has the same price as that of classes: a share of 1 must save four squared errors of
-        the expert's mean size.
+        As with classes (:func:`lx.tasks.calibration.fit_weights`) the encoder's share has a price: a share of 1 must
+        save four times the expert's mean squared error.
 
         Args:
             scores: [N, 2, 1]; an example with a number that is not finite is left out.
@@ -48,6 +48,7 @@ class NumberPool:
         encoder, expert = scores[order, :, 0].astype(np.float64).T
         errors, difference = labels[order] - expert, encoder - expert
         price = PRICE * np.square(errors).sum() / max(len(errors), 1)
+        # The cost of a share s, |errors - s * difference|^2 + price * s, is quadratic: least at gain / size.
         gain, size = float((errors * difference).sum()) - price / 2, float(np.square(difference).sum())
         return cls(float(min(max(gain / size, 0.0), 1.0)) if size else 0.0)
 

@@ -1,4 +1,4 @@
-"""Metrics of what is made of logits and an expert's scores, with weights that are chosen on the examples themselves.
+"""Metrics of logits combined with an expert's scores, by weights that may be fitted on the measured examples.
 
 Axis legend: B examples of a batch, N all examples, K score vectors an example (logits, and an expert's), C outputs.
 """
@@ -39,12 +39,12 @@ Fit = Callable[[NDArray[np.float32], NDArray[Any]], Pool]
 
 
 class PooledMetrics(MetricCollection):
-    """Metrics of what ``combine`` makes of logits and an expert's scores, and of the two by themselves.
+    """Metrics of combined scores and, where there is an expert, of logits and the expert's scores by themselves.
 
     Args:
-        final: Of what ``combine`` makes, by name.
-        encoder: Of the logits, measured where there is an expert.
-        expert: Of the expert's scores.
+        final: Metrics of the combined scores, by name.
+        encoder: A metric of the logits, updated where there is an expert.
+        expert: A metric of the expert's scores.
         combine: See :data:`Combine`.
     """
 
@@ -64,21 +64,21 @@ class PooledMetrics(MetricCollection):
             self["expert"].update(expert, labels)
 
     def compute_updated(self) -> dict[str, Any]:
-        """Return what each metric computes that was updated."""
+        """Return the results of the metrics that were updated, by name."""
         return {name: metric.compute() for name, metric in self.items() if metric.update_called}
 
 
 class ChoosingMetrics(MetricCollection):
     """Metrics with weights fitted on the very examples that are measured: their scores are kept until the end.
 
-    That takes 4 bytes an example, output and score vector. The result is the same however the examples were ordered,
+    That takes 4 bytes per example, output and score vector. The result is the same however the examples were ordered,
     batched or spread over ranks.
 
     Args:
-        build: The metrics of a rank by itself, of what a function makes of logits and expert.
-        fit: The weights.
-        without_expert: Metrics of logits beside which there is no expert, and then no weight to choose; None: logits
-            alone have a weight too.
+        build: Builds the metrics of a rank by itself, from the function that combines logits and expert.
+        fit: Fits the weights.
+        without_expert: Metrics of logits without an expert, for which no weight is fitted; None: a weight is fitted
+            for logits alone, too.
     """
 
     def __init__(

@@ -194,7 +194,7 @@ class Regression(nn.Module):
         return self.mean + self.std * self.combine(logits, expert).double()
 
     def averaged(self, tasks: Sequence[Regression]) -> Regression:
-        """Return this task as it is without an expert: each run has applied its own share, and its own units."""
+        """Return a task without a share: each run has applied its own share and units before the mean."""
         task = copy(self)
         task.pool = NumberPool()
         return task
@@ -209,6 +209,6 @@ class Regression(nn.Module):
 
 
 def _expected_huber(delta: float) -> float:
-    """The mean of Huber's loss of a normal variable: that of always predicting the mean."""
+    """Return the mean Huber loss of a standard normal variable: the loss of always predicting the mean."""
     normal = NormalDist()
     return normal.cdf(delta) - 0.5 + delta * normal.pdf(delta) - delta**2 * (1 - normal.cdf(delta))

@@ -37,8 +37,8 @@ class NumberMetrics(PooledMetrics):
         computed = self.compute_updated()
         scores = computed.pop("scores")
         for part in {"encoder", "expert"} & computed.keys():
-            of_part = computed.pop(part)
-            scores |= {f"{part}_{name}": of_part[name] for name in ("mse", "pearson")}
+            part_scores = computed.pop(part)
+            scores |= {f"{part}_{name}": part_scores[name] for name in ("mse", "pearson")}
         return {**scores, **computed}
 
 
