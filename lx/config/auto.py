@@ -32,6 +32,7 @@ AUTO_VALUES: dict[str, type] = {
     "model.embedding_dropout": float,
     "model.head_dropout": float,
     "model.token_dropout": float,
+    "model.adversarial": float,
     "model.embedding_std": float,
 }
 """Settings with one value, and its type."""

@@ -56,17 +56,20 @@ def build(node: Any, where: str, **arguments: Any) -> Any:
         raise LxError(f"{where} cannot be built: {type(cause).__name__}: {first_line(cause)}") from error
 
 
+_NOT_OF_NETWORK = ("expert", "num_members", "adversarial")
+
+
 def build_network(node: Any, **sizes: int) -> Any:
     """Build the network of a ``model`` node, an ensemble if it has several members; see :func:`build`.
 
-    The expert is no part of it.
+    What is none of its arguments is left out: the expert, and how it is trained.
     """
     from hydra.utils import get_class
     from omegaconf import DictConfig
 
     settings = resolved(node) if isinstance(node, DictConfig) else node
     num_members = settings.get("num_members", 1)  # older runs have none
-    arguments = {name: value for name, value in settings.items() if name not in ("expert", "num_members")}
+    arguments = {name: value for name, value in settings.items() if name not in _NOT_OF_NETWORK}
     members = [build(arguments, "model", **sizes) for _ in range(num_members)]
     return members[0] if num_members == 1 else get_class("lx.nn.ensemble.Ensemble")(members)
 

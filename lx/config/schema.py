@@ -147,6 +147,7 @@ OF_OPTIONS: dict[str, Any] = {
     **dict.fromkeys(("model.expert.words", "model.expert.characters"), str | list),
     **dict.fromkeys(("model.expert.min_count", "model.expert.max_ngrams"), Annotated[int, at_least(1)]),
     "model.expert.C": Annotated[float | str, AUTO_OR_ABOVE_ZERO],
+    "model.adversarial": Annotated[float | None, above_zero("above 0, or null")],
     "model.embedding_std": Annotated[float | None, above_zero("above 0, or null")],
     "model.norm.eps": Annotated[float, above_zero()],
     "task.label_smoothing": Annotated[float, PROBABILITY],

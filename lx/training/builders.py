@@ -34,6 +34,7 @@ from lx.nn.vectors import load_word_vectors
 from lx.optim.groups import parameter_groups
 from lx.system.hardware import Hardware
 from lx.tasks.base import Task, encoder_factory, takes_expert
+from lx.training.adversarial import AdversarialEmbeddings
 from lx.training.compilation import compile_for_all_lengths, pays_to_compile
 from lx.training.module import TextClassifier
 from lx.training.nonfinite import NonFiniteGuard
@@ -154,7 +155,13 @@ def build_net(cfg: DictConfig, data: TextDataModule, task: Task, hardware: Hardw
         raise LxError(f"data.max_length={cfg.data.max_length} goes beyond the {longest} positions of {cfg.model.path}")
     if path := cfg.model.get("vectors"):
         _fill_word_embeddings(members, path, data.tokenizer)
-    if cfg.hardware.compile is True or (cfg.hardware.compile == "auto" and pays_to_compile(hardware, total_steps)):
+    is_adversarial = bool(cfg.model.get("adversarial"))
+    if is_adversarial and cfg.hardware.compile is True:
+        raise LxError(
+            "hardware.compile=true cannot compile a network whose embeddings are moved: set model.adversarial=null"
+        )
+    pays = cfg.hardware.compile == "auto" and not is_adversarial and pays_to_compile(hardware, total_steps)
+    if cfg.hardware.compile is True or pays:
         compile_for_all_lengths(net)
     else:
         swap_in_kernels(net, hardware.device, hardware.product_dtype)
@@ -201,7 +208,9 @@ def build_module(cfg: DictConfig, net: nn.Module, task: Task, total_steps: int) 
         return built
 
     guard = NonFiniteGuard(cfg.trainer.on_nan)
-    return TextClassifier(net, task, optimizer, schedule, cfg.trainer.gradient_clip_val, guard, cfg.seed)
+    strength = cfg.model.get("adversarial")  # older runs have no such setting
+    adversarial = AdversarialEmbeddings(net, strength) if strength else None
+    return TextClassifier(net, task, optimizer, schedule, cfg.trainer.gradient_clip_val, guard, cfg.seed, adversarial)
 
 
 def _check_measured(key: str, metric: str, task: Task) -> None:

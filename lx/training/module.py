@@ -19,6 +19,7 @@ from lx.distributed.gradient_sync import GradientSync, gradient_sync
 from lx.distributed.process_group import all_reduce_sum
 from lx.nn.expert_alone import ExpertAlone
 from lx.tasks.base import Evaluation, Task
+from lx.training.adversarial import AdversarialEmbeddings
 from lx.training.nonfinite import NonFiniteGuard
 from lx.training.seeding import seed_step
 
@@ -39,6 +40,8 @@ class TextClassifier(LightningModule):
         gradient_clip_val: largest norm of the whole gradient (Pascanu et al. 2013); None: no clipping.
         guard: decides what happens when the loss or the gradient is not finite.
         seed: of the run.
+        adversarial: moves the word embeddings of ``net`` for a second pass, which has half of the loss; None: there is
+            none.
 
     Attributes:
         evaluations: the last one on ``val`` and on ``test``.
@@ -56,6 +59,7 @@ class TextClassifier(LightningModule):
         gradient_clip_val: float | None = None,
         guard: NonFiniteGuard | None = None,
         seed: int = 0,
+        adversarial: AdversarialEmbeddings | None = None,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -66,6 +70,7 @@ class TextClassifier(LightningModule):
         self.gradient_clip_val = gradient_clip_val
         self.guard = guard or NonFiniteGuard("stop")
         self.seed = seed
+        self.adversarial = adversarial
         self.gradient_sync = GradientSync()
         self.split_metrics = nn.ModuleDict({"val": task.metrics(choose=True), "test": task.metrics(choose=False)})
         self.evaluations: dict[str, Evaluation] = {}
@@ -143,14 +148,30 @@ class TextClassifier(LightningModule):
         """
         losses: list[Tensor] = []
         counts: list[dict[str, Tensor]] = []
+        num_examples = batch.num_examples
         for micro_batch in batch.micro_batches:
-            loss, logits = self.losses(micro_batch)
             is_last = micro_batch is batch.micro_batches[-1]
-            with nullcontext() if is_last else self.gradient_sync.no_sync():
-                self.manual_backward(loss.sum() * self.gradient_sync.loss_scale / batch.num_examples)
-            losses.append(loss.detach())
+            if self.adversarial is None:
+                loss, logits = self._backward(micro_batch, num_examples, sync=is_last)
+            else:
+                with self.adversarial.recording():
+                    loss, logits = self._backward(micro_batch, 2 * num_examples, sync=False)
+                with self.adversarial.moving(micro_batch.mask):
+                    self._backward(micro_batch, 2 * num_examples, sync=is_last)
+            losses.append(loss)
             counts.append(self.task.step_counts(logits, micro_batch.labels))
         return losses, {name: torch.stack([count[name] for count in counts]).sum() for name in counts[0]}
+
+    def _backward(self, micro_batch: Batch, divisor: int, *, sync: bool) -> tuple[Tensor, Tensor]:
+        """Run forward and backward of the loss over a divisor.
+
+        Returns:
+            The loss of each example [B] and logits [B, C], both detached.
+        """
+        loss, logits = self.losses(micro_batch)
+        with nullcontext() if sync else self.gradient_sync.no_sync():
+            self.manual_backward(loss.sum() * self.gradient_sync.loss_scale / divisor)
+        return loss.detach(), logits
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Add a batch to the validation metrics; return its logits [B, C], for callbacks."""

@@ -50,19 +50,20 @@ def choose(facts: CorpusFacts, settle: Settle, *, expert_outputs: int) -> None:
     settle("trainer.max_epochs", num_epochs(facts.rows), rows)
 
     dim = settle("model.dim", 128 if facts.rows < _MEDIUM else 256, rows)
-    settle("model.num_members", 4 if facts.rows < _MEDIUM else 2, rows)
+    settle("model.num_members", 2, rows)
     settle("model.num_layers", 2, rows)
     settle("model.num_heads", gcd(dim, 4), f"{dim} wide")
     settle("model.conv_width", 3, rows)
     settle("model.position", "none", "the convolution sees the order")
     pooling = settle("model.pooling", "mean_max", rows)
-    compares = facts.has_pairs and pooling not in _POOLINGS_OF_ONE_VECTOR
-    settle("model.compare_pairs", compares, "pairs of texts" if facts.has_pairs else "single texts")
+    texts = "pairs of texts" if facts.has_pairs else "single texts"
+    settle("model.compare_pairs", facts.has_pairs and pooling not in _POOLINGS_OF_ONE_VECTOR, f"{texts}, {pooling}")
     settle("model.dropout", 0.2 if is_small else 0.1, rows)
     settle("model.embedding_dropout", 0.3 if is_small else 0.1, rows)
     settle("model.head_dropout", 0.4 if is_small else 0.2, rows)
     # Rare words are [UNK] in training too; of other tokens all are known, and it is learned from dropped ones.
     settle("model.token_dropout", 0.0 if is_small and tokenizer == "word" else 0.1, rows)
+    settle("model.adversarial", 0.1 if is_small else None, rows)
     settle("model.embedding_std", 0.1, rows)
     has_expert = 0 < expert_outputs <= _MOST_OUTPUTS_OF_EXPERT and facts.rows <= _MOST_ROWS_OF_EXPERT
     many = expert_outputs > _MOST_OUTPUTS_OF_EXPERT

@@ -14,7 +14,10 @@ from support.run_files import losses, result
 pytestmark = pytest.mark.distributed
 
 EPOCHS = "trainer.max_epochs=2"
-HARD = ["task.class_weights=balanced", "task.label_smoothing=0.1", "hardware.precision=64-true", "model.num_members=2"]
+HARD = [
+    *("task.class_weights=balanced", "task.label_smoothing=0.1", "hardware.precision=64-true"),
+    *("model.num_members=2", "model.adversarial=0.3"),
+]
 COUNTED = ("accuracy", "f1_macro")
 
 

@@ -129,13 +129,14 @@ def test_predictions_give_the_metrics(trained: tuple[str, Path], tmp_path: Path)
     if task == "regression":
         assert [line["value"] for line in lines] == pytest.approx(values, rel=1e-5)
         assert [float(row["value"]) for row in table] == pytest.approx(values, rel=1e-5)
-        assert set(lines[0]) - {"id"} == set(table[0]) - {"id"} == {"text", "value"}
+        assert set(lines[0]) - {"id"} == set(table[0]) - {"id"} == {"text", "text_pair", "value"}
     else:
         for line, row in zip(lines, table, strict=True):
             assert list(line["probabilities"]) == line["labels"] == [name for name in row["labels"].split("|") if name]
         assert list(full[0]["probabilities"]) == NAMES
         assert [name for name in full_table[0] if name != "id"] == [
             "text",
+            "text_pair",
             "labels",
             *(f"probability[{name}]" for name in NAMES),
         ]
