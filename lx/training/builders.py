@@ -155,13 +155,11 @@ def build_net(cfg: DictConfig, data: TextDataModule, task: Task, hardware: Hardw
         raise LxError(f"data.max_length={cfg.data.max_length} goes beyond the {longest} positions of {cfg.model.path}")
     if path := cfg.model.get("vectors"):
         _fill_word_embeddings(members, path, data.tokenizer)
-    is_adversarial = bool(cfg.model.get("adversarial"))
-    if is_adversarial and cfg.hardware.compile is True:
-        raise LxError(
-            "hardware.compile=true cannot compile a network whose embeddings are moved: set model.adversarial=null"
-        )
-    pays = cfg.hardware.compile == "auto" and not is_adversarial and pays_to_compile(hardware, total_steps)
-    if cfg.hardware.compile is True or pays:
+    is_requested = cfg.hardware.compile is True
+    can_compile = not cfg.model.get("adversarial")  # a compiled network has no layer whose output could be moved
+    if is_requested and not can_compile:
+        log.warning("hardware.compile=true is left out: model.adversarial moves what a layer returns")
+    if can_compile and (is_requested or (cfg.hardware.compile == "auto" and pays_to_compile(hardware, total_steps))):
         compile_for_all_lengths(net)
     else:
         swap_in_kernels(net, hardware.device, hardware.product_dtype)

@@ -50,7 +50,9 @@ def choose(facts: CorpusFacts, settle: Settle, *, expert_outputs: int) -> None:
     settle("trainer.max_epochs", num_epochs(facts.rows), rows)
 
     dim = settle("model.dim", 128 if facts.rows < _MEDIUM else 256, rows)
-    settle("model.num_members", 2, rows)
+    adversarial = settle("model.adversarial", 0.1 if is_small else None, rows)
+    # An adversarial pass takes as long as another network for each.
+    settle("model.num_members", 2 if adversarial or facts.rows >= _MEDIUM else 4, rows)
     settle("model.num_layers", 2, rows)
     settle("model.num_heads", gcd(dim, 4), f"{dim} wide")
     settle("model.conv_width", 3, rows)
@@ -63,7 +65,6 @@ def choose(facts: CorpusFacts, settle: Settle, *, expert_outputs: int) -> None:
     settle("model.head_dropout", 0.4 if is_small else 0.2, rows)
     # Rare words are [UNK] in training too; of other tokens all are known, and it is learned from dropped ones.
     settle("model.token_dropout", 0.0 if is_small and tokenizer == "word" else 0.1, rows)
-    settle("model.adversarial", 0.1 if is_small else None, rows)
     settle("model.embedding_std", 0.1, rows)
     has_expert = 0 < expert_outputs <= _MOST_OUTPUTS_OF_EXPERT and facts.rows <= _MOST_ROWS_OF_EXPERT
     many = expert_outputs > _MOST_OUTPUTS_OF_EXPERT

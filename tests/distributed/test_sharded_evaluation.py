@@ -31,7 +31,11 @@ def _train(folder: Path, run: Path, environment: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "settings", [["trainer.max_steps=5"], ["trainer.max_steps=13", "trainer.ema_decay=0.9", "model.num_members=2"]]
+    "settings",
+    [
+        ["trainer.max_steps=5"],
+        ["trainer.max_steps=13", "trainer.ema_decay=0.9", "model.num_members=2", "model.adversarial=0.3"],
+    ],
 )
 def test_weights_are_sharded_again_after_an_evaluation(settings: list[str], folder: Path, tmp_path: Path) -> None:
     """The run does not end with a validation, so there is one after training, then the test; once more when it starts

@@ -37,6 +37,7 @@ SETTINGS: dict[str, tuple[list[str], int, int]] = {
     "validation after two epochs": (["trainer.check_val_every_n_epoch=2"], 12, 18),
     "limits": (["trainer.limit_train_batches=5", "trainer.max_epochs=4", "trainer.limit_eval_batches=1"], 10, 20),
     "early stopping": (["trainer.early_stopping_patience=1", "optimizer.lr=1e-9", "trainer.max_epochs=9"], 12, 12),
+    "moved embeddings": (["model.adversarial=0.3"], 12, 18),
     "an expert": (["model/expert=linear", "model.expert.min_count=1"], 12, 18),
     "two workers": (["hardware.num_workers=2"], 12, 18),
     "neither schedule nor clipping": (

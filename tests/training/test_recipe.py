@@ -60,6 +60,17 @@ def test_the_script_decides_about_the_tokenizer_and_it_about_the_length() -> Non
     assert max_length(CorpusFacts(10, 3_000, 20_000, 0.0), "word") == 256
 
 
+def test_an_adversarial_pass_takes_the_time_of_other_networks() -> None:
+    large, huge = CorpusFacts(50_000, 60, 400, 0.0), CorpusFacts(200_000, 60, 400, 0.0)
+    keys = ("model.adversarial", "model.num_members")
+    assert [tuple(chosen(facts)[key] for key in keys) for facts in (ENGLISH, large, huge)] == [
+        (0.1, 2),
+        (None, 4),
+        (None, 2),
+    ]
+    assert chosen(ENGLISH, model__adversarial=None)["model.num_members"] == 4
+
+
 def test_pairs_are_compared_after_a_pooling_of_all_tokens() -> None:
     pairs = replace(ENGLISH, has_pairs=True)
     assert not chosen(ENGLISH)["model.compare_pairs"]
@@ -178,3 +189,16 @@ def test_a_run_keeps_what_was_chosen(tmp_path: Path) -> None:
     assert yaml.safe_load((run / "resume.yaml").read_text()) == {**config, "resume": True}
     with pytest.raises(LxError, match=r"these settings differ: optimizer\.lr$"):
         prepare_run(lx.compose(overrides(tmp_path, *more, "resume=true", "optimizer.lr=0.5")), [])
+
+
+def test_a_network_whose_embeddings_are_moved_is_not_compiled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    compiled: list[Any] = []
+    monkeypatch.setattr("lx.training.builders.compile_for_all_lengths", compiled.append)
+    small = ["model.dim=8", "model/expert=none", "hardware.compile=true"]
+    with caplog.at_level("WARNING", logger="lx"):
+        build_run(lx.compose(overrides(tmp_path, *small)), HARDWARE)
+    assert not compiled and "hardware.compile=true is left out: model.adversarial" in caplog.text
+    build_run(lx.compose(overrides(tmp_path, *small, "model.adversarial=null")), HARDWARE)
+    assert len(compiled) == 1
