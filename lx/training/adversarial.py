@@ -55,7 +55,12 @@ class AdversarialEmbeddings:
 
         Args:
             mask: [B, T] of the batch, True for a real token.
+
+        Raises:
+            LxError: the recorded pass has not called the layer.
         """
+        if not self._looked_up:
+            raise LxError("model.adversarial: the network reads its word embeddings without calling word_embedding")
         moves = iter([adversarial_move(embeddings, mask, self.strength) for embeddings in self._looked_up])
         self._looked_up.clear()
         with self._hooks(lambda layer, inputs, embeddings: embeddings + next(moves)):

@@ -123,3 +123,10 @@ def test_no_hook_stays() -> None:
 def test_a_network_without_word_embeddings_is_refused() -> None:
     with pytest.raises(LxError, match=r"model\.adversarial: Linear has no layer word_embedding"):
         AdversarialEmbeddings(nn.Linear(2, 2), 0.1)
+
+
+def test_a_network_that_does_not_call_its_layer_is_refused() -> None:
+    cfg = lx.compose(["model=bag", "model.dim=8"])
+    bag = build_network(cfg.model, vocab_size=11, num_outputs=3, num_token_types=1).double()
+    with pytest.raises(LxError, match="without calling word_embedding"):
+        step(bag, [6], 0.3)
