@@ -69,6 +69,9 @@ def test_an_adversarial_pass_takes_the_time_of_other_networks() -> None:
         (None, 2),
     ]
     assert chosen(ENGLISH, model__adversarial=None)["model.num_members"] == 4
+    for facts, outputs in ((replace(ENGLISH, has_pairs=True), 4), (ENGLISH, 1)):
+        assert chosen(facts, outputs)["model.adversarial"] is None
+        assert chosen(facts, outputs)["model.num_members"] == 4
 
 
 def test_pairs_are_compared_after_a_pooling_of_all_tokens() -> None:
