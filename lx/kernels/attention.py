@@ -52,7 +52,7 @@ class _Attention(Function):
         bias = bias.contiguous()
         out = qkv.new_empty(texts, tokens, heads, width)
         needs_gradient = any(ctx.needs_input_grad)
-        log_sums = torch.empty(texts, heads, tokens) if needs_gradient else None
+        log_sums = torch.empty(texts, heads, tokens, dtype=torch.float32) if needs_gradient else None
         part_step, text_step, head_step, token_step, _ = qkv.stride()
         steps = (0 if size == 1 else step for size, step in zip(bias.shape[:3], bias.stride()[:3], strict=True))
         shape = _Shape(texts, heads, tokens, width, text_step, head_step, token_step, part_step, *steps)

@@ -18,7 +18,7 @@ from lx.nn.dropout import Dropout
 from lx.nn.embedding import TokenEmbedding
 from lx.nn.encoder import TransformerEncoder
 from lx.nn.init import initialize
-from lx.nn.pooling import NUM_COMPARED, Pooling, QueryPooling, compare
+from lx.nn.pooling import NUM_COMPARED, Pooling, QueryPooling, compare, round_to
 from lx.nn.position import Position
 from lx.nn.vectors import check_freezing
 
@@ -136,5 +136,5 @@ class TransformerClassifier(nn.Module):
             pooled = compare(self.pooling(x, mask & ~is_second), self.pooling(x, mask & is_second))
         else:
             pooled = self.pooling(x, mask)
-        logits: Tensor = self.head(self.dropout(pooled))
+        logits: Tensor = self.head(round_to(self.dropout(pooled), self.head))
         return logits

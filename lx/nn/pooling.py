@@ -130,7 +130,7 @@ class AttentionPooling(Pooling):
     def forward(self, x: Float[Tensor, "B T D"], mask: Bool[Tensor, "B T"]) -> Float[Tensor, "B D"]:
         scores = self.query(self.hidden(x).tanh()).squeeze(-1)
         weights = (scores + torch.where(mask, 0.0, MASKED)).softmax(dim=-1).masked_fill(~mask, 0.0)
-        pooled: Tensor = weights[:, None, :] @ x
+        pooled: Tensor = weights[:, None, :].to(x.dtype) @ x
         return pooled.squeeze(1)
 
 
@@ -141,3 +141,9 @@ def compare(first: Float[Tensor, "B K"], second: Float[Tensor, "B K"]) -> Float[
     """
     u, v = (x.to(torch.promote_types(x.dtype, torch.float32)) for x in (first, second))
     return torch.cat([u, v, (u - v).abs(), u * v], dim=-1)
+
+
+def round_to(pooled: Float[Tensor, "B K"], head: nn.Linear) -> Float[Tensor, "B K"]:
+    """Round vectors to the dtype of a head's weights if that is lower, as in ``bf16-true``; poolings may use more."""
+    dtype = head.weight.dtype
+    return pooled if torch.promote_types(pooled.dtype, dtype) == dtype else pooled.to(dtype)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from lx.errors import ArgumentError, LxError, first_line
 from lx.nn.dropout import Dropout
 from lx.nn.init import initialize
-from lx.nn.pooling import Pooling
+from lx.nn.pooling import Pooling, round_to
 
 LOADING_KEYS = frozenset(
     {
@@ -112,7 +112,7 @@ class PretrainedClassifier(nn.Module):
         if token_types is not None and self.type_vocab_size > 1:
             inputs["token_type_ids"] = token_types.long()
         x = self.encoder(**inputs).last_hidden_state
-        logits: Tensor = self.head(self.dropout(self.pooling(x, mask)))
+        logits: Tensor = self.head(round_to(self.dropout(self.pooling(x, mask)), self.head))
         return logits
 
 

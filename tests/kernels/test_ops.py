@@ -146,6 +146,18 @@ def test_attention(num_tokens: int, num_heads: int, width: int, relative: bool) 
     assert_close(attention(qkv, bias, 0.0), (x,), weight @ value, (doubled,))
 
 
+def test_attention_where_everything_is_bf16() -> None:
+    """With ``bf16-true`` new tensors are bf16 by default, and sums in float32 would not fit into one."""
+    qkv, bias = activations(3, 2, 4, 130, 32), torch.zeros(1, 1, 1, 130).bfloat16()
+    expected = torch.autograd.grad(attention(qkv, bias, 0.0).sum(), qkv)
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        actual = torch.autograd.grad(attention(qkv, bias, 0.0).sum(), qkv)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(actual[0], expected[0])
+
+
 def heads_of(x: Tensor, num_heads: int) -> Tensor:
     return x.unflatten(-1, (3, num_heads, -1)).permute(2, 0, 3, 1, 4)
 

@@ -242,6 +242,16 @@ def test_bfloat16_autocast_stays_close_to_float32(build: Build) -> None:
         torch.testing.assert_close(logits.float(), net(*batch()), rtol=0.05, atol=0.05)
 
 
+@pytest.mark.parametrize("compare_pairs", [False, True])
+@pytest.mark.parametrize("pooling", [MeanPooling, MaxPooling, MeanMaxPooling, AttentionPooling])
+def test_weights_in_bfloat16_stay_close_to_float32(build: Build, pooling: Any, compare_pairs: bool) -> None:
+    net = build(pooling=pooling, compare_pairs=compare_pairs).eval()
+    expected = net(*batch())
+    logits = net.bfloat16()(*batch())
+    assert logits.dtype == torch.bfloat16
+    torch.testing.assert_close(logits.float(), expected, rtol=0.05, atol=0.05)
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
