@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from lx.config.auto import AUTO, AUTO_NODES, AUTO_VALUES, fill, is_auto
+from lx.config.auto import AUTO, AUTO_NODES, AUTO_VALUES, auto_keys, fill, is_auto
 from lx.config.compose import compose, resolved
 from lx.config.flatten import flatten
 from lx.config.grammar import as_grammar, parse
@@ -74,7 +74,10 @@ def _check_adjustable(override: str, config: dict[str, Any]) -> None:
 
 
 def with_choices(run: RunDirectory, config: dict[str, Any]) -> dict[str, Any]:
-    """Replace each ``auto`` in a newly composed configuration of a run by the value that the data has chosen before."""
+    """Replace each ``auto`` in a newly composed configuration of a run by the value that the data has chosen before.
+
+    Of a setting that an older run does not have, ``auto`` is left out.
+    """
     from omegaconf import OmegaConf
 
     cfg, before = OmegaConf.create(config), OmegaConf.create(run.read_config())
@@ -88,19 +91,26 @@ def with_choices(run: RunDirectory, config: dict[str, Any]) -> dict[str, Any]:
                 fill(cfg, key, value)
         elif key == "trainer.max_steps" and cfg.trainer.max_steps is None:  # it follows from trainer.max_minutes
             cfg.trainer.max_steps = before.trainer.max_steps
+    known = flatten(run.read_config())
+    for key in auto_keys(cfg):
+        if key in AUTO_VALUES and key not in known:  # an older run has no such setting, and goes on without it
+            group, _, name = key.rpartition(".")
+            del OmegaConf.select(cfg, group)[name]
     return resolved(cfg)
 
 
 def changed_keys(run: RunDirectory, config: dict[str, Any]) -> list[str]:
     """Return the keys in which a configuration differs from a run's, except those that may change on resumption.
 
-    If the recipe differs, the key ``recipe`` stands for all the settings that a recipe chooses.
+    A setting that an older run does not have is no difference while it is off. If the recipe differs, the key
+    ``recipe`` stands for all the settings that a recipe chooses.
     """
     config_before = run.read_config()
     before, after = flatten(config_before), flatten(config)
     ignored = (*ADJUSTABLE, "name", "run_dir", "resume", "recipe")
     compared = [key for key in {**before, **after} if not _is_one_of(key, ignored)]
-    changed = {key for key in compared if before.get(key) != after.get(key)}
+    newer = {key for key in after if key not in before and (after[key] is None or after[key] is False)}
+    changed = {key for key in compared if key not in newer and before.get(key) != after.get(key)}
     by_recipe = {key for key in changed if _is_one_of(key, [*AUTO_VALUES, *AUTO_NODES])}
     if by_recipe and config_before.get("recipe") != config.get("recipe"):
         changed = changed - by_recipe | {"recipe"}

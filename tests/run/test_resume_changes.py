@@ -166,3 +166,19 @@ def test_resume_true_takes_the_same_run(place: Path, tmp_path: Path) -> None:
         prepared(place, "", folder, "resume=true", "recipe=auto", "optimizer.betas=[0.8,0.9]")
     with pytest.raises(LxError, match="already holds a run"):
         prepared(place, "", folder)
+
+
+@pytest.mark.parametrize("setting", ["auto", "as it was"])
+def test_resume_true_takes_an_older_run_that_lacks_a_setting(place: Path, tmp_path: Path, setting: str) -> None:
+    overrides = [f"run_dir={tmp_path / 'older'}", "resume=true"]
+    if setting == "auto":
+        overrides += ["recipe=auto", "model.compare_pairs=auto", "model.adversarial=auto"]
+    run = prepared(place, "", *overrides)
+    config = run.read_config()
+    for name in ("compare_pairs", "adversarial"):
+        del config["model"][name]
+    run.write_config(config)
+    prepared(place, "", *overrides)
+    assert run.next_config()["model"].get("compare_pairs", False) is False
+    with pytest.raises(LxError, match=r"these settings differ: model\.adversarial$"):
+        prepared(place, "", *overrides, "model.adversarial=0.1")
