@@ -144,7 +144,8 @@ class TextClassifier(LightningModule):
         """Run forward and backward over every micro-batch; ranks add up their gradients after the last.
 
         Returns:
-            The losses [B] of each micro-batch, and the task's counts of this rank's examples.
+            The losses [B] of each micro-batch, and the task's counts of this rank's examples. Of two passes they are
+            those of the first, but where the second one's loss is not finite.
         """
         losses: list[Tensor] = []
         counts: list[dict[str, Tensor]] = []
@@ -157,7 +158,8 @@ class TextClassifier(LightningModule):
                 with self.adversarial.recording():
                     loss, logits = self._backward(micro_batch, 2 * num_examples, sync=False)
                 with self.adversarial.moving(micro_batch.mask):
-                    self._backward(micro_batch, 2 * num_examples, sync=is_last)
+                    moved, _ = self._backward(micro_batch, 2 * num_examples, sync=is_last)
+                loss = torch.where(moved.isfinite(), loss, moved)  # the guard has to see it
             losses.append(loss)
             counts.append(self.task.step_counts(logits, micro_batch.labels))
         return losses, {name: torch.stack([count[name] for count in counts]).sum() for name in counts[0]}

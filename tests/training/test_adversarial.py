@@ -114,6 +114,15 @@ def test_a_frozen_table_is_moved_and_stays() -> None:
     assert not torch.allclose(both["head.weight"], clean["head.weight"])
 
 
+def test_a_second_loss_that_is_not_finite_is_returned_for_the_guard() -> None:
+    """Without clipping there is no gradient norm that would tell."""
+    net = network()
+    module = InFloat64(net, Classification(["a", "b", "c"], [2, 2, 2]), adversarial=AdversarialEmbeddings(net, 1e308))
+    parts = [Batch(IDS[r], MASK[r], LABELS[r], r, None, int(MASK[r].sum())) for r in torch.arange(6).split([4, 2])]
+    losses, _ = with_a_trainer(module).backward_all(GlobalBatch(parts, 6, int(MASK.sum())))
+    assert [part.isnan().all().item() for part in losses] == [True, True]
+
+
 def test_no_hook_stays() -> None:
     net = network()
     step(net, [6], 0.3)
