@@ -62,7 +62,7 @@ _NOT_OF_NETWORK = ("expert", "num_members", "adversarial")
 def build_network(node: Any, **sizes: int) -> Any:
     """Build the network of a ``model`` node, an ensemble if it has several members; see :func:`build`.
 
-    What is none of its arguments is left out: the expert, and how it is trained.
+    The network takes no arguments for the expert, the number of members or adversarial training: they are left out.
     """
     from hydra.utils import get_class
     from omegaconf import DictConfig

@@ -91,6 +91,12 @@ def drop_words(token_ids: Int[Tensor, "B T"], probability: int | float) -> Int[T
     return token_ids.masked_fill(dropped & (token_ids >= FIRST_WORD), UNK)
 
 
+def word_embedding_of(net: nn.Module) -> nn.Module | None:
+    """Return the layer of a network, also of a user's own, that embeds words; None if there is no `word_embedding`."""
+    layer = getattr(net, "word_embedding", None)
+    return layer if isinstance(layer, nn.Module) else None
+
+
 def compute_dtype(x: Tensor) -> torch.dtype:
     """Return the dtype of matrix products with `x`: autocast's if it is on."""
     device = x.device.type

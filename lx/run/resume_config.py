@@ -80,7 +80,8 @@ def with_choices(run: RunDirectory, config: dict[str, Any]) -> dict[str, Any]:
     """
     from omegaconf import OmegaConf
 
-    cfg, before = OmegaConf.create(config), OmegaConf.create(run.read_config())
+    config_before = run.read_config()
+    cfg, before = OmegaConf.create(config), OmegaConf.create(config_before)
     for key in run.read_reasons():
         if is_auto(cfg, key):
             value = OmegaConf.select(before, key)
@@ -91,7 +92,7 @@ def with_choices(run: RunDirectory, config: dict[str, Any]) -> dict[str, Any]:
                 fill(cfg, key, value)
         elif key == "trainer.max_steps" and cfg.trainer.max_steps is None:  # it follows from trainer.max_minutes
             cfg.trainer.max_steps = before.trainer.max_steps
-    known = flatten(run.read_config())
+    known = flatten(config_before)
     for key in auto_keys(cfg):
         if key in AUTO_VALUES and key not in known:  # an older run has no such setting, and goes on without it
             group, _, name = key.rpartition(".")

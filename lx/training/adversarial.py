@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lx.errors import LxError
+from lx.nn.embedding import word_embedding_of
 from lx.nn.ensemble import members_of
 
 
@@ -92,7 +93,7 @@ def adversarial_move(embeddings: Tensor, mask: Tensor, strength: float) -> Tenso
 
 
 def _word_embedding(net: nn.Module) -> nn.Module:
-    layer = getattr(net, "word_embedding", None)
-    if not isinstance(layer, nn.Module):
+    layer = word_embedding_of(net)
+    if layer is None:
         raise LxError(f"model.adversarial: {type(net).__name__} has no layer word_embedding")
     return layer

@@ -19,6 +19,7 @@ from lx.inference.explain.gradients import TokenShares, integrated_gradients
 from lx.inference.explain.words import TextTokens, read_tokens
 from lx.inference.load import LoadedRun
 from lx.nn.bag import BagClassifier
+from lx.nn.embedding import word_embedding_of
 from lx.nn.ensemble import members_of
 from lx.nn.pretrained import PretrainedClassifier
 
@@ -67,10 +68,7 @@ def read(loaded: LoadedRun, texts: Sequence[str]) -> NetworkReading:
 
 def _embedding(net: nn.Module) -> nn.Module:
     """Return the layer that embeds words."""
-    if isinstance(net, PretrainedClassifier):
-        layer: nn.Module = net.encoder.get_input_embeddings()
-        return layer
-    layer = getattr(net, "word_embedding", None)  # type: ignore[assignment]
-    if not isinstance(layer, nn.Module):
+    layer = net.encoder.get_input_embeddings() if isinstance(net, PretrainedClassifier) else word_embedding_of(net)
+    if layer is None:
         raise LxError(f"{type(net).__name__} has no layer word_embedding, by which lx explain could vary its input")
     return layer
